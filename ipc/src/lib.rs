@@ -1,0 +1,16 @@
+//! How two processes share a frame.
+//!
+//! The only crate that names iceoryx2 and bincode, and the only one whose unsafe code touches the data path.
+//! A [`host`] (the gateway) admits processes into a domain; each admitted process is a [`guest`] with a slot.
+
+pub mod cleaner;
+pub mod control;
+pub mod death;
+pub mod descriptor;
+pub mod doorbell;
+pub mod guest;
+pub mod host;
+pub mod lease;
+pub mod link;
+pub mod memory;
+pub mod slot;
