@@ -1,0 +1,350 @@
+//! What can go wrong for a client, as types: "the node said no" and "the process is gone" are different.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{DataError, Kind};
+use crate::graph::GraphError;
+use crate::limits::LimitExceeded;
+use crate::manifest::ParseError;
+use crate::node::ParamError;
+
+/// Why a pipeline did not run, or stopped.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum Fault {
+    /// The text is no manifest.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// The manifest is no pipeline.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A node cannot be had as the manifest asks.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    /// A node refused its parameters.
+    #[error("node '{node}': {error}")]
+    Params {
+        /// The node.
+        node: String,
+        /// What it said.
+        error: ParamError,
+    },
+    /// An input is not what it claims to be.
+    #[error("input for node '{node}': {error}")]
+    Input {
+        /// The node that was to get it.
+        node: String,
+        /// What is wrong.
+        error: DataError,
+    },
+    /// A node got a kind that it does not take.
+    #[error("node '{node}' expects {expected}, got {received}")]
+    TypeMismatch {
+        /// The node.
+        node: String,
+        /// The kinds it takes.
+        expected: String,
+        /// What came.
+        received: Kind,
+    },
+    /// Inputs and entries of the pipeline do not fit each other.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// The node said no.
+    #[error(transparent)]
+    Node(#[from] NodeFault),
+    /// The process is gone.
+    #[error(transparent)]
+    Worker(#[from] WorkerLost),
+    /// A bound was hit.
+    #[error(transparent)]
+    Limit(#[from] LimitExceeded),
+    /// It took too long.
+    #[error(
+        "no result within {limit_ms} ms ({waiting_for}): ask for a longer max_timeout_ms, or send less at once"
+    )]
+    Deadline {
+        /// The bound.
+        limit_ms: u64,
+        /// What had not come.
+        waiting_for: String,
+    },
+    /// The stream's rules were broken.
+    #[error(transparent)]
+    Stream(#[from] StreamFault),
+    /// The service cannot take this now.
+    #[error("the service is {state}: try again in {retry_after_ms} ms")]
+    Unavailable {
+        /// What keeps it.
+        state: Unavailability,
+        /// When to come back.
+        retry_after_ms: u64,
+    },
+    /// A mistake of ours.
+    #[error("internal error in {place}: {problem}")]
+    Internal {
+        /// The part of the system.
+        place: String,
+        /// What went wrong there.
+        problem: String,
+    },
+}
+
+/// The node returned an error, or panicked; its process lives on.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+#[error("node '{node}' failed at sequence {sequence}: {message}")]
+pub struct NodeFault {
+    /// The node.
+    pub node: String,
+    /// Its registered type.
+    pub node_type: String,
+    /// The sequence of the input that it worked on.
+    pub sequence: u64,
+    /// What it said.
+    pub message: String,
+    /// Where it panicked; empty for a returned error.
+    pub backtrace: String,
+}
+
+/// A worker process died while it ran nodes of the session.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+#[error("node '{node}' is gone: worker '{worker}' (pid {pid}) {cause}")]
+pub struct WorkerLost {
+    /// The first node of the session that ran there.
+    pub node: String,
+    /// The worker's name.
+    pub worker: String,
+    /// Its process id.
+    pub pid: i32,
+    /// How it ended.
+    pub cause: DeathCause,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum DeathCause {
+    /// A signal.
+    Signal(i32),
+    /// It exited with a code.
+    Exit(i32),
+    /// It broke the control protocol, or left the connection, and was killed for that.
+    Protocol,
+    /// It is dead, and nobody could say how.
+    Unknown,
+}
+
+/// Why a node cannot be had as the manifest asks.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum PlacementError {
+    /// No worker offers the type.
+    #[error("node '{node}' is of type '{node_type}', which no worker offers: there are {known}")]
+    UnknownType {
+        /// The node.
+        node: String,
+        /// As written.
+        node_type: String,
+        /// The types offered now.
+        known: String,
+    },
+    /// The manifest asks for what no worker has.
+    #[error("node '{node}' asks for {what} = {value}: {have}")]
+    Unsatisfied {
+        /// The node.
+        node: String,
+        /// The manifest's field.
+        what: String,
+        /// As asked.
+        value: String,
+        /// What there is.
+        have: String,
+    },
+    /// A node that must be alone finds no worker of its own.
+    #[error(
+        "node '{node}' asks for own_process, but only {workers} workers offer its type and all are taken by its neighbours: start more"
+    )]
+    NoOwnProcess {
+        /// The node.
+        node: String,
+        /// Workers that offer its type.
+        workers: usize,
+    },
+    /// The producer declares kinds that the consumer does not take.
+    #[error("connection '{from}' -> '{to}': '{from}' produces {produces}, '{to}' expects {expects}")]
+    Incompatible {
+        /// The producer.
+        from: String,
+        /// The consumer.
+        to: String,
+        /// Kinds produced.
+        produces: String,
+        /// Kinds taken.
+        expects: String,
+    },
+}
+
+/// Inputs and entries of a pipeline do not fit each other.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum EntryError {
+    /// An input for a node that is not there.
+    #[error("input names node '{node}', which the pipeline does not have: its entries are {entries}")]
+    UnknownNode {
+        /// As named.
+        node: String,
+        /// The nodes that take input.
+        entries: String,
+    },
+    /// An input for a node that another node feeds.
+    #[error("input names node '{node}', which another node feeds: the entries are {entries}")]
+    NotAnEntry {
+        /// As named.
+        node: String,
+        /// The nodes that take input.
+        entries: String,
+    },
+    /// An entry without input, in a unary call.
+    #[error("no input for entry '{node}': a unary call needs one for each entry")]
+    NoInput {
+        /// The entry.
+        node: String,
+    },
+}
+
+/// The rules of a stream were broken, or it ended.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum StreamFault {
+    /// The first message must set up the session.
+    #[error("the first message of a stream is 'init', got '{received}'")]
+    InitRequired {
+        /// What came.
+        received: String,
+    },
+    /// A second set-up.
+    #[error("'init' came twice: a stream runs one session")]
+    InitRepeated,
+    /// A message without content.
+    #[error("a stream message has no request: set one of init, data_chunk, audio_chunk, control")]
+    EmptyMessage,
+    /// A sequence number that is not the last plus one.
+    #[error("node '{node}' got sequence {received} after {previous}: expected {expected}")]
+    InvalidSequence {
+        /// The node.
+        node: String,
+        /// As sent.
+        received: u64,
+        /// The one before.
+        previous: u64,
+        /// What would be right.
+        expected: u64,
+    },
+    /// Nothing came for too long.
+    #[error("no input for {idle_ms} ms: send chunks or COMMAND_CLOSE")]
+    Idle {
+        /// The bound.
+        idle_ms: u64,
+    },
+    /// Input after the end.
+    #[error("a chunk came after COMMAND_CLOSE: nothing more is taken")]
+    Closed,
+    /// A command that does not exist.
+    #[error("control command {number} is not defined: 1 is COMMAND_CLOSE, 2 is COMMAND_CANCEL")]
+    UnknownCommand {
+        /// As sent.
+        number: i32,
+    },
+}
+
+/// Why the service cannot take work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Unavailability {
+    /// As many sessions as there may be.
+    Full,
+    /// No worker has registered.
+    NoWorkers,
+    /// It is going away.
+    ShuttingDown,
+}
+
+// === impl Fault ===
+
+impl Fault {
+    /// The node at fault, where one is.
+    #[must_use]
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            Self::Params { node, .. } | Self::Input { node, .. } | Self::TypeMismatch { node, .. } => {
+                Some(node)
+            }
+            Self::Node(fault) => Some(&fault.node),
+            Self::Worker(lost) => Some(&lost.node),
+            Self::Placement(
+                PlacementError::UnknownType { node, .. }
+                | PlacementError::Unsatisfied { node, .. }
+                | PlacementError::NoOwnProcess { node, .. },
+            ) => Some(node),
+            Self::Placement(PlacementError::Incompatible { to, .. }) => Some(to),
+            Self::Stream(StreamFault::InvalidSequence { node, .. }) => Some(node),
+            Self::Entry(
+                EntryError::UnknownNode { node, .. }
+                | EntryError::NotAnEntry { node, .. }
+                | EntryError::NoInput { node },
+            ) => Some(node),
+            Self::Parse(_)
+            | Self::Graph(_)
+            | Self::Limit(_)
+            | Self::Deadline { .. }
+            | Self::Stream(_)
+            | Self::Unavailable { .. }
+            | Self::Internal { .. } => None,
+        }
+    }
+}
+
+// === impl DeathCause ===
+
+impl fmt::Display for DeathCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(number) => match signal_name(*number) {
+                Some(name) => write!(f, "was killed by {name}"),
+                None => write!(f, "was killed by signal {number}"),
+            },
+            Self::Exit(code) => write!(f, "exited with code {code}"),
+            Self::Protocol => f.write_str("broke the control protocol and was killed"),
+            Self::Unknown => f.write_str("died of a cause that could not be read"),
+        }
+    }
+}
+
+/// The signals that end processes, by their numbers on Linux.
+fn signal_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        31 => "SIGSYS",
+        _ => return None,
+    })
+}
+
+// === impl Unavailability ===
+
+impl fmt::Display for Unavailability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "full",
+            Self::NoWorkers => "without workers",
+            Self::ShuttingDown => "shutting down",
+        })
+    }
+}

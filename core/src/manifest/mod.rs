@@ -1,0 +1,216 @@
+//! A pipeline as its author wrote it: from protobuf, JSON or YAML. [`crate::graph`] checks it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::Kind;
+
+/// The manifest version that this service speaks.
+pub const VERSION: &str = "v1";
+
+/// A pipeline as written, not yet checked.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`VERSION`].
+    pub version: String,
+    /// What people call the pipeline.
+    #[serde(default)]
+    pub metadata: ManifestMetadata,
+    /// The processing elements.
+    pub nodes: Vec<NodeManifest>,
+    /// Who feeds whom.
+    #[serde(default)]
+    pub connections: Vec<Connection>,
+}
+
+/// What people call a pipeline.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ManifestMetadata {
+    /// Used in logs.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// ISO 8601.
+    pub created_at: String,
+}
+
+/// One processing element.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeManifest {
+    /// Unique in the pipeline.
+    pub id: String,
+    /// The registered type to run.
+    pub node_type: String,
+    /// The type's parameters: a JSON object.
+    #[serde(default)]
+    pub params: Params,
+    /// Whether one input may yield several outputs over time.
+    #[serde(default)]
+    pub is_streaming: bool,
+    /// What the node needs of its machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
+    /// The machine to run on; empty means any.
+    #[serde(default)]
+    pub host: String,
+    /// The language runtime to run in.
+    #[serde(default)]
+    pub runtime_hint: RuntimeHint,
+    /// The kinds the author expects to send; empty means any.
+    #[serde(default)]
+    pub input_types: Vec<Kind>,
+    /// The kinds the author expects to get; empty means any.
+    #[serde(default)]
+    pub output_types: Vec<Kind>,
+    /// Run this node in a process apart from its neighbours.
+    #[serde(default)]
+    pub own_process: bool,
+}
+
+/// A node's parameters: a JSON object.
+pub type Params = serde_json::Map<String, serde_json::Value>;
+
+/// A directed edge: `node` or `node.port` at both ends.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connection {
+    /// The producer.
+    pub from: String,
+    /// The consumer.
+    pub to: String,
+}
+
+/// What a node needs of its machine.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Capabilities {
+    /// A graphics processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuRequirement>,
+    /// Processors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<CpuRequirement>,
+    /// Main memory in GB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_gb: Option<f64>,
+}
+
+/// A graphics processor.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GpuRequirement {
+    /// `cuda`, `rocm` or `metal`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its memory in GB.
+    pub min_memory_gb: f64,
+    /// Whether the node cannot do without.
+    pub required: bool,
+}
+
+/// Processors.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CpuRequirement {
+    /// At least so many.
+    pub cores: u32,
+    /// `x86_64` or `aarch64`; empty means any.
+    pub arch: String,
+}
+
+/// The language runtime that a node is meant for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuntimeHint {
+    /// Nothing was said.
+    #[default]
+    Unspecified,
+    /// A Python interpreter in Rust.
+    Rustpython,
+    /// CPython.
+    Cpython,
+    /// CPython in WebAssembly.
+    CpythonWasm,
+    /// Whatever offers the type.
+    Auto,
+}
+
+/// Why a text is not a manifest.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum ParseError {
+    /// Not the JSON of a manifest.
+    #[error("manifest JSON, line {line}, column {column}: {problem}")]
+    Json {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// Not the YAML of a manifest. The problem names line and column where the parser knows them.
+    #[error("manifest YAML: {problem}")]
+    Yaml {
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+// === impl Manifest ===
+
+impl Manifest {
+    /// # Errors
+    /// Not the JSON of a manifest: with line and column.
+    pub fn from_json(text: &str) -> Result<Self, ParseError> {
+        serde_json::from_str(text).map_err(|error| ParseError::Json {
+            line: error.line(),
+            column: error.column(),
+            problem: error.to_string().split(" at line ").next().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// # Errors
+    /// Not the YAML of a manifest.
+    pub fn from_yaml(text: &str) -> Result<Self, ParseError> {
+        serde_saphyr::from_str(text).map_err(|error| ParseError::Yaml { problem: error.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YAML: &str = "
+version: v1
+metadata: { name: speech }
+nodes:
+  - id: resample
+    node_type: AudioResample
+    params: { target_sample_rate: 16000 }
+  - id: vad
+    node_type: VAD
+connections:
+  - { from: resample, to: vad }
+";
+
+    #[test]
+    fn yaml_and_json_say_the_same() {
+        let yaml = Manifest::from_yaml(YAML).unwrap();
+        let json = Manifest::from_json(&serde_json::to_string(&yaml).unwrap()).unwrap();
+        assert_eq!(yaml, json);
+        assert_eq!(yaml.nodes[0].params["target_sample_rate"], 16_000);
+    }
+
+    #[test]
+    fn an_unknown_key_is_answered_with_its_place() {
+        let error = Manifest::from_json("{\n \"version\": \"v1\",\n \"knots\": []\n}").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "manifest JSON, line 3, column 8: unknown field `knots`, expected one of `version`, `metadata`, `nodes`, `connections`"
+        );
+        let error = Manifest::from_yaml("version: v1\nknots: []\n").unwrap_err();
+        assert!(error.to_string().contains("knots"), "{error}");
+    }
+}

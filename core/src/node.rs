@@ -1,0 +1,246 @@
+//! What a node is: a small class that turns frames into frames.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Kind, RuntimeData};
+use crate::frame::{Frame, Metadata};
+use crate::limits::LimitExceeded;
+use crate::manifest::Params;
+
+/// A processing element in one session. Called by one thread at a time, in the order of its input.
+///
+/// A panic is an error of this node alone: the session ends with it, the process and its other sessions live on.
+pub trait Node: Send {
+    /// Works on one input. Output goes out when this returns; a node that returns without output is fine.
+    ///
+    /// # Errors
+    /// Ends the session with [`crate::fault::NodeFault`].
+    fn process(&mut self, input: Frame, out: &mut dyn Outputs) -> Result<(), NodeError>;
+
+    /// The input has ended: gives what was kept back.
+    ///
+    /// # Errors
+    /// Ends the session with [`crate::fault::NodeFault`].
+    fn flush(&mut self, _out: &mut dyn Outputs) -> Result<(), NodeError> {
+        Ok(())
+    }
+}
+
+/// A kind of node that can be registered: what it is, and how one is made.
+pub trait NodeType: Node + Sized + 'static {
+    /// What manifests, `GetVersion` and `remotemedia nodes` say of it.
+    fn info() -> NodeInfo;
+
+    /// Makes one for a session.
+    ///
+    /// # Errors
+    /// The parameters are not what [`Self::info`] says.
+    fn new(params: &Params) -> Result<Self, ParamError>;
+}
+
+/// Where a node puts its output, and where it gets the memory for it.
+pub trait Outputs {
+    /// Lends `bytes` bytes of zeroed or old memory, 64-byte aligned: in a worker, shared memory that is sent as it is.
+    ///
+    /// # Errors
+    /// Nothing so large exists, or nothing came free in time.
+    fn loan(&mut self, bytes: usize) -> Result<Loan, LoanError>;
+
+    /// Sends an output. Never blocks: what cannot go now waits its turn, and the node's next input with it.
+    ///
+    /// # Errors
+    /// More outputs of one call than a call may have.
+    fn emit(&mut self, output: Output) -> Result<(), LimitExceeded>;
+}
+
+/// One output: data and what is said about it. Sequence and time are those of the input unless set.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Output {
+    /// The data. An input's payload, or a slice of it, is forwarded without a copy.
+    pub data: RuntimeData,
+    /// Metadata.
+    pub metadata: Metadata,
+    /// Presentation time in microseconds where it differs from the input's.
+    pub timestamp_us: Option<u64>,
+}
+
+/// Memory lent for one output, writable until it is frozen.
+pub struct Loan(Box<dyn Writable>);
+
+/// Memory that can be written and then shared.
+pub trait Writable: Send {
+    /// The memory.
+    fn bytes_mut(&mut self) -> &mut [u8];
+    /// Ends writing.
+    fn freeze(self: Box<Self>) -> Bytes;
+}
+
+/// What is known of a registered node type.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// The name in manifests.
+    pub name: String,
+    /// One sentence.
+    pub summary: String,
+    /// Kinds it takes; empty means any.
+    pub accepts: Vec<Kind>,
+    /// Kinds it gives; empty means any.
+    pub produces: Vec<Kind>,
+    /// Its parameters.
+    pub parameters: Vec<Parameter>,
+    /// Whether the same input through a fresh node gives the same output, so that work may be replayed.
+    pub repeatable: bool,
+}
+
+/// One parameter of a node type.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Parameter {
+    /// The key in `params`.
+    pub name: String,
+    /// What is allowed, in words: `integer, 1 to 768000 (Hz)`.
+    pub allowed: String,
+    /// The value where none is given; none means that one must be given. As JSON text.
+    pub default: Option<String>,
+    /// One sentence.
+    pub summary: String,
+}
+
+/// The node could not do its work.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum NodeError {
+    /// The input is of a kind that the node does not take.
+    #[error("expects {expected}, got {received}")]
+    WrongKind {
+        /// What it takes.
+        expected: Kind,
+        /// What came.
+        received: Kind,
+    },
+    /// What the node itself says.
+    #[error("{message}")]
+    Failed {
+        /// In its own words.
+        message: String,
+    },
+    /// No memory for the output.
+    #[error(transparent)]
+    Loan(#[from] LoanError),
+    /// Too much output.
+    #[error(transparent)]
+    Limit(#[from] LimitExceeded),
+    /// The output is not valid data of its kind.
+    #[error("output: {0}")]
+    Output(#[from] crate::data::DataError),
+}
+
+/// A parameter is not what the node type takes.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum ParamError {
+    /// The parameters as a whole do not fit: the problem names the parameter.
+    #[error("params: {problem}")]
+    Shape {
+        /// What is wrong.
+        problem: String,
+    },
+    /// One value is out of range.
+    #[error("parameter '{name}' is {value}: allowed is {allowed}")]
+    Value {
+        /// The key.
+        name: String,
+        /// As given, as JSON.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+}
+
+/// No memory for an output.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum LoanError {
+    /// No block is so large.
+    #[error(
+        "{bytes} bytes do not fit into the largest block of the frame pool, {largest} bytes: emit smaller pieces, or have the pool enlarged"
+    )]
+    TooLarge {
+        /// As asked.
+        bytes: usize,
+        /// The largest block.
+        largest: u64,
+    },
+    /// All blocks that fit are held.
+    #[error("no block of {bytes} bytes came free in {waited_ms} ms: the frame pool is held by {holders}")]
+    Exhausted {
+        /// As asked.
+        bytes: usize,
+        /// How long it was tried.
+        waited_ms: u64,
+        /// The processes that hold blocks.
+        holders: String,
+    },
+}
+
+// === impl NodeError ===
+
+impl NodeError {
+    /// In the node's own words.
+    pub fn failed(message: impl fmt::Display) -> Self {
+        Self::Failed { message: message.to_string() }
+    }
+}
+
+// === impl ParamError ===
+
+/// Reads parameters into a node's own struct; with `deny_unknown_fields` on it, unknown keys are named.
+///
+/// # Errors
+/// They do not fit: the message names the key.
+pub fn read_params<T: DeserializeOwned>(params: &Params) -> Result<T, ParamError> {
+    serde_json::from_value(serde_json::Value::Object(params.clone()))
+        .map_err(|error| ParamError::Shape { problem: error.to_string() })
+}
+
+// === impl Output ===
+
+impl<T: Into<RuntimeData>> From<T> for Output {
+    fn from(data: T) -> Self {
+        Self { data: data.into(), metadata: Metadata::new(), timestamp_us: None }
+    }
+}
+
+// === impl Loan ===
+
+impl Loan {
+    /// Wraps memory of whatever origin.
+    #[must_use]
+    pub fn new(memory: impl Writable + 'static) -> Self {
+        Self(Box::new(memory))
+    }
+
+    /// The memory.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.0.bytes_mut()
+    }
+
+    /// The memory as 32-bit floats; bytes beyond the last whole one are left out.
+    pub fn floats_mut(&mut self) -> &mut [f32] {
+        let bytes = self.0.bytes_mut();
+        let whole = bytes.len() / 4 * 4;
+        bytemuck::cast_slice_mut(&mut bytes[..whole])
+    }
+
+    /// Ends writing: the bytes can now be shared.
+    #[must_use]
+    pub fn freeze(self) -> Bytes {
+        self.0.freeze()
+    }
+}
+
+impl fmt::Debug for Loan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Loan")
+    }
+}

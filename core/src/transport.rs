@@ -1,0 +1,160 @@
+//! The seam between pipelines and how clients reach them.
+//!
+//! `PipelineRunner` of the runtime crate runs pipelines on a pool of workers; the command line's gRPC client runs
+//! them on a service elsewhere. Who uses a [`PipelineTransport`] cannot tell which.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Kind, RuntimeData};
+use crate::fault::Fault;
+use crate::frame::{Frame, Metadata, SessionId};
+use crate::limits::LimitRequest;
+use crate::manifest::Manifest;
+
+/// A way to run pipelines.
+pub trait PipelineTransport: Send + Sync {
+    /// The streaming session that this transport gives.
+    type Session: StreamSession;
+
+    /// Runs a pipeline once: one input for each entry, all outputs of all sinks.
+    fn execute(&self, request: ExecuteRequest) -> impl Future<Output = Result<Execution, Fault>> + Send;
+
+    /// Sets up a session that takes input as it comes.
+    fn stream(&self, request: StreamRequest) -> impl Future<Output = Result<Self::Session, Fault>> + Send;
+}
+
+/// One client's run of one pipeline. Sending and receiving may be done by different tasks at once.
+pub trait StreamSession: Send + Sync {
+    /// The session's name.
+    fn id(&self) -> SessionId;
+
+    /// Sends one chunk; waits while the pipeline is full. Dropping the future sends nothing or all.
+    fn send(&self, input: TransportData) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// The next result, in the order of input sequences; none when the session has ended well. An error is the end.
+    fn receive(&self) -> impl Future<Output = Result<Option<ChunkOutput>, Fault>> + Send;
+
+    /// No more input comes: what is under way is finished, then `receive` ends.
+    fn close(&self) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Ends at once; results under way are dropped.
+    fn cancel(&self);
+
+    /// What has been measured so far.
+    fn metrics(&self) -> ExecutionMetrics;
+}
+
+/// A frame on its way into a session: which entry it is for, and the frame.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TransportData {
+    /// The entry's id; empty means the only one.
+    pub node: String,
+    /// Sequence, time, metadata, data.
+    pub frame: Frame,
+}
+
+/// A unary run.
+#[derive(Clone, Debug)]
+pub struct ExecuteRequest {
+    /// The pipeline.
+    pub manifest: Arc<Manifest>,
+    /// One frame for each entry, by node id.
+    pub inputs: BTreeMap<String, Frame>,
+    /// What the client asks.
+    pub limits: LimitRequest,
+}
+
+/// The set-up of a stream.
+#[derive(Clone, Debug)]
+pub struct StreamRequest {
+    /// The pipeline.
+    pub manifest: Arc<Manifest>,
+    /// What the client asks.
+    pub limits: LimitRequest,
+}
+
+/// What one input sequence gave, or a part of it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ChunkOutput {
+    /// The input's sequence.
+    pub sequence: u64,
+    /// At most one frame a sink, by node id; empty if nothing came of the input.
+    pub outputs: BTreeMap<String, Frame>,
+    /// From the input's arrival to this result.
+    pub latency: Duration,
+}
+
+/// The result of a unary run.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Execution {
+    /// What each sink gave, by node id, in order. Sinks that gave nothing have an empty list.
+    pub outputs: BTreeMap<String, Vec<Frame>>,
+    /// What was measured.
+    pub metrics: ExecutionMetrics,
+}
+
+/// What was measured of one session.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct ExecutionMetrics {
+    /// From the request to the result.
+    pub wall: Duration,
+    /// Processor time that nodes used.
+    pub cpu: Duration,
+    /// The most bytes of pool memory that the session held at once.
+    pub peak_memory_bytes: u64,
+    /// By node id.
+    pub nodes: BTreeMap<String, NodeReport>,
+    /// Results delivered.
+    pub chunks: u64,
+    /// Items that entered (samples for audio, pieces otherwise).
+    pub items: u64,
+    /// Mean time from an input's arrival to its last result.
+    pub average_latency: Duration,
+    /// Inputs waiting or under way.
+    pub buffered_items: u64,
+    /// Pieces that entered, by kind.
+    pub kinds: BTreeMap<Kind, u64>,
+}
+
+/// What was measured of one node in one session.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Calls of `process` and `flush`.
+    pub calls: u64,
+    /// Time in them.
+    pub busy: Duration,
+    /// Processor time of the thread in them.
+    pub cpu: Duration,
+    /// Items taken.
+    pub items: u64,
+    /// Outputs given.
+    pub outputs: u64,
+    /// Bytes of pool memory lent for outputs.
+    pub output_bytes: u64,
+    /// Bytes copied because an output was not in pool memory.
+    pub copied_bytes: u64,
+    /// The process that ran it.
+    pub pid: u32,
+    /// The name of that worker.
+    pub worker: String,
+}
+
+impl TransportData {
+    /// A frame for the pipeline's only entry.
+    #[must_use]
+    pub fn new(sequence: u64, data: impl Into<RuntimeData>) -> Self {
+        Self { node: String::new(), frame: Frame::new(sequence, data) }
+    }
+
+    /// With metadata.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.frame.metadata = metadata;
+        self
+    }
+}
