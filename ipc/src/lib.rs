@@ -13,4 +13,5 @@ pub mod host;
 pub mod lease;
 pub mod link;
 pub mod memory;
+mod readiness;
 pub mod slot;
