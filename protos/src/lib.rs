@@ -1,5 +1,6 @@
 //! The promise to clients: the `remotemedia.v1` contract and the only conversion between it and the runtime's types.
 
+pub mod convert;
 pub mod v1;
 
 /// The contract as an encoded `google.protobuf.FileDescriptorSet`, without comments: for reflection, and for tests
