@@ -73,6 +73,14 @@ pub enum Fault {
     /// The stream's rules were broken.
     #[error(transparent)]
     Stream(#[from] StreamFault),
+    /// The client speaks a version of the protocol that nobody here does.
+    #[error("client version '{client}' is not served: this service speaks {supported}")]
+    Version {
+        /// As the client says.
+        client: String,
+        /// What is served.
+        supported: String,
+    },
     /// The service cannot take this now.
     #[error("the service is {state}: try again in {retry_after_ms} ms")]
     Unavailable {
@@ -294,6 +302,7 @@ impl Fault {
             | Self::Limit(_)
             | Self::Deadline { .. }
             | Self::Stream(_)
+            | Self::Version { .. }
             | Self::Unavailable { .. }
             | Self::Internal { .. } => None,
         }

@@ -13,5 +13,6 @@ pub mod host;
 pub mod lease;
 pub mod link;
 pub mod memory;
+pub mod plane;
 mod readiness;
 pub mod slot;

@@ -51,7 +51,7 @@ impl Audio {
         channels: ChannelCount,
     ) -> Result<Self, DataError> {
         let frame_bytes = format.bytes() * channels.as_usize();
-        if samples.len() % frame_bytes != 0 {
+        if !samples.len().is_multiple_of(frame_bytes) {
             return Err(DataError::SampleBytes {
                 bytes: samples.len(),
                 frame_bytes,
@@ -119,7 +119,7 @@ impl Audio {
         match self.format {
             SampleFormat::F32 => match bytemuck::try_cast_slice(&self.samples) {
                 Ok(samples) if cfg!(target_endian = "little") => Cow::Borrowed(samples),
-                Ok(_) | Err(_) => self.decode(|bytes| f32::from_le_bytes(bytes)),
+                Ok(_) | Err(_) => self.decode(f32::from_le_bytes),
             },
             SampleFormat::I16 => self.decode(|bytes| f32::from(i16::from_le_bytes(bytes)) / 32_768.0),
             SampleFormat::I32 => self.decode(|bytes| {

@@ -19,8 +19,17 @@ impl Json {
     /// # Errors
     /// Not JSON: with line and column.
     pub fn new(text: Bytes, schema: impl Into<String>) -> Result<Self, DataError> {
-        serde_json::from_slice::<IgnoredAny>(&text).map_err(|error| problem(&error))?;
+        // The parser skips over strings without looking at their encoding.
+        let readable = std::str::from_utf8(&text)
+            .map_err(|error| DataError::Utf8 { valid_up_to: error.valid_up_to() })?;
+        serde_json::from_str::<IgnoredAny>(readable).map_err(|error| problem(&error))?;
         Ok(Self { text, schema: schema.into() })
+    }
+
+    /// A document that another process of ours has checked.
+    #[must_use]
+    pub const fn already_checked(text: Bytes, schema: String) -> Self {
+        Self { text, schema }
     }
 
     /// The document that says what `value` says.
@@ -67,6 +76,12 @@ mod tests {
     fn broken_json_is_answered_with_its_place() {
         let error = Json::new(Bytes::from_static(b"{\n  \"a\": ,\n}"), "").unwrap_err();
         assert_eq!(error.to_string(), "not valid JSON at line 2, column 8: expected value");
+    }
+
+    #[test]
+    fn a_string_that_is_not_utf8_is_no_json() {
+        let error = Json::new(Bytes::from_static(b"\"\xff\""), "").unwrap_err();
+        assert_eq!(error, DataError::Utf8 { valid_up_to: 1 });
     }
 
     #[test]

@@ -24,6 +24,12 @@ impl Text {
         }
     }
 
+    /// A text that another process of ours has checked.
+    #[must_use]
+    pub const fn already_checked(text: Bytes, language: String) -> Self {
+        Self { text, language, channel: String::new() }
+    }
+
     /// The same text, said to belong to the text channel of this name (contract: TextBuffer.channel).
     #[must_use]
     pub fn on_channel(self, channel: impl Into<String>) -> Self {

@@ -8,6 +8,7 @@ use nix::fcntl::SealFlag;
 use super::map::{map_checked, refused};
 use super::mapping::{Access, Mapping};
 use super::sealed::{self, SharedFileError};
+use crate::lease::DomainCells;
 use crate::slot::{SLOTS, Slot};
 
 /// Edges between processes that can have credit at one time, over all sessions.
@@ -142,6 +143,16 @@ fn map_file(fd: &OwnedFd) -> Result<Mapping, DomainError> {
     let (mapping, _) = map_checked(FILE, fd, BYTES as u64, Access::ReadWrite)?;
     mapping.keep_from_children().map_err(refused(FILE))?;
     Ok(mapping)
+}
+
+impl DomainCells for Domain {
+    fn state(&self, slot: Slot) -> &AtomicU32 {
+        Self::state(self, slot)
+    }
+
+    fn ack(&self, receiver: Slot, sender: Slot) -> &AtomicU64 {
+        Self::ack(self, receiver, sender)
+    }
 }
 
 #[cfg(test)]

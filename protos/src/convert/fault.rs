@@ -43,7 +43,7 @@ pub fn from_wire(response: ErrorResponse) -> Fault {
 #[must_use]
 pub const fn error_type(fault: &Fault) -> ErrorType {
     match fault {
-        Fault::Graph(GraphError::Version { .. }) => ErrorType::VersionMismatch,
+        Fault::Graph(GraphError::Version { .. }) | Fault::Version { .. } => ErrorType::VersionMismatch,
         Fault::TypeMismatch { .. }
         | Fault::Placement(PlacementError::Incompatible { .. })
         | Fault::Input { error: DataError::UnsupportedKind { .. }, .. } => ErrorType::TypeValidation,
@@ -94,6 +94,7 @@ pub const fn stream_error_type(fault: &Fault) -> StreamErrorType {
         | Fault::Input { .. }
         | Fault::TypeMismatch { .. }
         | Fault::Entry(_)
+        | Fault::Version { .. }
         | Fault::Unavailable { .. }
         | Fault::Internal { .. } => StreamErrorType::StreamErrorUnspecified,
     }
@@ -143,6 +144,7 @@ fn without_backtrace(fault: Fault) -> (Fault, String) {
         | Fault::Limit(_)
         | Fault::Deadline { .. }
         | Fault::Stream(_)
+        | Fault::Version { .. }
         | Fault::Unavailable { .. }
         | Fault::Internal { .. } => (fault, String::new()),
     }

@@ -1,0 +1,306 @@
+//! Frames as descriptors, and descriptors as frames: the one match on [`RuntimeData`] of shared memory.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use nix::time::{ClockId, clock_gettime};
+use remotemedia_core::data::{
+    Audio, ChannelCount, DataError, Json, RuntimeData, SampleFormat, SampleRate, Text,
+};
+use remotemedia_core::frame::Metadata;
+use remotemedia_core::node::Writable;
+use serde::{Deserialize, Serialize};
+
+use super::block::Lease;
+use super::pools::Pools;
+use super::{Block, Header, NoBlock, Plane, Pool};
+use crate::control::codec;
+use crate::descriptor::{BlockRef, Descriptor, flag};
+use crate::lease::References;
+use crate::slot::Member;
+
+/// A frame whose bytes all lie in shared memory, ready to be sent to any number of receivers. Holds its blocks.
+#[derive(Debug)]
+pub struct Prepared {
+    descriptor: Descriptor,
+    /// What keeps the blocks held until the frame is sent: the payload's and the metadata's handles.
+    _holds: [Bytes; 2],
+    payload_bytes: usize,
+    copied_bytes: usize,
+}
+
+/// Why a descriptor is no frame.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FrameError {
+    /// A kind that this layout does not define.
+    #[error("descriptor kind {kind} is not defined")]
+    UnknownKind {
+        /// As received.
+        kind: u16,
+    },
+    /// A format number that the kind does not define.
+    #[error("sample format {number} is not defined")]
+    SampleFormat {
+        /// As received.
+        number: u64,
+    },
+    /// A number that is too large for what it is.
+    #[error("{what} is {value}")]
+    Range {
+        /// The field.
+        what: &'static str,
+        /// As received.
+        value: u64,
+    },
+    /// The payload is not data of the kind.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The metadata block does not decode.
+    #[error("metadata: {problem}")]
+    Metadata {
+        /// What the codec said.
+        problem: String,
+    },
+}
+
+/// What a descriptor can say.
+pub(super) enum Decoded {
+    Frame(RuntimeData, Metadata),
+    Mark,
+    Flush,
+    Fence,
+}
+
+/// Metadata of variable length, in a block of its own.
+#[derive(Serialize, Deserialize, Default, PartialEq)]
+struct Extra {
+    metadata: Metadata,
+    /// JSON: the schema. Text: the language.
+    label: String,
+    /// Text: the text channel.
+    channel: String,
+}
+
+mod kind {
+    pub(super) const FENCE: u16 = 0;
+    pub(super) const AUDIO: u16 = 1;
+    pub(super) const JSON: u16 = 2;
+    pub(super) const TEXT: u16 = 3;
+    pub(super) const MARK: u16 = 256;
+    pub(super) const FLUSH: u16 = 257;
+}
+
+// === impl Plane ===
+
+impl Plane {
+    /// Puts a frame's bytes where others can read them: pool memory is recognised by its address and stays where it
+    /// is; other memory is copied into blocks that `loan` lends.
+    ///
+    /// # Errors
+    /// Whatever `loan` says.
+    pub fn prepare<E>(
+        &self,
+        data: &RuntimeData,
+        metadata: &Metadata,
+        timestamp_us: Option<u64>,
+        mut loan: impl FnMut(&Self, usize) -> Result<Block, E>,
+    ) -> Result<Prepared, E> {
+        let (kind, fixed, extra) = describe(data, metadata);
+        let mut descriptor = Descriptor::blank();
+        descriptor.kind = kind;
+        descriptor.fixed[..fixed.len()].copy_from_slice(&fixed);
+        descriptor.timestamp_us = timestamp_us.unwrap_or(u64::MAX);
+        let mut copied_bytes = 0;
+        let (payload, reference) = match self.0.pools.recognise(data.payload()) {
+            Some((_, reference)) => (data.payload().clone(), reference),
+            None => {
+                copied_bytes = data.payload().len();
+                self.store(data.payload(), &mut loan)?
+            }
+        };
+        descriptor.payload = reference;
+        let mut metadata = Bytes::new();
+        // What does not encode has no place in a block; a map of strings always does.
+        if extra != Extra::default()
+            && let Ok(encoded) = codec::encode(&extra)
+        {
+            (metadata, descriptor.metadata) = self.store(&encoded, &mut loan)?;
+        }
+        self.0.counters.copied_bytes.fetch_add(copied_bytes as u64, Ordering::Relaxed);
+        Ok(Prepared {
+            descriptor,
+            payload_bytes: data.payload().len(),
+            _holds: [payload, metadata],
+            copied_bytes,
+        })
+    }
+
+    fn store<E>(
+        &self,
+        bytes: &[u8],
+        loan: &mut impl FnMut(&Self, usize) -> Result<Block, E>,
+    ) -> Result<(Bytes, BlockRef), E> {
+        if bytes.is_empty() {
+            return Ok((Bytes::new(), BlockRef::NONE));
+        }
+        let mut block = loan(self, bytes.len())?;
+        block.bytes_mut().copy_from_slice(bytes);
+        let stored = Box::new(block).freeze();
+        let reference = self.0.pools.recognise(&stored).map_or(BlockRef::NONE, |(_, reference)| reference);
+        Ok((stored, reference))
+    }
+
+    /// Waits for blocks until the deadline: for threads that may.
+    ///
+    /// # Errors
+    /// No block came free.
+    pub fn prepare_until(
+        &self,
+        data: &RuntimeData,
+        metadata: &Metadata,
+        timestamp_us: Option<u64>,
+        deadline: std::time::Instant,
+    ) -> Result<Prepared, NoBlock> {
+        self.prepare(data, metadata, timestamp_us, |plane, bytes| plane.loan_until(bytes, deadline))
+    }
+}
+
+// === impl Prepared ===
+
+impl Prepared {
+    pub(super) const fn descriptor(&self) -> Descriptor {
+        self.descriptor
+    }
+
+    pub(super) const fn references(&self) -> References {
+        References::of(&self.descriptor)
+    }
+
+    /// Bytes that had to be copied into a block.
+    #[must_use]
+    pub const fn copied_bytes(&self) -> usize {
+        self.copied_bytes
+    }
+
+    /// Bytes of the payload.
+    #[must_use]
+    pub const fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    /// Where the payload lies.
+    #[must_use]
+    pub const fn payload(&self) -> BlockRef {
+        self.descriptor.payload
+    }
+}
+
+/// The sender and the destination of a descriptor.
+pub(super) fn address(descriptor: &mut Descriptor, header: &Header, sender: Member) {
+    descriptor.session = header.session;
+    descriptor.edge = header.edge;
+    descriptor.sequence = header.sequence;
+    descriptor.flags = if header.last { flag::LAST } else { 0 };
+    descriptor.sender_slot = sender.slot.number();
+    descriptor.sender_incarnation = sender.incarnation.number();
+}
+
+pub(super) const fn mark() -> Descriptor {
+    Descriptor { kind: kind::MARK, ..Descriptor::blank() }
+}
+
+pub(super) const fn flush() -> Descriptor {
+    Descriptor { kind: kind::FLUSH, ..Descriptor::blank() }
+}
+
+pub(super) const fn fence(sender: Member) -> Descriptor {
+    Descriptor {
+        kind: kind::FENCE,
+        sender_slot: sender.slot.number(),
+        sender_incarnation: sender.incarnation.number(),
+        ..Descriptor::blank()
+    }
+}
+
+/// Reads an accepted descriptor. Takes over its counts, whatever the outcome.
+pub(super) fn read(pools: &Pools, descriptor: &Descriptor) -> Result<Decoded, FrameError> {
+    let payload = adopt(pools, &descriptor.payload);
+    let extra = adopt(pools, &descriptor.metadata);
+    let data = match descriptor.kind {
+        kind::FENCE => return Ok(Decoded::Fence),
+        kind::MARK => return Ok(Decoded::Mark),
+        kind::FLUSH => return Ok(Decoded::Flush),
+        kind::AUDIO | kind::JSON | kind::TEXT => payload,
+        kind => return Err(FrameError::UnknownKind { kind }),
+    };
+    let extra: Extra = if extra.is_empty() {
+        Extra::default()
+    } else {
+        codec::decode(&extra).map_err(|error| FrameError::Metadata { problem: error.to_string() })?
+    };
+    let data = match descriptor.kind {
+        kind::AUDIO => read_audio(data, &descriptor.fixed)?.into(),
+        kind::JSON => Json::already_checked(data, extra.label).into(),
+        _ => Text::already_checked(data, extra.label).on_channel(extra.channel).into(),
+    };
+    Ok(Decoded::Frame(data, extra.metadata))
+}
+
+/// Now, in nanoseconds of the clock that all processes of a host share.
+pub(super) fn monotonic_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
+        let seconds = u64::try_from(now.tv_sec()).unwrap_or_default();
+        let nanoseconds = u64::try_from(now.tv_nsec()).unwrap_or_default();
+        seconds * 1_000_000_000 + nanoseconds
+    })
+}
+
+fn describe(data: &RuntimeData, metadata: &Metadata) -> (u16, [u64; 3], Extra) {
+    let metadata = metadata.clone();
+    match data {
+        RuntimeData::Audio(audio) => {
+            let format = match audio.format() {
+                SampleFormat::F32 => 1,
+                SampleFormat::I16 => 2,
+                SampleFormat::I32 => 3,
+            };
+            let fixed = [u64::from(audio.rate().get()), u64::from(audio.channels().get()), format];
+            (kind::AUDIO, fixed, Extra { metadata, ..Extra::default() })
+        }
+        RuntimeData::Json(json) => {
+            let label = json.schema().to_owned();
+            (kind::JSON, [0; 3], Extra { metadata, label, ..Extra::default() })
+        }
+        RuntimeData::Text(text) => {
+            let [label, channel] = [text.language().to_owned(), text.channel().to_owned()];
+            (kind::TEXT, [0; 3], Extra { metadata, label, channel })
+        }
+    }
+}
+
+fn read_audio(samples: Bytes, fixed: &[u64; 16]) -> Result<Audio, FrameError> {
+    let [rate, channels, format, ..] = *fixed;
+    let narrow = |what, value| u32::try_from(value).map_err(|_| FrameError::Range { what, value });
+    let format = match format {
+        1 => SampleFormat::F32,
+        2 => SampleFormat::I16,
+        3 => SampleFormat::I32,
+        number => return Err(FrameError::SampleFormat { number }),
+    };
+    let rate = SampleRate::new(narrow("sample rate", rate)?)?;
+    let channels = ChannelCount::new(narrow("channel count", channels)?)?;
+    Ok(Audio::new(samples, format, rate, channels)?)
+}
+
+/// The bytes of an accepted reference, as a handle that owns its count.
+fn adopt(pools: &Pools, reference: &BlockRef) -> Bytes {
+    let pool: Option<Arc<Pool>> = reference.is_some().then(|| pools.find(reference.pool())).flatten();
+    let Some(pool) = pool else { return Bytes::new() };
+    let start = pool.map().bytes_at(reference.block(), reference.offset, reference.len);
+    match (start, usize::try_from(reference.len)) {
+        (Ok(start), Ok(len)) => Bytes::from_owner(Lease::adopt(pool, reference.block(), start, len)),
+        // The accept has checked the same range of the same map.
+        (Err(_), _) | (_, Err(_)) => Bytes::new(),
+    }
+}
