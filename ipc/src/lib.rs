@@ -8,6 +8,7 @@ pub mod control;
 pub mod death;
 pub mod descriptor;
 pub mod doorbell;
+mod ends;
 pub mod guest;
 pub mod host;
 pub mod lease;

@@ -1,1 +1,238 @@
-//! What gateway and workers say to each other.
+//! What gateway and workers say to each other on the control socket.
+//!
+//! Every value here has crossed, or will cross, a process border: it is data of a peer, and is checked before use.
+
+use std::collections::BTreeMap;
+
+use remotemedia_core::fault::Fault;
+use remotemedia_core::frame::SessionId;
+use remotemedia_core::graph::NodeIndex;
+use remotemedia_core::node::NodeInfo;
+use remotemedia_core::transport::NodeReport;
+use serde::{Deserialize, Serialize};
+
+use crate::link::TransportConfig;
+use crate::memory::Geometry;
+use crate::plane::EdgeRef;
+use crate::slot::{Member, PoolId};
+
+/// The version of these messages. Gateway and workers of different versions refuse each other.
+pub const PROTOCOL: u32 = 1;
+
+/// From a worker.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum ToGateway {
+    /// First. Comes with the worker's doorbell.
+    Hello(Hello),
+    /// The welcome's memory is mapped: the pool may be sealed.
+    Mapped,
+    /// A step of a link's handshake is done.
+    Done(Step),
+    /// A step of a link's handshake cannot be done.
+    Undone {
+        /// The step.
+        step: Step,
+        /// Why.
+        problem: String,
+    },
+    /// About a session.
+    Session(SessionReply),
+}
+
+/// To a worker.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// The answer to a hello. Comes with the domain file, and the words and the payload of the worker's own pool.
+    Welcome(Welcome),
+    /// The other answer to a hello.
+    Refused {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// Another process may be sent to. Comes with its doorbell.
+    PeerUp {
+        /// Which.
+        member: Member,
+    },
+    /// Another process is dead.
+    PeerDown {
+        /// Which.
+        member: Member,
+    },
+    /// A frame pool of another process. Comes with its words and its payload, the latter read-only.
+    PoolUp {
+        /// Which.
+        pool: PoolId,
+        /// Who produces into it.
+        owner: Member,
+        /// Its blocks.
+        geometry: Geometry,
+    },
+    /// A frame pool is destroyed.
+    PoolDown {
+        /// Which.
+        pool: PoolId,
+    },
+    /// A step of a link's handshake is to be done.
+    Do(Step),
+    /// About a session.
+    Session(SessionCommand),
+}
+
+/// Who a worker is and what it can do.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// Its name, for people; a restarted worker has its predecessor's.
+    pub name: String,
+    /// What it is: `rust`, `python`.
+    pub kind: String,
+    /// The node types that it runs.
+    pub nodes: Vec<NodeInfo>,
+}
+
+/// What a worker is given.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Who the worker is in the domain.
+    pub member: Member,
+    /// Where the domain's links are.
+    pub transport: TransportConfig,
+    /// The worker's own pool.
+    pub pool: PoolId,
+    /// The blocks of that.
+    pub geometry: Geometry,
+}
+
+/// A step of a link's handshake (see [`crate::link`]), for one end of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Step {
+    /// The receiver creates its end.
+    Subscribe {
+        /// The sender.
+        from: Member,
+    },
+    /// The sender creates its end and sees the receiver's.
+    Publish {
+        /// The receiver.
+        to: Member,
+    },
+    /// The receiver sees the sender's end, and polls from now on.
+    Settle {
+        /// The sender.
+        from: Member,
+    },
+}
+
+/// What a worker is to do for a session.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum SessionCommand {
+    /// Set up nodes.
+    Open(StagePlan),
+    /// Drop everything of the session, at once.
+    Close {
+        /// Which.
+        session: SessionId,
+    },
+}
+
+/// What a worker says of a session.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum SessionReply {
+    /// The nodes stand.
+    Opened {
+        /// Which.
+        session: SessionId,
+    },
+    /// The session cannot go on here: a node could not be made, failed or panicked.
+    Failed {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        fault: Fault,
+    },
+    /// The stage has flushed: what was measured, by node id.
+    Reported {
+        /// Which.
+        session: SessionId,
+        /// By node id.
+        nodes: BTreeMap<String, NodeReport>,
+    },
+    /// Everything of the session is dropped: its edges may be used again.
+    Closed {
+        /// Which.
+        session: SessionId,
+    },
+}
+
+/// One worker's share of a session: some of the pipeline's nodes, and the edges that lead in, through and out.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StagePlan {
+    /// The session.
+    pub session: SessionId,
+    /// The nodes to run.
+    pub nodes: Vec<StageNode>,
+    /// Edges from other processes.
+    pub inputs: Vec<StageInput>,
+    /// Edges between nodes of this stage.
+    pub inner: Vec<(NodeIndex, NodeIndex)>,
+    /// Edges to other processes, the gateway included.
+    pub outputs: Vec<StageOutput>,
+    /// Frames under way on one edge.
+    pub window: u32,
+    /// Outputs of one call of a node.
+    pub max_outputs_per_call: u32,
+    /// How long a node may wait for a free block, in milliseconds.
+    pub loan_timeout_ms: u64,
+}
+
+/// One node to run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StageNode {
+    /// Its place in the pipeline.
+    pub index: NodeIndex,
+    /// Its id in the manifest.
+    pub id: String,
+    /// Its registered type.
+    pub node_type: String,
+    /// Its parameters: a JSON object.
+    pub params: String,
+}
+
+/// An edge into a stage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StageInput {
+    /// Which edge.
+    pub edge: EdgeRef,
+    /// Who sends.
+    pub from: Member,
+    /// Which node it feeds.
+    pub to: NodeIndex,
+}
+
+/// An edge out of a stage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StageOutput {
+    /// Which edge.
+    pub edge: EdgeRef,
+    /// Which node feeds it.
+    pub from: NodeIndex,
+    /// Who receives.
+    pub to: Member,
+}
+
+// === impl SessionReply ===
+
+impl SessionReply {
+    /// The session that it is about.
+    #[must_use]
+    pub const fn session(&self) -> SessionId {
+        match self {
+            Self::Opened { session }
+            | Self::Failed { session, .. }
+            | Self::Reported { session, .. }
+            | Self::Closed { session } => *session,
+        }
+    }
+}

@@ -66,17 +66,10 @@ impl Inbox {
         Self { plane, links: Vec::new(), turn: 0 }
     }
 
-    /// Adds the receiving end of a link.
+    /// Adds the receiving end of a link whose handshake is complete.
     pub fn add(&mut self, from: Member, receiver: LinkReceiver) {
         let intake = Intake::new(self.plane.me().slot, from);
         self.links.push(Incoming { from, receiver, intake });
-    }
-
-    /// Looks for the sender, which has come up: step 4 of the links' handshake. False if there is no such link.
-    #[must_use]
-    pub fn settle(&self, from: Member) -> bool {
-        let link = self.links.iter().find(|link| link.from == from);
-        link.is_some_and(|link| link.receiver.settle().is_ok())
     }
 
     /// Takes what a dead process had sent, all of it, and removes its link.
