@@ -54,6 +54,9 @@ const MOST_WAITING: usize = 1024;
 /// are in its way, and they are removed between the tries.
 const TRIES: usize = 3;
 
+/// How long a clean-up waits for its turn: iceoryx2 does one at a time in a process, whatever the domain.
+const TURN: Duration = Duration::from_secs(1);
+
 /// How long the watchdog lets a half-made connection hold up the cleaner.
 const WATCH: Duration = Duration::from_millis(50);
 
@@ -215,7 +218,7 @@ impl Graveyard {
             if let NodeState::Dead(node) = state {
                 let origin = Origin::of_id(node.id().value());
                 if node.details().is_some() && dead.iter().any(|burial| burial.covers(origin)) {
-                    clean &= node.try_remove_stale_resources().is_ok();
+                    clean &= node.blocking_remove_stale_resources(TURN).is_ok();
                 }
             }
             CallbackProgression::Continue
