@@ -54,8 +54,11 @@ const MOST_WAITING: usize = 1024;
 /// are in its way, and they are removed between the tries.
 const TRIES: usize = 3;
 
+/// How long a clean-up waits for its turn: iceoryx2 does one at a time in a process, whatever the domain.
+const TURN: Duration = Duration::from_secs(1);
+
 /// How long the watchdog lets a half-made connection hold up the cleaner.
-const WATCH: Duration = Duration::from_millis(20);
+const WATCH: Duration = Duration::from_millis(50);
 
 /// How long a drop waits for the threads. A thread that hangs in iceoryx2 is left to the end of the process.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -174,7 +177,7 @@ impl Graveyard {
             }
             let under_way = dead.under_way.clone();
             drop(dead);
-            self.remove_all(self.files.half_made_connections_of(&under_way));
+            self.remove_all(self.files.connections_of_dead(&under_way));
             self.wait_until(Instant::now() + WATCH, |dead| dead.under_way != under_way);
         }
     }
@@ -191,16 +194,18 @@ impl Graveyard {
         Some(dead.under_way.clone())
     }
 
+    /// What the dead shared goes first: no living process needs the file of what it has mapped, and without them there
+    /// is nothing half-made to wait for and little to search, for iceoryx2 lists all of `/dev/shm` for every port.
     fn bury(&self, dead: &[Burial]) {
-        self.remove_all(self.files.half_made_connections_of(dead));
+        self.remove_all(self.files.shared_files_of_dead(dead));
         for _try in 0..TRIES {
             match contained("cleaning up", || self.clean_nodes_of(dead)) {
                 Ok(true) => break,
-                Ok(false) => self.remove_all(self.files.connections_of(dead)),
+                Ok(false) => self.remove_all(self.files.connections_of_dead(dead)),
                 Err(error) => tracing::warn!(%error, "cleaner_panicked"),
             }
         }
-        self.remove_all(self.files.files_of(dead));
+        self.remove_all(self.files.files_of_dead(dead));
         let pids: Vec<u32> = dead.iter().map(Burial::pid).collect();
         tracing::debug!(?pids, "buried");
     }
@@ -213,7 +218,7 @@ impl Graveyard {
             if let NodeState::Dead(node) = state {
                 let origin = Origin::of_id(node.id().value());
                 if node.details().is_some() && dead.iter().any(|burial| burial.covers(origin)) {
-                    clean &= node.try_remove_stale_resources().is_ok();
+                    clean &= node.blocking_remove_stale_resources(TURN).is_ok();
                 }
             }
             CallbackProgression::Continue
@@ -245,3 +250,6 @@ impl Graveyard {
         self.dead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

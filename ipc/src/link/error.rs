@@ -67,6 +67,14 @@ pub enum LinkError {
     /// No node.
     #[error("the transport refused this process")]
     Node(#[source] NodeCreationFailure),
+    /// `/proc` shows another pid namespace, and iceoryx2 names files after what it reads there.
+    #[error("/proc calls this process {seen} and it is {pid}: mount the /proc of its own pid namespace")]
+    ForeignProc {
+        /// The pid that `/proc` tells.
+        seen: u32,
+        /// The pid.
+        pid: u32,
+    },
     /// A member's name is not one for a service; cannot happen.
     #[error("link {link} cannot be a service's name")]
     Name {

@@ -53,22 +53,21 @@ impl Territory {
     }
 
     /// Everything that a dead process made, or was one end of.
-    pub(crate) fn files_of(&self, dead: &[Burial]) -> io::Result<Vec<PathBuf>> {
+    pub(crate) fn files_of_dead(&self, dead: &[Burial]) -> io::Result<Vec<PathBuf>> {
         let mut files = self.files()?;
         files.retain(|path| self.is_of(path, dead));
         Ok(files)
     }
 
-    /// Connections that a process died making, before they had a size: whoever opens one waits for ever. Only those
-    /// of which one end is dead, which therefore nobody needs, whoever made them.
-    pub(crate) fn half_made_connections_of(&self, dead: &[Burial]) -> io::Result<Vec<PathBuf>> {
-        let mut files = self.connections_of(dead)?;
-        files.retain(|path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.len() == 0));
+    /// Shared files that a dead process made, or was one end of.
+    pub(crate) fn shared_files_of_dead(&self, dead: &[Burial]) -> io::Result<Vec<PathBuf>> {
+        let mut files = self.shared_files()?;
+        files.retain(|path| self.is_of(path, dead));
         Ok(files)
     }
 
     /// Connections of which one end is dead.
-    pub(crate) fn connections_of(&self, dead: &[Burial]) -> io::Result<Vec<PathBuf>> {
+    pub(crate) fn connections_of_dead(&self, dead: &[Burial]) -> io::Result<Vec<PathBuf>> {
         let mut files = self.shared_files()?;
         files.retain(|path| name_of(path).ends_with(CONNECTION) && self.is_of(path, dead));
         Ok(files)
@@ -162,6 +161,10 @@ impl Origin {
         };
         let made = Duration::from_secs(u64::from(word(0))) + Duration::from_nanos(u64::from(word(4)));
         Self { pid: word(8), made }
+    }
+
+    pub(super) const fn pid(self) -> u32 {
+        self.pid
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) const FOR_A_NODE: u64 = 64 << 10;
 /// What a link's service takes, in bytes, with room to spare.
 pub(super) const FOR_A_SERVICE: u64 = 64 << 10;
 
-/// What a sender's data and connection take for each descriptor, in bytes: 304 for the sample with its header, and
+/// What a sender's data and connection take for each descriptor, in bytes: some 310 for the sample with its header, and
 /// some 25 in the queues.
 const PER_DESCRIPTOR: u64 = 384;
 

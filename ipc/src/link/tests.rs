@@ -235,10 +235,10 @@ fn names_of_files_tell_this_process_as_their_origin() {
     let files = Territory::of(&domain.config);
     let this = [Burial::now(process::id()).unwrap()];
     let other = [Burial::now(process::id() + 1).unwrap()];
-    assert!(files.files_of(&other).unwrap().is_empty());
+    assert!(files.files_of_dead(&other).unwrap().is_empty());
     // All but the static description of the service, the list of nodes, and the directories.
-    assert!(files.files_of(&this).unwrap().len() + 6 > before);
-    assert_eq!(files.connections_of(&this).unwrap().len(), 1);
+    assert!(files.files_of_dead(&this).unwrap().len() + 6 > before);
+    assert_eq!(files.connections_of_dead(&this).unwrap().len(), 1);
 }
 
 #[test]
