@@ -55,10 +55,6 @@ impl Ends {
         self.bells.insert(member, Arc::new(bell));
     }
 
-    pub(crate) fn bell(&self, member: Member) -> Option<&Arc<Doorbell>> {
-        self.bells.get(&member)
-    }
-
     /// Takes what the dead process had sent, and drops all links with it.
     pub(crate) fn peer_down(&mut self, member: Member, take: &mut impl FnMut(Arrival)) {
         self.awaiting.remove(&member);

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::descriptor::BlockRef;
 use crate::lease::pool::{BitWithoutCount, CountOverflow};
+use crate::lease::reap::Remains;
 use crate::lease::{AcceptError, BlockCells, Counts, HolderMask, PoolLeases, Rejected};
 use crate::memory::{OutOfBlock, PoolMap, ProducerMap, ReaderMap};
 use crate::slot::{BlockIndex, Member, PoolId, Slot};
@@ -89,6 +90,11 @@ impl Pool {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.leases.is_idle()
+    }
+
+    /// Clears a dead process's bit on every block. Says on how many it was set.
+    pub(crate) fn reap(&self, remains: &mut Remains) -> u32 {
+        remains.reap(self.id, self.leases.cells())
     }
 
     /// Blocks that this process holds.

@@ -1,0 +1,271 @@
+//! Who has connected and is not a worker yet.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::unistd::geteuid;
+
+use super::pools::PoolBook;
+use super::{HostError, say};
+use crate::control::messages::{Hello, PROTOCOL, ToGateway, ToWorker, Welcome};
+use crate::control::{Channel, ChannelError, Incoming, Listener, codec};
+use crate::death::{DeathError, PidFd};
+use crate::doorbell::{Doorbell, DoorbellError};
+use crate::guest::Waker;
+use crate::link::TransportConfig;
+use crate::memory::{BudgetError, Geometry, PoolFiles, SharedFileError, budget};
+use crate::slot::{Member, PoolId, SLOTS};
+
+/// Strangers, who have said nothing yet, and candidates, whose pool is being made.
+#[derive(Debug)]
+pub(super) struct Admission {
+    strangers: BTreeMap<usize, Stranger>,
+    next_place: usize,
+    candidates: BTreeMap<PoolId, Candidate>,
+    maker: Maker,
+}
+
+/// A process that has introduced itself.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) channel: Channel,
+    pub(super) process: PidFd,
+    pub(super) pid: i32,
+    pub(super) hello: Hello,
+    pub(super) bell: Doorbell,
+    pub(super) pool: PoolId,
+}
+
+/// Why a process is not admitted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotAdmitted {
+    #[error("the domain is full: it has room for {} workers", SLOTS - 1)]
+    Full,
+    #[error(
+        "it speaks control protocol {theirs}, this gateway {PROTOCOL}: install the same version on both sides"
+    )]
+    Protocol { theirs: u32 },
+    #[error("it runs as user {theirs}, this gateway as user {ours}: run both as one user")]
+    User { theirs: u32, ours: u32 },
+    #[error("{what} has {bytes} bytes: 1 to {NAME_BYTES} are allowed")]
+    Name { what: &'static str, bytes: usize },
+    #[error("it offers {count} node types: {NODE_TYPES} are allowed")]
+    NodeTypes { count: usize },
+    #[error("as many workers as may join at once are joining: try again")]
+    Busy,
+    #[error("it said something else before its hello")]
+    NoHello,
+    #[error("its hello came with {count} file descriptors, and not with its doorbell alone")]
+    Doorbell { count: usize },
+    #[error(transparent)]
+    Bell(#[from] DoorbellError),
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    #[error(transparent)]
+    Codec(#[from] codec::CodecError),
+    #[error(transparent)]
+    Death(#[from] DeathError),
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    #[error(transparent)]
+    Memory(#[from] SharedFileError),
+}
+
+#[derive(Debug)]
+struct Stranger {
+    channel: Channel,
+    since: Instant,
+}
+
+/// Makes pools on a thread of its own: reserving memory takes tens of milliseconds, in which frames would wait.
+#[derive(Debug)]
+struct Maker {
+    orders: Option<SyncSender<(PoolId, Geometry)>>,
+    made: Receiver<(PoolId, Result<PoolFiles, NotAdmitted>)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A name is a label, and travels with every error.
+const NAME_BYTES: usize = 128;
+
+/// Node types of one worker.
+const NODE_TYPES: usize = 256;
+
+/// Connections that have said nothing: more than there are slots, so that a full domain still says so.
+const STRANGERS: usize = SLOTS * 2;
+
+// === impl Admission ===
+
+impl Admission {
+    pub(super) fn start(waker: Waker) -> Result<Self, HostError> {
+        let maker = Maker::start(waker).map_err(HostError::Thread)?;
+        Ok(Self { strangers: BTreeMap::new(), next_place: 0, candidates: BTreeMap::new(), maker })
+    }
+
+    pub(super) fn strangers(&self) -> impl Iterator<Item = (usize, &Channel)> {
+        self.strangers.iter().map(|(place, stranger)| (*place, &stranger.channel))
+    }
+
+    /// Takes what waits at the door. What does not fit is closed, which its peer sees at once.
+    pub(super) fn welcome_strangers(&mut self, listener: &Listener) {
+        for _ in 0..STRANGERS {
+            match listener.accept() {
+                Ok(Some(channel)) if self.strangers.len() < STRANGERS => {
+                    let stranger = Stranger { channel, since: Instant::now() };
+                    self.strangers.insert(self.next_place, stranger);
+                    self.next_place += 1;
+                }
+                Ok(Some(_refused)) => {}
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "accept_failed");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Stranger => Candidate
+    pub(super) fn listen(&mut self, place: usize, geometry: &Geometry, pools: &mut PoolBook) {
+        let Some(stranger) = self.strangers.get_mut(&place) else { return };
+        let incoming = match stranger.channel.try_recv() {
+            Ok(Some(incoming)) => incoming,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::info!(%error, "stranger_left");
+                self.strangers.remove(&place);
+                return;
+            }
+        };
+        let Some(Stranger { mut channel, .. }) = self.strangers.remove(&place) else { return };
+        match self.examine(&channel, incoming) {
+            Ok((process, pid, hello, bell)) => {
+                let pool = pools.next_id();
+                let candidate = Candidate { channel, process, pid, hello, bell, pool };
+                match self.maker.order(pool, geometry) {
+                    Ok(()) => drop(self.candidates.insert(pool, candidate)),
+                    Err(refusal) => candidate.refuse(&refusal),
+                }
+            }
+            Err(refusal) => refuse(&mut channel, &refusal),
+        }
+    }
+
+    /// The next candidate whose pool is made, or could not be.
+    pub(super) fn next_candidate(&mut self) -> Option<(Candidate, Result<PoolFiles, NotAdmitted>)> {
+        while let Ok((pool, made)) = self.maker.made.try_recv() {
+            if let Some(candidate) = self.candidates.remove(&pool) {
+                return Some((candidate, made));
+            }
+        }
+        None
+    }
+
+    pub(super) fn forget_the_silent(&mut self, limit: Duration) {
+        self.strangers.retain(|_, stranger| stranger.since.elapsed() < limit);
+    }
+
+    fn examine(
+        &self,
+        channel: &Channel,
+        Incoming { bytes, fds }: Incoming,
+    ) -> Result<(PidFd, i32, Hello, Doorbell), NotAdmitted> {
+        let peer = channel.peer_credentials()?;
+        let ours = geteuid().as_raw();
+        if peer.uid != ours {
+            return Err(NotAdmitted::User { theirs: peer.uid, ours });
+        }
+        let ToGateway::Hello(hello) = codec::decode(&bytes)? else { return Err(NotAdmitted::NoHello) };
+        check_hello(&hello)?;
+        if self.candidates.len() >= SLOTS {
+            return Err(NotAdmitted::Busy);
+        }
+        let [bell] =
+            <[OwnedFd; 1]>::try_from(fds).map_err(|fds| NotAdmitted::Doorbell { count: fds.len() })?;
+        Ok((PidFd::of_peer(channel)?, peer.pid, hello, Doorbell::from_fd(bell)?))
+    }
+}
+
+fn check_hello(hello: &Hello) -> Result<(), NotAdmitted> {
+    if hello.protocol != PROTOCOL {
+        return Err(NotAdmitted::Protocol { theirs: hello.protocol });
+    }
+    if hello.nodes.len() > NODE_TYPES {
+        return Err(NotAdmitted::NodeTypes { count: hello.nodes.len() });
+    }
+    let node_names = hello.nodes.iter().map(|node| ("a node type's name", &node.name));
+    for (what, name) in [("its name", &hello.name), ("its kind", &hello.kind)].into_iter().chain(node_names) {
+        if name.is_empty() || name.len() > NAME_BYTES {
+            return Err(NotAdmitted::Name { what, bytes: name.len() });
+        }
+    }
+    Ok(())
+}
+
+// === impl Candidate ===
+
+impl Candidate {
+    pub(super) fn welcome(
+        &self,
+        member: Member,
+        transport: &TransportConfig,
+        geometry: &Geometry,
+    ) -> Welcome {
+        Welcome { member, transport: transport.clone(), pool: self.pool, geometry: geometry.clone() }
+    }
+
+    pub(super) fn refuse(mut self, refusal: &NotAdmitted) {
+        refuse(&mut self.channel, refusal);
+    }
+}
+
+/// Says why, as far as the peer listens.
+fn refuse(channel: &mut Channel, refusal: &NotAdmitted) {
+    tracing::warn!(%refusal, "worker_refused");
+    if let Err(error) = say(channel, &ToWorker::Refused { reason: refusal.to_string() }, &[]) {
+        tracing::info!(%error, "refusal_not_heard");
+    }
+}
+
+// === impl Maker ===
+
+impl Maker {
+    fn start(waker: Waker) -> std::io::Result<Self> {
+        let (orders, ordered) = sync_channel::<(PoolId, Geometry)>(SLOTS);
+        let (done, made) = sync_channel(SLOTS);
+        let thread = thread::Builder::new().name("pool-maker".to_owned()).spawn(move || {
+            while let Ok((pool, geometry)) = ordered.recv() {
+                if done.send((pool, make(pool, &geometry))).is_err() {
+                    return;
+                }
+                waker.wake();
+            }
+        })?;
+        Ok(Self { orders: Some(orders), made, thread: Some(thread) })
+    }
+
+    fn order(&self, pool: PoolId, geometry: &Geometry) -> Result<(), NotAdmitted> {
+        match self.orders.as_ref().map(|orders| orders.try_send((pool, geometry.clone()))) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => Err(NotAdmitted::Busy),
+        }
+    }
+}
+
+impl Drop for Maker {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            // It makes at most what was ordered, each in tens of milliseconds; the channel of what is made holds all.
+            thread.join().unwrap_or_default();
+        }
+    }
+}
+
+fn make(pool: PoolId, geometry: &Geometry) -> Result<PoolFiles, NotAdmitted> {
+    budget::check(geometry.reserved_bytes())?;
+    Ok(PoolFiles::create(pool, geometry)?)
+}

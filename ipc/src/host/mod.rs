@@ -1,0 +1,735 @@
+//! The gateway's side of the domain: it admits processes, connects them, and buries the dead.
+//!
+//! # A worker's way in
+//!
+//! ```text
+//! connect, Hello + doorbell     Stranger => Candidate   its pool is made on another thread
+//! Welcome + memory              Candidate => Worker     its slot is live; nobody else knows of it
+//! Mapped                        its pool is sealed; peers, pools and bells are told both ways
+//! links to and from us stand    Joined
+//! ```
+//!
+//! # And out
+//!
+//! Death is its pidfd. In this order: the slot is marked dead, our inbox is drained of its last messages, its bits are
+//! cleared in every pool, its own pool is retired, its links' residue is given to the cleaner, the others are told, the
+//! slot is vacant again, and [`HostEvent::Died`] comes as soon as the kernel says of what. A connection that ends, or a
+//! peer that breaks the protocol, only condemns: the process is killed, and its pidfd then does the rest.
+
+mod admission;
+mod links;
+mod pools;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use remotemedia_core::fault::DeathCause;
+
+use crate::cleaner::{self, Cleaner};
+use crate::control::messages::{Hello, SessionCommand, SessionReply, ToGateway, ToWorker};
+use crate::control::{BindError, Channel, ChannelError, Incoming, Listener, codec};
+use crate::death::{Exit, PidFd};
+use crate::doorbell::{self, Doorbell, DoorbellError};
+use crate::ends::Ends;
+use crate::guest::{SOCKET, Waker};
+use crate::lease::reap::{self, Tenancy, Vacancy};
+use crate::link::{LinkError, Transport, TransportConfig};
+use crate::memory::{BudgetError, Domain, DomainError, Geometry, SharedFileError};
+use crate::plane::{Arrival, Plane};
+use crate::slot::{Member, PoolId, Slot};
+
+use admission::Admission;
+use links::Links;
+use pools::PoolBook;
+
+/// The gateway's side of a domain. Owned by one thread.
+#[derive(Debug)]
+pub struct Host {
+    config: HostConfig,
+    transport: TransportConfig,
+    plane: Plane,
+    ends: Ends,
+    bell: Arc<Doorbell>,
+    listener: Listener,
+    cleaner: Cleaner,
+    vacancies: VecDeque<Vacancy>,
+    admission: Admission,
+    workers: BTreeMap<Slot, Worker>,
+    links: Links,
+    pools: PoolBook,
+    obituaries: Vec<Obituary>,
+    last_wait: Instant,
+}
+
+/// What a domain is made of.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// A directory of this user alone (0700), on tmpfs.
+    pub runtime_dir: PathBuf,
+    /// The gateway's own frame pool.
+    pub gateway_pool: Geometry,
+    /// Each worker's frame pool.
+    pub worker_pool: Geometry,
+    /// Descriptors that a link holds.
+    pub link_capacity: usize,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum HostEvent {
+    /// A worker is connected both ways and can be given sessions.
+    Joined {
+        /// Which.
+        member: Member,
+        /// Its process id.
+        pid: i32,
+        /// What it says of itself.
+        hello: Hello,
+    },
+    /// A worker closed its connection or broke the protocol: it is given no more work, and is being killed.
+    Condemned {
+        /// Which.
+        member: Member,
+    },
+    /// A worker is dead, and nothing of it is left. What it had sent has been delivered before this.
+    Died {
+        /// Which.
+        member: Member,
+        /// Its process id.
+        pid: i32,
+        /// How it ended.
+        cause: DeathCause,
+    },
+    /// A link stands: [`Host::connect`] is done.
+    LinkUp {
+        /// The sender.
+        from: Member,
+        /// The receiver.
+        to: Member,
+    },
+    /// A frame or a mark came over a link.
+    Arrival(Arrival),
+    /// A worker answers about a session.
+    Reply {
+        /// Which worker.
+        member: Member,
+        /// What it says.
+        reply: SessionReply,
+    },
+}
+
+/// A domain cannot be set up, or has broken.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The control socket.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The memory that was configured is not there.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// Shared memory.
+    #[error(transparent)]
+    Memory(#[from] SharedFileError),
+    /// The domain file.
+    #[error(transparent)]
+    Domain(#[from] DomainError),
+    /// The transport.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// No doorbell.
+    #[error(transparent)]
+    Doorbell(#[from] DoorbellError),
+    /// A thread did not start.
+    #[error("cannot start the pool maker: {0}")]
+    Thread(std::io::Error),
+    /// The system refused to wait.
+    #[error("cannot wait for events: {0}")]
+    Wait(Errno),
+}
+
+/// A message was not sent to a worker.
+#[derive(Debug, thiserror::Error)]
+pub enum TellError {
+    /// It is not there any more.
+    #[error("{member} is not there any more")]
+    Gone {
+        /// Which.
+        member: Member,
+    },
+    /// Its connection does not take it.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// It cannot be encoded.
+    #[error(transparent)]
+    Codec(#[from] codec::CodecError),
+}
+
+#[derive(Debug)]
+struct Worker {
+    tenancy: Tenancy,
+    pool: PoolId,
+    channel: Channel,
+    process: PidFd,
+    pid: i32,
+    hello: Hello,
+    bell: Doorbell,
+    phase: Phase,
+    /// Why it is being killed, if it is.
+    condemned: Option<DeathCause>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// It has its welcome, since then.
+    Mapping(Instant),
+    /// Its links to and from us are being made.
+    Linking,
+    /// It works.
+    Up,
+}
+
+/// A death of which the cause is not known yet.
+#[derive(Debug)]
+struct Obituary {
+    member: Member,
+    pid: i32,
+    process: PidFd,
+    condemned: Option<DeathCause>,
+    until: Instant,
+}
+
+/// How long a worker may take for a step that costs milliseconds.
+const STEP: Duration = Duration::from_secs(5);
+
+/// How long the cause of a death is waited for: the kernel knows it when the launcher has reaped the process.
+const OBITUARY: Duration = Duration::from_millis(50);
+
+/// How long descriptors may keep the host from looking at sockets and deaths.
+const BUSY: Duration = Duration::from_millis(1);
+
+// === impl HostConfig ===
+
+impl HostConfig {
+    /// Finds whatever a dead gateway left in the directory, and removes it. The control socket must be ours.
+    fn bury_predecessors(&self) -> Result<(), LinkError> {
+        let entries = self.runtime_dir.read_dir().into_iter().flatten().flatten();
+        let prefixes = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        for prefix in prefixes.filter(|name| name.starts_with(PREFIX)) {
+            tracing::info!(prefix, "dead_gateway_removed");
+            cleaner::remove_domain(&self.transport(prefix))?;
+        }
+        Ok(())
+    }
+
+    fn transport(&self, prefix: String) -> TransportConfig {
+        TransportConfig { root: self.runtime_dir.clone(), prefix, capacity: self.link_capacity }
+    }
+}
+
+/// How the prefixes of our domains begin.
+const PREFIX: &str = "remotemedia";
+
+// === impl Host ===
+
+impl Host {
+    /// Sets up a domain: reserves the gateway's pool and listens for workers.
+    ///
+    /// # Errors
+    /// Another gateway serves in this directory, or there is no memory.
+    pub fn start(config: HostConfig) -> Result<Self, HostError> {
+        let listener = Listener::bind(&config.runtime_dir.join(SOCKET))?;
+        config.bury_predecessors()?;
+        let boot = RandomState::new().hash_one(std::process::id());
+        let transport = config.transport(format!("{PREFIX}{boot:016x}"));
+        let mut vacancies = VecDeque::from(reap::vacancies());
+        let domain = Domain::create(boot)?;
+        // The gateway lives as long as its domain: its tenancy never ends.
+        let me = vacancies.pop_front().map(|first| first.admit(&domain).member());
+        let me = me.expect("a domain has slots, and the first is the gateway's");
+        let plane = Plane::new(me, domain, config.link_capacity);
+        let pools = PoolBook::start(&plane, &config.gateway_pool)?;
+        let ends = Ends::new(Transport::open(&transport, "gateway")?, plane.clone());
+        let bell = Arc::new(Doorbell::new()?);
+        Ok(Self {
+            cleaner: Cleaner::new(&transport)?,
+            admission: Admission::start(Waker::new(plane.clone(), Arc::clone(&bell)))?,
+            config,
+            transport,
+            plane,
+            ends,
+            bell,
+            listener,
+            vacancies,
+            workers: BTreeMap::new(),
+            links: Links::default(),
+            pools,
+            obituaries: Vec::new(),
+            last_wait: Instant::now(),
+        })
+    }
+
+    /// The gateway's data plane.
+    #[must_use]
+    pub const fn plane(&self) -> &Plane {
+        &self.plane
+    }
+
+    /// Where the domain's links are; for tests that look for what is left of them.
+    #[must_use]
+    pub const fn transport(&self) -> &TransportConfig {
+        &self.transport
+    }
+
+    /// Ends a wait of [`Self::turn`] from another thread.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        Waker::new(self.plane.clone(), Arc::clone(&self.bell))
+    }
+
+    /// Whether the residue of all dead processes is gone by the deadline.
+    #[must_use]
+    pub fn is_clean(&self, deadline: Instant) -> bool {
+        self.cleaner.idle(deadline)
+    }
+
+    /// Tells a worker something about a session.
+    ///
+    /// # Errors
+    /// It is gone, or its connection is full, for which it is condemned.
+    pub fn tell(&mut self, member: Member, command: SessionCommand) -> Result<(), TellError> {
+        self.say(member, &ToWorker::Session(command), &[])
+    }
+
+    /// Ends a worker that cannot be trusted any more. Its death follows as [`HostEvent::Died`].
+    pub fn condemn(&mut self, member: Member, cause: DeathCause) {
+        if let Some(worker) = self.workers.get_mut(&member.slot).filter(|worker| worker.member() == member) {
+            worker.condemn(cause);
+        }
+    }
+
+    /// Makes a link between two processes, unless it is there. True if it stands now; else [`HostEvent::LinkUp`]
+    /// follows, or the death of one of the two.
+    pub fn connect(&mut self, from: Member, to: Member, take: &mut impl FnMut(HostEvent)) -> bool {
+        if !self.links.has(from, to) {
+            match self.ends.transport().create_link(from, to) {
+                Ok(service) => {
+                    let next = self.links.begin(from, to, service);
+                    self.step(next, take);
+                }
+                Err(error) => {
+                    tracing::error!(%from, %to, %error, "link_not_created");
+                    self.condemn(if from == self.plane.me() { to } else { from }, DeathCause::Protocol);
+                }
+            }
+        }
+        self.links.is_up(from, to)
+    }
+
+    /// Waits for something to happen, but not longer than `at_most`, and hands it to `take`. `busy` is asked after
+    /// this process has said that it goes to sleep: true if other threads have left work meanwhile.
+    ///
+    /// # Errors
+    /// The system refused to wait.
+    pub fn turn(
+        &mut self,
+        at_most: Duration,
+        busy: impl FnOnce() -> bool,
+        take: &mut impl FnMut(HostEvent),
+    ) -> Result<(), HostError> {
+        let came = self.ends.poll(&mut |arrival| take(HostEvent::Arrival(arrival)));
+        if came && self.last_wait.elapsed() < BUSY {
+            self.plane.reclaim();
+            return Ok(());
+        }
+        doorbell::arm(self.plane.domain().asleep(Slot::GATEWAY));
+        let came = came || busy() || self.ends.poll(&mut |arrival| take(HostEvent::Arrival(arrival)));
+        let urgent = !self.obituaries.is_empty();
+        let longest = if urgent { Duration::from_millis(1) } else { at_most.min(doorbell::TICK) };
+        let ready = self.wait(if came { Duration::ZERO } else { longest })?;
+        doorbell::disarm(self.plane.domain().asleep(Slot::GATEWAY));
+        self.bell.drain();
+        self.last_wait = Instant::now();
+        self.attend(&ready, take);
+        self.plane.reclaim();
+        Ok(())
+    }
+
+    /// Ends the domain: nothing of it is left but what living workers have mapped.
+    ///
+    /// # Errors
+    /// A file could not be removed.
+    pub fn close(self) -> Result<(), LinkError> {
+        let Self { transport, ends, links, cleaner, listener, workers, .. } = self;
+        drop((listener, workers, links, ends, cleaner));
+        cleaner::remove_domain(&transport)
+    }
+
+    fn wait(&self, timeout: Duration) -> Result<Vec<Ready>, HostError> {
+        let mut sources =
+            vec![(Ready::Bell, self.bell.as_fd(), false), (Ready::Listener, self.listener.as_fd(), false)];
+        sources.extend(
+            self.admission
+                .strangers()
+                .map(|(place, channel)| (Ready::Stranger(place), channel.as_fd(), false)),
+        );
+        for (slot, worker) in &self.workers {
+            sources.push((Ready::Death(*slot), worker.process.as_fd(), false));
+            if worker.condemned.is_none() {
+                sources.push((Ready::Worker(*slot), worker.channel.as_fd(), worker.channel.wants_write()));
+            }
+        }
+        let mut fds: Vec<PollFd<'_>> = sources
+            .iter()
+            .map(|(_, fd, writing)| {
+                let writing = if *writing { PollFlags::POLLOUT } else { PollFlags::empty() };
+                PollFd::new(*fd, PollFlags::POLLIN | writing)
+            })
+            .collect();
+        match poll(&mut fds, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(HostError::Wait(errno)),
+        }
+        let ready = sources.iter().zip(&fds).filter(|(_, fd)| fd.any().unwrap_or(true));
+        Ok(ready.map(|((source, ..), _)| *source).collect())
+    }
+
+    fn attend(&mut self, ready: &[Ready], take: &mut impl FnMut(HostEvent)) {
+        // What a worker said last is heard before its death is acted on.
+        for source in ready {
+            match *source {
+                Ready::Bell | Ready::Death(_) => {}
+                Ready::Listener => self.admission.welcome_strangers(&self.listener),
+                Ready::Stranger(place) => {
+                    self.admission.listen(place, &self.config.worker_pool, &mut self.pools)
+                }
+                Ready::Worker(slot) => self.hear(slot, take),
+            }
+        }
+        for source in ready {
+            if let Ready::Death(slot) = *source {
+                self.bury(slot, take);
+            }
+        }
+        self.admit_candidates();
+        self.admission.forget_the_silent(STEP);
+        self.condemn_the_slow();
+        self.publish_obituaries(take);
+        self.destroy_retired_pools();
+    }
+
+    /// Candidate => Worker
+    fn admit_candidates(&mut self) {
+        while let Some((candidate, made)) = self.admission.next_candidate() {
+            let outcome = made.and_then(|files| {
+                let vacancy = self.vacancies.pop_front().ok_or(admission::NotAdmitted::Full)?;
+                Ok((files, vacancy))
+            });
+            match outcome {
+                Ok((files, vacancy)) => self.admit(candidate, files, vacancy),
+                Err(refusal) => candidate.refuse(&refusal),
+            }
+        }
+    }
+
+    fn admit(&mut self, candidate: admission::Candidate, files: crate::memory::PoolFiles, vacancy: Vacancy) {
+        let member = vacancy.member();
+        let welcome = candidate.welcome(member, &self.transport, &self.config.worker_pool);
+        let fds = [self.plane.domain().fd(), files.words.as_fd(), files.payload.as_fd()];
+        let admission::Candidate { mut channel, process, pid, hello, bell, pool } = candidate;
+        if let Err(error) = say(&mut channel, &ToWorker::Welcome(welcome), &fds) {
+            tracing::warn!(name = hello.name, %error, "worker_lost_before_welcome");
+            self.vacancies.push_front(vacancy);
+            return;
+        }
+        if let Err(error) = self.pools.add(&self.plane, pool, member, self.config.worker_pool.clone(), files)
+        {
+            tracing::error!(name = hello.name, %error, "worker_pool_not_mapped");
+            self.vacancies.push_front(vacancy);
+            return;
+        }
+        let tenancy = vacancy.admit(self.plane.domain());
+        tracing::info!(%member, pid, name = hello.name, "worker_admitted");
+        let phase = Phase::Mapping(Instant::now());
+        let worker = Worker { tenancy, pool, channel, process, pid, hello, bell, phase, condemned: None };
+        self.workers.insert(member.slot, worker);
+    }
+
+    fn hear(&mut self, slot: Slot, take: &mut impl FnMut(HostEvent)) {
+        loop {
+            let Some(worker) = self.workers.get_mut(&slot).filter(|worker| worker.condemned.is_none()) else {
+                return;
+            };
+            let member = worker.member();
+            let message = match worker.channel.flush().and_then(|_| worker.channel.try_recv()) {
+                Ok(Some(Incoming { bytes, fds: _ })) => {
+                    codec::decode(&bytes).map_err(|error| error.to_string())
+                }
+                Ok(None) => return,
+                Err(error) => Err(error.to_string()),
+            };
+            let outcome = message.and_then(|message| self.obey(member, message, take));
+            if let Err(problem) = outcome {
+                tracing::warn!(%member, problem, "worker_condemned");
+                self.condemn(member, DeathCause::Protocol);
+                take(HostEvent::Condemned { member });
+            }
+        }
+    }
+
+    fn obey(
+        &mut self,
+        member: Member,
+        message: ToGateway,
+        take: &mut impl FnMut(HostEvent),
+    ) -> Result<(), String> {
+        match message {
+            ToGateway::Hello(_) => Err("a second hello".to_owned()),
+            ToGateway::Mapped => self.introduce(member, take),
+            ToGateway::Done(step) => {
+                let next = self
+                    .links
+                    .done(member, step)
+                    .ok_or_else(|| format!("{step:?}, which nobody asked for"))?;
+                self.step(next, take);
+                Ok(())
+            }
+            ToGateway::Undone { step, problem } => Err(format!("{step:?} failed: {problem}")),
+            ToGateway::Session(reply) => {
+                take(HostEvent::Reply { member, reply });
+                Ok(())
+            }
+        }
+    }
+
+    /// Mapping => Linking: all are told of each other, then the links to and from us are made.
+    fn introduce(&mut self, member: Member, take: &mut impl FnMut(HostEvent)) -> Result<(), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let worker = self.workers.get_mut(&member.slot).ok_or("a worker that is gone")?;
+        if !matches!(worker.phase, Phase::Mapping(_)) {
+            return Err("a second mapping".to_owned());
+        }
+        worker.phase = Phase::Linking;
+        let pool = worker.pool;
+        let bell = |bell: &Doorbell| bell.as_fd().try_clone_to_owned().map_err(|error| text(&error));
+        let own_bell = Doorbell::from_fd(bell(&worker.bell)?).map_err(|error| text(&error))?;
+        self.ends.peer_up(member, own_bell);
+        self.pools.seal(pool).map_err(|error| text(&error))?;
+        let gateways_bell = bell(&self.bell)?;
+        let me = ToWorker::PeerUp { member: self.plane.me() };
+        self.say(member, &me, &[gateways_bell.as_fd()]).map_err(|error| text(&error))?;
+        for (id, offer) in self.pools.offers() {
+            if id != pool {
+                let [words, payload] =
+                    self.pools.fds(id).ok_or("no file descriptors are left for its pools")?;
+                self.say(member, &offer, &[words.as_fd(), payload.as_fd()]).map_err(|error| text(&error))?;
+            }
+        }
+        self.introduce_to_others(member, pool).map_err(|error| text(&error))?;
+        self.connect(self.plane.me(), member, take);
+        self.connect(member, self.plane.me(), take);
+        Ok(())
+    }
+
+    fn introduce_to_others(&mut self, newcomer: Member, pool: PoolId) -> Result<(), TellError> {
+        let others: Vec<Member> = self.introduced().filter(|other| *other != newcomer).collect();
+        for other in others {
+            let [Some(theirs), Some(new)] = [other, newcomer].map(|member| self.bell_of(member)) else {
+                continue;
+            };
+            self.say(newcomer, &ToWorker::PeerUp { member: other }, &[theirs.as_fd()])?;
+            let Some([words, payload]) = self.pools.fds(pool) else { continue };
+            let offer = self.pools.offer(pool);
+            // One who does not listen is condemned for that, and is no reason to refuse the newcomer.
+            let told = self.say(other, &ToWorker::PeerUp { member: newcomer }, &[new.as_fd()]);
+            if let (Ok(()), Some(offer)) = (told, offer) {
+                self.say(other, &offer, &[words.as_fd(), payload.as_fd()]).unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one step of a link's handshake, and those that follow from it here.
+    fn step(&mut self, next: links::Next, take: &mut impl FnMut(HostEvent)) {
+        let mut next = Some(next);
+        while let Some(doing) = next.take() {
+            match doing {
+                links::Next::Do { at, step } if at == self.plane.me() => match self.ends.take_step(step) {
+                    Ok(()) => next = self.links.done(at, step),
+                    Err(error) => {
+                        let other = links::other_end(step);
+                        tracing::warn!(%other, %error, "link_step_failed");
+                        self.condemn(other, DeathCause::Protocol);
+                        take(HostEvent::Condemned { member: other });
+                    }
+                },
+                links::Next::Do { at, step } => {
+                    // Not said: the other end is dead or condemned, and the link goes with it.
+                    self.say(at, &ToWorker::Do(step), &[]).unwrap_or_default();
+                }
+                links::Next::Up { from, to } => {
+                    take(HostEvent::LinkUp { from, to });
+                    self.join_if_linked(if from == self.plane.me() { to } else { from }, take);
+                }
+            }
+        }
+    }
+
+    /// Linking => Up
+    fn join_if_linked(&mut self, member: Member, take: &mut impl FnMut(HostEvent)) {
+        let me = self.plane.me();
+        let linked = self.links.is_up(me, member) && self.links.is_up(member, me);
+        let Some(worker) = self.workers.get_mut(&member.slot).filter(|worker| worker.member() == member)
+        else {
+            return;
+        };
+        if linked && worker.phase == Phase::Linking {
+            worker.phase = Phase::Up;
+            tracing::info!(%member, pid = worker.pid, name = worker.hello.name, "worker_joined");
+            take(HostEvent::Joined { member, pid: worker.pid, hello: worker.hello.clone() });
+        }
+    }
+
+    /// The reaction to a death, in the order that the module's head gives.
+    fn bury(&mut self, slot: Slot, take: &mut impl FnMut(HostEvent)) {
+        let Some(worker) = self.workers.remove(&slot) else { return };
+        let member = worker.member();
+        let mut remains = worker.tenancy.bury(self.plane.domain(), self.pools.ids());
+        self.ends.peer_down(member, &mut |arrival| take(HostEvent::Arrival(arrival)));
+        let held = self.plane.pools().iter().map(|pool| pool.reap(&mut remains)).sum::<u32>();
+        self.pools.retire(worker.pool);
+        self.links.drop_all_of(member);
+        if let Err(error) = self.cleaner.bury(u32::try_from(worker.pid).unwrap_or_default()) {
+            tracing::error!(%member, %error, "worker_residue_stays");
+        }
+        tracing::info!(%member, pid = worker.pid, name = worker.hello.name, held, "worker_buried");
+        let told: Vec<Member> = self.introduced().collect();
+        for other in told {
+            self.say(other, &ToWorker::PeerDown { member }, &[]).unwrap_or_default();
+        }
+        match remains.vacate(self.plane.domain()) {
+            Ok(vacancy) => self.vacancies.extend(vacancy),
+            Err(remains) => tracing::error!(?remains, "slot_lost"),
+        }
+        let Worker { process, pid, condemned, .. } = worker;
+        let until = Instant::now() + OBITUARY;
+        self.obituaries.push(Obituary { member, pid, process, condemned, until });
+        self.publish_obituaries(take);
+    }
+
+    fn publish_obituaries(&mut self, take: &mut impl FnMut(HostEvent)) {
+        let now = Instant::now();
+        self.obituaries.retain(|obituary| match obituary.cause(now) {
+            Some(cause) => {
+                take(HostEvent::Died { member: obituary.member, pid: obituary.pid, cause });
+                false
+            }
+            None => true,
+        });
+    }
+
+    fn destroy_retired_pools(&mut self) {
+        for id in self.pools.take_idle(&self.plane) {
+            self.plane.forget_pool(id);
+            let told: Vec<Member> = self.introduced().collect();
+            for member in told {
+                self.say(member, &ToWorker::PoolDown { pool: id }, &[]).unwrap_or_default();
+            }
+        }
+    }
+
+    fn condemn_the_slow(&mut self) {
+        let slow_ends = self.links.overdue(STEP);
+        for worker in self.workers.values_mut() {
+            let mapping_late = matches!(worker.phase, Phase::Mapping(since) if since.elapsed() > STEP);
+            if mapping_late || slow_ends.contains(&worker.member()) {
+                tracing::warn!(member = %worker.member(), "worker_too_slow");
+                worker.condemn(DeathCause::Protocol);
+            }
+        }
+    }
+
+    /// Workers that know of each other.
+    fn introduced(&self) -> impl Iterator<Item = Member> {
+        let introduced = |worker: &&Worker| !matches!(worker.phase, Phase::Mapping(_));
+        self.workers.values().filter(introduced).map(Worker::member)
+    }
+
+    fn bell_of(&self, member: Member) -> Option<std::os::fd::OwnedFd> {
+        self.workers.get(&member.slot)?.bell.as_fd().try_clone_to_owned().ok()
+    }
+
+    fn say(
+        &mut self,
+        member: Member,
+        message: &ToWorker,
+        fds: &[std::os::fd::BorrowedFd<'_>],
+    ) -> Result<(), TellError> {
+        let worker = self.workers.get_mut(&member.slot).filter(|worker| worker.member() == member);
+        let worker = worker.ok_or(TellError::Gone { member })?;
+        let said = say(&mut worker.channel, message, fds);
+        if said.is_err() {
+            worker.condemn(DeathCause::Protocol);
+        }
+        said
+    }
+}
+
+/// A source of events that has one.
+#[derive(Clone, Copy, Debug)]
+enum Ready {
+    Bell,
+    Listener,
+    Stranger(usize),
+    Worker(Slot),
+    Death(Slot),
+}
+
+// === impl Worker ===
+
+impl Worker {
+    const fn member(&self) -> Member {
+        self.tenancy.member()
+    }
+
+    fn condemn(&mut self, cause: DeathCause) {
+        if self.condemned.is_none() {
+            self.condemned = Some(cause);
+            if let Err(error) = self.process.kill(Signal::SIGKILL) {
+                tracing::error!(pid = self.pid, %error, "worker_not_killed");
+            }
+        }
+    }
+}
+
+// === impl Obituary ===
+
+impl Obituary {
+    /// What is known now; at the deadline, that nothing is.
+    fn cause(&self, now: Instant) -> Option<DeathCause> {
+        match self.process.exit_info() {
+            // It was we who sent the signal.
+            Some(Exit::Signal(9)) if self.condemned.is_some() => self.condemned,
+            Some(Exit::Signal(number)) => Some(DeathCause::Signal(number)),
+            Some(Exit::Code(code)) => Some(DeathCause::Exit(code)),
+            None if now >= self.until => Some(self.condemned.unwrap_or(DeathCause::Unknown)),
+            None => None,
+        }
+    }
+}
+
+fn say(
+    channel: &mut Channel,
+    message: &ToWorker,
+    fds: &[std::os::fd::BorrowedFd<'_>],
+) -> Result<(), TellError> {
+    let bytes = codec::encode(message)?;
+    channel.send(&bytes, fds)?;
+    Ok(())
+}
