@@ -53,6 +53,21 @@ fn a_segment_is_open_until_the_final_report_closes_it() {
 }
 
 #[test]
+fn a_report_is_spelt_as_documented() {
+    let mut node = node(everything_is_speech());
+    let frame = Frame::new(0, mono(&vec![0.0; 8_000]));
+    let output = Harness::default().run(node.as_mut(), frame).unwrap().remove(0);
+    let text = String::from_utf8(output.data.payload().to_vec()).unwrap();
+    let confidence = report(&output).confidence;
+    assert_eq!(
+        text,
+        format!(
+            r#"{{"has_speech":true,"confidence":{confidence},"segments":[{{"start_s":0.0,"end_s":0.496,"open":true}}],"time_s":0.5,"final":false}}"#
+        )
+    );
+}
+
+#[test]
 fn pieces_of_any_size_give_the_same_final_report_as_the_whole() {
     let samples = (0..40_000).map(|at| ((at * at % 977) as f32 / 977.0 - 0.5) * 0.4).collect::<Vec<_>>();
     let last = |pieces: &[Audio]| detect(node(serde_json::json!({})), pieces).pop().unwrap();

@@ -211,7 +211,12 @@ fn parameters() -> Vec<Parameter> {
         summary: summary.to_owned(),
     };
     vec![
-        row("threshold", "number, 0 to 1", "0.5", "Score from which 16 ms are taken for speech."),
+        row(
+            "threshold",
+            "number, 0 to 1",
+            "0.6",
+            "Score from which 16 ms begin speech: less misses less of it, more hears less in noise.",
+        ),
         row("min_speech_ms", "integer, 0 to 10000 (ms)", "100", "What is shorter is no speech."),
         row("min_silence_ms", "integer, 0 to 10000 (ms)", "300", "A shorter pause does not end a segment."),
         row("pad_ms", "integer, 0 to min_silence_ms (ms)", "50", "What a segment gets before and after."),
