@@ -25,7 +25,7 @@ pub mod descriptor;
 pub mod lease;
 #[path = "../../src/slot.rs"]
 pub mod slot;
-pub mod stage;
+mod stage;
 
 /// Declares protocols with one rule broken each.
 macro_rules! broken {

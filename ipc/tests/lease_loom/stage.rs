@@ -17,26 +17,26 @@ use crate::lease::rules::Rules;
 use crate::lease::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::slot::{BlockIndex, Generation, Member, PoolId, Slot};
 
-pub const POOL: PoolId = PoolId(1);
+pub(crate) const POOL: PoolId = PoolId(1);
 const SLOTS: usize = 4;
 const CREDIT: usize = 4;
 
 /// Shared memory.
 #[derive(Clone)]
-pub struct Stage {
-    pub blocks: Arc<Blocks>,
-    pub domain: Arc<Domain>,
+pub(crate) struct Stage {
+    pub(crate) blocks: Arc<Blocks>,
+    pub(crate) domain: Arc<Domain>,
 }
 
 /// The living processes of a stage in slots 1, 2 and 3: producer, forwarder, consumer.
-pub struct Cast {
-    pub producer: Tenancy,
-    pub forwarder: Tenancy,
-    pub consumer: Tenancy,
+pub(crate) struct Cast {
+    pub(crate) producer: Tenancy,
+    pub(crate) forwarder: Tenancy,
+    pub(crate) consumer: Tenancy,
 }
 
 /// A pool whose payloads are plain data: loom reports every race on them.
-pub struct Blocks(Vec<Block>);
+pub(crate) struct Blocks(Vec<Block>);
 
 struct Block {
     word: AtomicU64,
@@ -49,27 +49,27 @@ unsafe impl Sync for Block {}
 // SAFETY: as above.
 unsafe impl Send for Block {}
 
-pub struct Domain {
+pub(crate) struct Domain {
     states: Vec<AtomicU32>,
     acks: Vec<AtomicU64>,
 }
 
 /// One process: its private books.
-pub struct Process<R: Rules> {
-    pub member: Member,
-    pub stage: Stage,
-    pub leases: PoolLeases<Arc<Blocks>, R>,
+pub(crate) struct Process<R: Rules> {
+    pub(crate) member: Member,
+    pub(crate) stage: Stage,
+    pub(crate) leases: PoolLeases<Arc<Blocks>, R>,
 }
 
 /// A link's queue: the push releases, the pop acquires. Pushes come from one thread, pops from one other.
 #[derive(Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     pushed: AtomicU64,
     messages: [[AtomicU64; 3]; 2],
 }
 
 /// The popping end of a queue.
-pub struct Inbox {
+pub(crate) struct Inbox {
     queue: Arc<Queue>,
     popped: Cell<u64>,
 }
@@ -77,7 +77,7 @@ pub struct Inbox {
 // === impl Stage ===
 
 impl Stage {
-    pub fn new(blocks: usize) -> (Self, Cast) {
+    pub(crate) fn new(blocks: usize) -> (Self, Cast) {
         let block =
             || Block { word: AtomicU64::new(0), stamp: AtomicU64::new(0), payload: UnsafeCell::new(0) };
         let domain = Arc::new(Domain {
@@ -93,7 +93,7 @@ impl Stage {
     }
 
     /// The content is the one that the reference means. A data race with a writer fails too.
-    pub fn read(&self, reference: &BlockRef) {
+    pub(crate) fn read(&self, reference: &BlockRef) {
         self.blocks.of(reference.block()).payload.with(|payload| {
             // SAFETY: the caller holds a lease on the block.
             let content = unsafe { *payload };
@@ -105,17 +105,17 @@ impl Stage {
 // === impl Process ===
 
 impl<R: Rules> Process<R> {
-    pub fn new(member: Member, stage: &Stage) -> Self {
+    pub(crate) fn new(member: Member, stage: &Stage) -> Self {
         let leases = PoolLeases::under_rules(member.slot, Arc::clone(&stage.blocks));
         Self { member, stage: stage.clone(), leases }
     }
 
-    pub fn link_to(&self, receiver: Member) -> Flight<R> {
+    pub(crate) fn link_to(&self, receiver: Member) -> Flight<R> {
         Flight::under_rules(self.member, receiver, CREDIT)
     }
 
     /// Writes new content into a free block; the payload is its generation.
-    pub fn produce(&self) -> Option<BlockRef> {
+    pub(crate) fn produce(&self) -> Option<BlockRef> {
         let taken = self.leases.allocate(0..self.stage.blocks.blocks())?;
         self.stage.blocks.of(taken.block).payload.with_mut(|payload| {
             // SAFETY: the block was free and is now ours alone.
@@ -125,7 +125,7 @@ impl<R: Rules> Process<R> {
         Some(BlockRef { generation, offset: 0, len: 8, pool: POOL.0, block })
     }
 
-    pub fn send(&self, flight: &mut Flight<R>, reference: &BlockRef, queue: &Queue) {
+    pub(crate) fn send(&self, flight: &mut Flight<R>, reference: &BlockRef, queue: &Queue) {
         let references = References { payload: *reference, ..References::NONE };
         let push = |sequence| queue.push(sequence, reference);
         flight
@@ -134,13 +134,13 @@ impl<R: Rules> Process<R> {
     }
 
     /// A send of the only handle: it travels on.
-    pub fn pass_on(&self, flight: &mut Flight<R>, reference: &BlockRef, queue: &Queue) {
+    pub(crate) fn pass_on(&self, flight: &mut Flight<R>, reference: &BlockRef, queue: &Queue) {
         self.send(flight, reference, queue);
         self.release(reference);
     }
 
     /// Pops a message, if there is one, and takes it under lease, if that succeeds.
-    pub fn receive(&self, inbox: &Inbox, sender: Member) -> Option<Result<BlockRef, AcceptError>> {
+    pub(crate) fn receive(&self, inbox: &Inbox, sender: Member) -> Option<Result<BlockRef, AcceptError>> {
         let (sequence, reference) = inbox.pop()?;
         let references = References { payload: reference, ..References::NONE };
         let intake = Intake::<R>::under_rules(self.member.slot, sender);
@@ -149,11 +149,11 @@ impl<R: Rules> Process<R> {
     }
 
     /// As [`Self::receive`], of a sender that lives: nothing may be lost.
-    pub fn receive_of_the_living(&self, inbox: &Inbox, sender: Member) -> Option<BlockRef> {
+    pub(crate) fn receive_of_the_living(&self, inbox: &Inbox, sender: Member) -> Option<BlockRef> {
         Some(self.receive(inbox, sender)?.expect("lost: a frame was refused while its sender lives"))
     }
 
-    pub fn reclaim(&self, flight: &mut Flight<R>) -> usize {
+    pub(crate) fn reclaim(&self, flight: &mut Flight<R>) -> usize {
         flight.reclaim(&self.stage.domain, self)
     }
 }
@@ -210,7 +210,7 @@ impl DomainCells for Domain {
 // === impl Queue, Inbox ===
 
 impl Queue {
-    pub fn new() -> (Arc<Self>, Inbox) {
+    pub(crate) fn new() -> (Arc<Self>, Inbox) {
         let queue = Arc::new(Self::default());
         (Arc::clone(&queue), Inbox { queue, popped: Cell::new(0) })
     }

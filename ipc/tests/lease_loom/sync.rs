@@ -5,6 +5,8 @@
 //! never tried after it: an acknowledgement that comes too early went unseen. So every access here is led by a relaxed
 //! read-modify-write of a companion, which orders nothing but conflicts with everything.
 
+#![expect(missing_docs, reason = "each means what it means in std")]
+
 use loom::sync::atomic;
 pub use loom::sync::atomic::Ordering;
 pub use loom::sync::{Mutex, MutexGuard};
