@@ -201,6 +201,12 @@ impl<F> Session<F> {
         self.phase == Phase::Ended
     }
 
+    /// Whether input is taken.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.phase == Phase::Running
+    }
+
     /// Inputs that are not answered in full.
     #[must_use]
     pub fn pending(&self) -> usize {

@@ -1,0 +1,643 @@
+//! The hub thread: everything that concerns more than one session.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use remotemedia_core::fault::{DeathCause, Fault, PlacementError, Unavailability, WorkerLost};
+use remotemedia_core::frame::SessionId;
+use remotemedia_core::graph::{Graph, NodeIndex};
+use remotemedia_core::limits::Limits;
+use remotemedia_core::node::NodeInfo;
+use remotemedia_ipc::control::messages::{
+    SessionCommand, SessionReply, StageInput, StageNode, StageOutput, StagePlan,
+};
+use remotemedia_ipc::doorbell;
+use remotemedia_ipc::guest::Waker;
+use remotemedia_ipc::host::{Host, HostEvent};
+use remotemedia_ipc::plane::{Arrival, EdgeIn, EdgeOut, Plane};
+use remotemedia_ipc::slot::Member;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::edges::{Edges, Lane};
+use crate::placement::{Placement, place};
+use crate::registry::Registry;
+use crate::session::FromHub;
+use crate::status::{PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState, WorkerStatus};
+
+/// The hub's thread, and its owner.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    handle: HubHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How others reach the hub. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct HubHandle {
+    /// Unbounded in type, bounded in fact: a session sends one `Open` and one `Close`, and sessions are bounded.
+    orders: Sender<Order>,
+    shared: Arc<HubShared>,
+    plane: Plane,
+    waker: Waker,
+}
+
+/// What the hub and its users both see.
+#[derive(Debug)]
+struct HubShared {
+    /// Orders sent and not taken: whether the hub may sleep.
+    waiting_orders: AtomicUsize,
+    next_session: AtomicU64,
+    closing: AtomicBool,
+    node_infos: RwLock<Vec<NodeInfo>>,
+    starving: Mutex<Vec<Starving>>,
+    /// Told at every turn of the hub: there may be free blocks.
+    turned: Notify,
+}
+
+/// A sender at the end of its credit.
+#[derive(Debug)]
+struct Starving {
+    edge: Arc<EdgeOut>,
+    fed: Arc<Notify>,
+}
+
+/// A session's ends at the gateway, once it is placed.
+#[derive(Debug)]
+pub(crate) struct Wiring {
+    /// For each entry of the graph, in its order.
+    pub(crate) entries: Vec<Arc<EdgeOut>>,
+    /// For each sink of the graph, in its order.
+    pub(crate) sinks: Vec<EdgeIn>,
+    /// Workers that run a part.
+    pub(crate) stages: usize,
+    /// By the nodes' order in the graph.
+    pub(crate) infos: Vec<NodeInfo>,
+}
+
+/// A session to be opened.
+#[derive(Debug)]
+pub(crate) struct OpenOrder {
+    pub(crate) id: SessionId,
+    pub(crate) pipeline: String,
+    pub(crate) graph: Arc<Graph>,
+    pub(crate) events: mpsc::Sender<FromHub>,
+    pub(crate) placed: oneshot::Sender<Result<Wiring, Fault>>,
+}
+
+enum Order {
+    Open(Box<OpenOrder>),
+    Close(SessionId),
+    Status(oneshot::Sender<RuntimeStatus>),
+    Shutdown { deadline: Instant },
+}
+
+/// The hub thread's own.
+struct Loop {
+    host: Host,
+    limits: Arc<Limits>,
+    orders: Receiver<Order>,
+    shared: Arc<HubShared>,
+    registry: Registry,
+    edges: Edges,
+    sessions: BTreeMap<SessionId, Entry>,
+    shutdown: Option<Instant>,
+}
+
+/// A session as the hub sees it.
+struct Entry {
+    pipeline: String,
+    since: Instant,
+    events: mpsc::Sender<FromHub>,
+    phase: Phase,
+    /// By worker, the first node that runs there: what a death is reported with.
+    stages: BTreeMap<Member, String>,
+    lanes: Vec<Lane>,
+    /// By edge index: which sink of the session it comes from.
+    sinks: BTreeMap<u32, usize>,
+}
+
+enum Phase {
+    /// Links are being made; then the plans go out.
+    Linking { missing: BTreeSet<(Member, Member)>, plans: Vec<(Member, StagePlan)> },
+    /// Workers have their plans.
+    Planned,
+    /// Workers drop what they have of it.
+    Closing { waiting: BTreeSet<Member> },
+}
+
+/// When a client may try again that came while there was no room: about as long as a unary run takes.
+const RETRY_AFTER_MS: u64 = 100;
+
+// === impl Hub ===
+
+impl Hub {
+    pub(crate) fn start(host: Host, limits: Arc<Limits>, link_capacity: usize) -> std::io::Result<Self> {
+        let (orders, ordered) = channel();
+        let shared = Arc::new(HubShared {
+            waiting_orders: AtomicUsize::new(0),
+            next_session: AtomicU64::new(1),
+            closing: AtomicBool::new(false),
+            node_infos: RwLock::default(),
+            starving: Mutex::default(),
+            turned: Notify::new(),
+        });
+        let (plane, waker) = (host.plane().clone(), host.waker());
+        let edges = Edges::new(link_capacity, limits.credit_window);
+        let work = Loop {
+            host,
+            limits,
+            orders: ordered,
+            shared: Arc::clone(&shared),
+            registry: Registry::default(),
+            edges,
+            sessions: BTreeMap::new(),
+            shutdown: None,
+        };
+        let thread = thread::Builder::new().name("hub".to_owned()).spawn(move || work.run())?;
+        Ok(Self { handle: HubHandle { orders, shared, plane, waker }, thread: Some(thread) })
+    }
+
+    pub(crate) fn handle(&self) -> HubHandle {
+        self.handle.clone()
+    }
+
+    pub(crate) async fn shutdown(mut self, grace: Duration) {
+        self.handle.shared.closing.store(true, Ordering::Relaxed);
+        self.handle.order(Order::Shutdown { deadline: Instant::now() + grace });
+        if let Some(thread) = self.thread.take() {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            tracing::debug!(well = joined.is_ok_and(|outcome| outcome.is_ok()), "hub_ended");
+        }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.handle.order(Order::Shutdown { deadline: Instant::now() });
+            // A panic there has been printed; there is nobody else to tell.
+            thread.join().unwrap_or_default();
+        }
+    }
+}
+
+// === impl HubHandle ===
+
+impl HubHandle {
+    pub(crate) const fn plane(&self) -> &Plane {
+        &self.plane
+    }
+
+    pub(crate) fn next_session(&self) -> SessionId {
+        SessionId(self.shared.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.shared.closing.load(Ordering::Relaxed)
+    }
+
+    /// False if there is no hub any more.
+    pub(crate) fn open(&self, order: OpenOrder) -> bool {
+        self.order(Order::Open(Box::new(order)))
+    }
+
+    pub(crate) fn close(&self, session: SessionId) {
+        self.order(Order::Close(session));
+    }
+
+    pub(crate) fn node_infos(&self) -> Vec<NodeInfo> {
+        self.shared.node_infos.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) async fn status(&self) -> Option<RuntimeStatus> {
+        let (answer, answered) = oneshot::channel();
+        self.order(Order::Status(answer));
+        answered.await.ok()
+    }
+
+    /// Has `fed` told when the edge has credit again.
+    pub(crate) fn starve(&self, edge: &Arc<EdgeOut>, fed: &Arc<Notify>) {
+        let starving = Starving { edge: Arc::clone(edge), fed: Arc::clone(fed) };
+        self.shared.starving.lock().unwrap_or_else(PoisonError::into_inner).push(starving);
+    }
+
+    /// The hub has gone round once more, at most a tick later.
+    pub(crate) async fn turned(&self) {
+        self.shared.turned.notified().await;
+    }
+
+    fn order(&self, order: Order) -> bool {
+        self.shared.waiting_orders.fetch_add(1, Ordering::SeqCst);
+        let sent = self.orders.send(order).is_ok();
+        self.waker.wake();
+        sent
+    }
+}
+
+// === impl Loop ===
+
+impl Loop {
+    fn run(mut self) {
+        let mut events = Vec::new();
+        loop {
+            let shared = Arc::clone(&self.shared);
+            let busy = || shared.waiting_orders.load(Ordering::SeqCst) > 0;
+            if let Err(error) = self.host.turn(doorbell::TICK, busy, &mut |event| events.push(event)) {
+                tracing::error!(%error, "hub_failed");
+                break;
+            }
+            events.drain(..).for_each(|event| self.on_event(event));
+            while let Ok(order) = self.orders.try_recv() {
+                self.shared.waiting_orders.fetch_sub(1, Ordering::SeqCst);
+                self.on_order(order);
+            }
+            self.feed();
+            if self.shutdown.is_some_and(|deadline| self.sessions.is_empty() || Instant::now() >= deadline) {
+                break;
+            }
+        }
+        // Their users hear of it: the channels close.
+        self.sessions.clear();
+        if let Err(error) = self.host.close() {
+            tracing::error!(%error, "domain_not_removed");
+        }
+    }
+
+    fn on_event(&mut self, event: HostEvent) {
+        match event {
+            HostEvent::Arrival(arrival) => self.on_arrival(arrival),
+            HostEvent::Reply { member, reply } => self.on_reply(member, reply),
+            HostEvent::LinkUp { from, to } => self.on_link(from, to),
+            HostEvent::Joined { member, pid, hello } => {
+                self.registry.join(member, pid, hello);
+                self.publish_node_infos();
+            }
+            HostEvent::Condemned { member } => {
+                self.registry.condemn(member);
+                self.publish_node_infos();
+            }
+            HostEvent::Died { member, pid, cause } => self.on_death(member, pid, cause),
+        }
+    }
+
+    fn on_order(&mut self, order: Order) {
+        match order {
+            Order::Open(order) => {
+                let OpenOrder { id, pipeline, graph, events, placed } = *order;
+                let outcome = self.open(id, pipeline, &graph, events);
+                // The session's user has gone meanwhile: what was opened for it is closed.
+                if let Err(Ok(_wiring)) = placed.send(outcome) {
+                    self.close(id);
+                }
+            }
+            Order::Close(session) => self.close(session),
+            Order::Status(answer) => drop(answer.send(self.status())),
+            Order::Shutdown { deadline } => self.shutdown = Some(deadline),
+        }
+    }
+
+    /// An arrival for a session that is not there any more is dropped, and with it its leases.
+    fn on_arrival(&mut self, arrival: Arrival) {
+        let id = SessionId(arrival.header.session);
+        let Some(entry) = self.sessions.get(&id) else { return };
+        let Some(sink) = entry.sinks.get(&arrival.header.edge).copied() else {
+            tracing::warn!(session = %id, from = %arrival.from, edge = arrival.header.edge, "arrival_on_no_edge");
+            return;
+        };
+        entry.tell(id, FromHub::Arrival { sink, arrival });
+    }
+
+    fn on_reply(&mut self, member: Member, reply: SessionReply) {
+        let id = reply.session();
+        let Some(entry) = self.sessions.get_mut(&id) else { return };
+        match reply {
+            SessionReply::Opened { .. } => entry.tell(id, FromHub::StageReady),
+            SessionReply::Failed { fault, .. } => entry.tell(id, FromHub::Failed(fault)),
+            SessionReply::Reported { nodes, .. } => entry.tell(id, FromHub::Reported(nodes)),
+            SessionReply::Closed { .. } => self.stage_closed(id, member),
+        }
+    }
+
+    // Linking => Planned
+    fn on_link(&mut self, from: Member, to: Member) {
+        let mut ready = Vec::new();
+        for entry in self.sessions.values_mut() {
+            if let Phase::Linking { missing, plans } = &mut entry.phase {
+                missing.remove(&(from, to));
+                if missing.is_empty() {
+                    ready.append(plans);
+                    entry.phase = Phase::Planned;
+                }
+            }
+        }
+        self.send_plans(ready);
+    }
+
+    fn on_death(&mut self, member: Member, pid: i32, cause: DeathCause) {
+        let name = self.registry.bury(member).map_or_else(|| member.to_string(), |worker| worker.hello.name);
+        self.publish_node_infos();
+        tracing::warn!(worker = name, pid, %cause, "worker_died");
+        let touched: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, entry)| entry.stages.contains_key(&member))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in touched {
+            if let Some(entry) = self.sessions.get(&id)
+                && let Some(node) = entry.stages.get(&member)
+            {
+                let lost = WorkerLost { node: node.clone(), worker: name.clone(), pid, cause };
+                entry.tell(id, FromHub::Failed(lost.into()));
+            }
+            self.stage_closed(id, member);
+        }
+    }
+
+    fn open(
+        &mut self,
+        id: SessionId,
+        pipeline: String,
+        graph: &Graph,
+        events: mpsc::Sender<FromHub>,
+    ) -> Result<Wiring, Fault> {
+        if self.shutdown.is_some() {
+            return Err(unavailable(Unavailability::ShuttingDown));
+        }
+        let placement = place(graph, &self.registry).map_err(|error| self.no_placement(error))?;
+        let mut lanes = Vec::new();
+        let wired = self.wire(id, graph, &placement, &mut lanes);
+        let (wiring, plans, sinks) = match wired {
+            Some(wired) => wired,
+            None => {
+                lanes.into_iter().for_each(|lane| self.edges.give_back(lane));
+                return Err(unavailable(Unavailability::Full));
+            }
+        };
+        let stages = plans.iter().map(|(member, plan)| {
+            (*member, plan.nodes.first().map_or_else(String::new, |node| node.id.clone()))
+        });
+        let entry = Entry {
+            pipeline,
+            since: Instant::now(),
+            events,
+            phase: Phase::Planned,
+            stages: stages.collect(),
+            lanes: lanes.clone(),
+            sinks,
+        };
+        entry.stages.keys().for_each(|member| self.registry.session_opened(*member));
+        self.sessions.insert(id, entry);
+        self.link(id, &lanes, plans);
+        Ok(wiring)
+    }
+
+    /// A client that comes while the pool is restarting is asked to try again; what no worker will ever offer is said so.
+    fn no_placement(&self, error: PlacementError) -> Fault {
+        let empty = self.registry.ready().next().is_none();
+        if empty && matches!(error, PlacementError::UnknownType { .. }) {
+            return unavailable(Unavailability::NoWorkers);
+        }
+        error.into()
+    }
+
+    /// An edge wherever two processes meet. None if there are not enough.
+    #[expect(clippy::type_complexity, reason = "three parts of one answer, taken apart at once")]
+    fn wire(
+        &mut self,
+        id: SessionId,
+        graph: &Graph,
+        placement: &Placement,
+        lanes: &mut Vec<Lane>,
+    ) -> Option<(Wiring, Vec<(Member, StagePlan)>, BTreeMap<u32, usize>)> {
+        let me = self.host.plane().me();
+        let window = self.limits.credit_window;
+        let at = |node: NodeIndex| placement.workers[node.index()];
+        let mut plans: BTreeMap<Member, StagePlan> = BTreeMap::new();
+        for node in graph.indices() {
+            let plan = plans.entry(at(node)).or_insert_with(|| empty_plan(id, &self.limits));
+            plan.nodes.push(stage_node(graph, node));
+        }
+        let mut take = |from, to, lanes: &mut Vec<Lane>| {
+            let lane = self.edges.take(from, to)?;
+            lanes.push(lane);
+            Some(lane.edge)
+        };
+        let mut entries = Vec::new();
+        for node in graph.entries() {
+            let edge = take(me, at(node), lanes)?;
+            entries.push(Arc::new(EdgeOut::new(edge, at(node), window)));
+            plans.get_mut(&at(node))?.inputs.push(StageInput { edge, from: me, to: node });
+        }
+        for from in graph.indices() {
+            for to in graph.next(from).iter().copied() {
+                if at(from) == at(to) {
+                    plans.get_mut(&at(from))?.inner.push((from, to));
+                } else {
+                    let edge = take(at(from), at(to), lanes)?;
+                    plans.get_mut(&at(from))?.outputs.push(StageOutput { edge, from, to: at(to) });
+                    plans.get_mut(&at(to))?.inputs.push(StageInput { edge, from: at(from), to });
+                }
+            }
+        }
+        let mut sinks = Vec::new();
+        let mut sink_edges = BTreeMap::new();
+        for (place, node) in graph.sinks().enumerate() {
+            let edge = take(at(node), me, lanes)?;
+            plans.get_mut(&at(node))?.outputs.push(StageOutput { edge, from: node, to: me });
+            sinks.push(EdgeIn::new(edge, at(node), window));
+            sink_edges.insert(edge.index, place);
+        }
+        let wiring = Wiring { entries, sinks, stages: plans.len(), infos: placement.infos.clone() };
+        Some((wiring, plans.into_iter().collect(), sink_edges))
+    }
+
+    /// The plans go out when all links stand; those with the gateway always do.
+    fn link(&mut self, id: SessionId, lanes: &[Lane], plans: Vec<(Member, StagePlan)>) {
+        let mut events = Vec::new();
+        let pairs: BTreeSet<(Member, Member)> = lanes.iter().map(|lane| (lane.from, lane.to)).collect();
+        let missing: BTreeSet<_> = pairs
+            .into_iter()
+            .filter(|(from, to)| !self.host.connect(*from, *to, &mut |event| events.push(event)))
+            .collect();
+        if missing.is_empty() {
+            self.send_plans(plans);
+        } else if let Some(entry) = self.sessions.get_mut(&id) {
+            entry.phase = Phase::Linking { missing, plans };
+        }
+        events.into_iter().for_each(|event| self.on_event(event));
+    }
+
+    fn send_plans(&mut self, plans: Vec<(Member, StagePlan)>) {
+        for (member, plan) in plans {
+            let id = plan.session;
+            // Not told: the worker is dead or condemned, and its death ends the session.
+            if let Err(error) = self.host.tell(member, SessionCommand::Open(plan)) {
+                tracing::warn!(session = %id, %member, %error, "plan_not_sent");
+            }
+        }
+    }
+
+    // any => Closing
+    fn close(&mut self, id: SessionId) {
+        let Some(entry) = self.sessions.get_mut(&id) else { return };
+        let told = match &entry.phase {
+            Phase::Closing { .. } => return,
+            // They have heard nothing of it.
+            Phase::Linking { .. } => BTreeSet::new(),
+            Phase::Planned => entry.stages.keys().copied().collect(),
+        };
+        entry.phase = Phase::Closing { waiting: told.clone() };
+        for member in &told {
+            if let Err(error) = self.host.tell(*member, SessionCommand::Close { session: id }) {
+                tracing::debug!(session = %id, %member, %error, "close_not_sent");
+            }
+        }
+        self.remove_if_closed(id);
+    }
+
+    /// A worker has dropped what it had of the session, or is dead.
+    fn stage_closed(&mut self, id: SessionId, member: Member) {
+        if let Some(entry) = self.sessions.get_mut(&id) {
+            match &mut entry.phase {
+                Phase::Closing { waiting } => drop(waiting.remove(&member)),
+                Phase::Linking { .. } | Phase::Planned => {
+                    entry.stages.remove(&member);
+                }
+            }
+        }
+        self.remove_if_closed(id);
+    }
+
+    fn remove_if_closed(&mut self, id: SessionId) {
+        let closed = |entry: &Entry| matches!(&entry.phase, Phase::Closing { waiting } if waiting.is_empty());
+        if self.sessions.get(&id).is_some_and(closed)
+            && let Some(entry) = self.sessions.remove(&id)
+        {
+            entry.stages.keys().for_each(|member| self.registry.session_closed(*member));
+            entry.lanes.into_iter().for_each(|lane| self.edges.give_back(lane));
+        }
+    }
+
+    /// Tells those whose edge has credit again, and all who wait for a block.
+    fn feed(&self) {
+        let plane = self.host.plane();
+        let mut starving = self.shared.starving.lock().unwrap_or_else(PoisonError::into_inner);
+        starving.retain(|starving| {
+            let fed = starving.edge.has_credit(plane);
+            if fed {
+                starving.fed.notify_one();
+            }
+            // One that nobody waits for any more is dropped with its session.
+            !fed && Arc::strong_count(&starving.fed) > 1
+        });
+        self.shared.turned.notify_waiters();
+    }
+
+    fn publish_node_infos(&self) {
+        let infos = self.registry.node_types().into_values().cloned().collect();
+        *self.shared.node_infos.write().unwrap_or_else(PoisonError::into_inner) = infos;
+    }
+
+    fn status(&self) -> RuntimeStatus {
+        let workers = self.registry.iter().map(|(_, worker)| WorkerStatus {
+            pid: worker.pid,
+            name: worker.hello.name.clone(),
+            kind: worker.hello.kind.clone(),
+            state: if worker.condemned { WorkerState::Condemned } else { WorkerState::Ready },
+            sessions: worker.sessions,
+            restarts: self.registry.deaths(&worker.hello.name),
+            nodes: worker.hello.nodes.iter().map(|info| info.name.clone()).collect(),
+        });
+        let pools = self.host.plane().pools().into_iter().map(|pool| self.pool_status(&pool));
+        let sessions = self.sessions.iter().map(|(id, entry)| SessionStatus {
+            id: id.to_string(),
+            pipeline: entry.pipeline.clone(),
+            state: entry.phase.state(),
+            age_s: entry.since.elapsed().as_secs_f64(),
+            workers: entry
+                .stages
+                .keys()
+                .filter_map(|member| self.registry.name(*member))
+                .map(str::to_owned)
+                .collect(),
+        });
+        RuntimeStatus {
+            workers: workers.collect(),
+            frame_pools: pools.collect(),
+            sessions: sessions.collect(),
+        }
+    }
+
+    fn pool_status(&self, pool: &remotemedia_ipc::plane::Pool) -> PoolStatus {
+        let usage = pool.usage();
+        let owner = pool.owner();
+        let worker = self.registry.get(owner).map(|worker| worker.hello.name.as_str());
+        let gateway = (owner == self.host.plane().me()).then_some("gateway");
+        let living = gateway.or(worker);
+        PoolStatus {
+            id: pool.id().0,
+            owner: living.unwrap_or("dead").to_owned(),
+            bytes: usage.bytes,
+            bytes_in_use: usage.bytes_in_use,
+            blocks: usage.blocks,
+            blocks_in_use: usage.blocks_in_use,
+            state: if living.is_some() { "active" } else { "retired" },
+        }
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// Credit bounds what can be under way, so a full channel is a peer that sends without credit.
+    fn tell(&self, id: SessionId, event: FromHub) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+            tracing::error!(session = %id, "session_overrun");
+        }
+    }
+}
+
+// === impl Phase ===
+
+impl Phase {
+    const fn state(&self) -> SessionState {
+        match self {
+            Self::Linking { .. } => SessionState::Opening,
+            Self::Planned => SessionState::Open,
+            Self::Closing { .. } => SessionState::Closing,
+        }
+    }
+}
+
+fn empty_plan(session: SessionId, limits: &Limits) -> StagePlan {
+    StagePlan {
+        session,
+        nodes: Vec::new(),
+        inputs: Vec::new(),
+        inner: Vec::new(),
+        outputs: Vec::new(),
+        window: limits.credit_window,
+        max_outputs_per_call: u32::try_from(limits.max_outputs_per_call).unwrap_or(u32::MAX),
+        loan_timeout_ms: limits.loan_timeout_ms,
+    }
+}
+
+fn stage_node(graph: &Graph, index: NodeIndex) -> StageNode {
+    let node = graph.node(index);
+    StageNode {
+        index,
+        id: node.id.clone(),
+        node_type: node.node_type.clone(),
+        // A map of JSON values always has a text.
+        params: serde_json::to_string(&node.params).unwrap_or_default(),
+    }
+}
+
+pub(crate) const fn unavailable(state: Unavailability) -> Fault {
+    Fault::Unavailable { state, retry_after_ms: RETRY_AFTER_MS }
+}

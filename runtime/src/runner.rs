@@ -1,0 +1,123 @@
+//! Runs pipelines on a runtime's workers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use remotemedia_core::fault::{EntryError, Fault, Unavailability};
+use remotemedia_core::frame::Frame;
+use remotemedia_core::graph::Graph;
+use remotemedia_core::limits::Limits;
+use remotemedia_core::transport::{
+    ExecuteRequest, Execution, PipelineTransport, StreamRequest, StreamSession as _, TransportData,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::hub::{HubHandle, unavailable};
+use crate::session::RunningSession;
+
+/// Runs pipelines on a runtime's workers. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PipelineRunner {
+    hub: HubHandle,
+    limits: Arc<Limits>,
+    room: Arc<Semaphore>,
+}
+
+// === impl PipelineRunner ===
+
+impl PipelineRunner {
+    pub(crate) fn new(hub: HubHandle, limits: Arc<Limits>, room: Arc<Semaphore>) -> Self {
+        Self { hub, limits, room }
+    }
+
+    /// What is allowed here.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    async fn open(
+        &self,
+        request: StreamRequest,
+        room: OwnedSemaphorePermit,
+    ) -> Result<RunningSession, Fault> {
+        let graph = Arc::new(Graph::check(&request.manifest, &self.limits)?);
+        let granted = self.limits.grant(&request.limits)?;
+        let name = request.manifest.metadata.name.clone();
+        RunningSession::open(self.hub.clone(), &self.limits, graph, name, granted, room).await
+    }
+
+    fn refuse_if_closing(&self) -> Result<(), Fault> {
+        if self.hub.is_closing() { Err(unavailable(Unavailability::ShuttingDown)) } else { Ok(()) }
+    }
+
+    async fn execute_in(
+        &self,
+        request: ExecuteRequest,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Execution, Fault> {
+        let stream = StreamRequest { manifest: request.manifest, limits: request.limits };
+        let session = self.open(stream, room).await?;
+        check_inputs(&session, &request.inputs)?;
+        let mut outputs: BTreeMap<String, Vec<Frame>> =
+            session.sinks().map(|sink| (sink.to_owned(), Vec::new())).collect();
+        let send = async {
+            for (node, frame) in request.inputs {
+                session.send(TransportData { node, frame }).await?;
+            }
+            session.close().await
+        };
+        let receive = async {
+            while let Some(chunk) = session.receive().await? {
+                for (node, frame) in chunk.outputs {
+                    outputs.entry(node).or_default().push(frame);
+                }
+            }
+            Ok(())
+        };
+        tokio::try_join!(send, receive)?;
+        Ok(Execution { outputs, metrics: session.metrics() })
+    }
+}
+
+impl PipelineTransport for PipelineRunner {
+    type Session = RunningSession;
+
+    /// Waits for room as long as the run may take.
+    async fn execute(&self, request: ExecuteRequest) -> Result<Execution, Fault> {
+        self.refuse_if_closing()?;
+        let timeout = self.limits.grant(&request.limits)?.timeout;
+        let run = async {
+            let room = Arc::clone(&self.room).acquire_owned().await;
+            let room = room.map_err(|_| unavailable(Unavailability::ShuttingDown))?;
+            self.execute_in(request, room).await
+        };
+        match tokio::time::timeout(timeout, run).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => Err(Fault::Deadline {
+                limit_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+                waiting_for: "the whole run".to_owned(),
+            }),
+        }
+    }
+
+    /// Refuses at once where there is no room: a stream would take it for long.
+    async fn stream(&self, request: StreamRequest) -> Result<RunningSession, Fault> {
+        self.refuse_if_closing()?;
+        let room = Arc::clone(&self.room).try_acquire_owned();
+        let room = room.map_err(|_| unavailable(Unavailability::Full))?;
+        self.open(request, room).await
+    }
+}
+
+/// A unary run has one input for each entry.
+fn check_inputs(session: &RunningSession, inputs: &BTreeMap<String, Frame>) -> Result<(), Fault> {
+    for node in inputs.keys() {
+        session.entry(node)?;
+    }
+    let only = session.entries().count() == 1 && inputs.contains_key("");
+    match session.entries().find(|entry| !inputs.contains_key(*entry) && !only) {
+        Some(node) => Err(EntryError::NoInput { node: node.to_owned() }.into()),
+        None => Ok(()),
+    }
+}

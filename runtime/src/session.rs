@@ -1,0 +1,507 @@
+//! A session under way: core's state machine, driven by whoever sends and receives.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use remotemedia_core::RuntimeData;
+use remotemedia_core::data::Kind;
+use remotemedia_core::fault::{EntryError, Fault, StreamFault, Unavailability};
+use remotemedia_core::frame::{Frame, SessionId};
+use remotemedia_core::graph::{Graph, NodeIndex};
+use remotemedia_core::limits::{Granted, LimitExceeded, Limits};
+use remotemedia_core::session::{Action, End, Event, Patience, Session};
+use remotemedia_core::transport::{ChunkOutput, ExecutionMetrics, NodeReport, StreamSession, TransportData};
+use remotemedia_ipc::plane::{Arrival, Content, EdgeOut, Header, NoBlock, Prepared};
+use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::timeout_at;
+
+use crate::hub::{HubHandle, OpenOrder, Wiring, unavailable};
+use crate::placement;
+
+/// A session under way. Dropped, it is cancelled.
+#[derive(Debug)]
+pub struct RunningSession {
+    id: SessionId,
+    hub: HubHandle,
+    graph: Arc<Graph>,
+    wiring: Wiring,
+    sink_nodes: Vec<NodeIndex>,
+    granted: Granted,
+    state: Mutex<State>,
+    inbound: AsyncMutex<mpsc::Receiver<FromHub>>,
+    /// Senders take turns.
+    sending: AsyncMutex<()>,
+    /// Told when an entry has credit again, or the session is over.
+    fed: Arc<Notify>,
+    /// Told when the state changed by other means than the hub's events.
+    changed: Notify,
+    over: AtomicBool,
+    _room: OwnedSemaphorePermit,
+}
+
+/// What the hub tells a session.
+#[derive(Debug)]
+pub(crate) enum FromHub {
+    /// A worker's part stands.
+    StageReady,
+    /// It cannot go on.
+    Failed(Fault),
+    /// A worker's part has flushed: its measurements, by node id.
+    Reported(BTreeMap<String, NodeReport>),
+    /// Something came of a sink.
+    Arrival { sink: usize, arrival: Arrival },
+}
+
+#[derive(Debug)]
+struct State {
+    machine: Session<Frame>,
+    ready: VecDeque<Ready>,
+    end: Option<End>,
+    measures: Measures,
+    /// When `receive` last returned: the time until it is called again is the client's.
+    left: Option<Instant>,
+}
+
+/// A result that nobody has taken yet.
+#[derive(Debug)]
+struct Ready {
+    sequence: u64,
+    outputs: Vec<(usize, Frame)>,
+    arrived: Instant,
+}
+
+#[derive(Debug)]
+struct Measures {
+    started: Instant,
+    ended: Option<Instant>,
+    nodes: BTreeMap<String, NodeReport>,
+    chunks: u64,
+    items: u64,
+    kinds: BTreeMap<Kind, u64>,
+    answered: u32,
+    latency: Duration,
+    /// Payload bytes of inputs that are not answered, by sequence, and of outputs that nobody has taken.
+    inputs: VecDeque<(u64, u64)>,
+    held: u64,
+    peak: u64,
+}
+
+// === impl RunningSession ===
+
+impl RunningSession {
+    /// Places the pipeline and waits until its nodes stand.
+    pub(crate) async fn open(
+        hub: HubHandle,
+        limits: &Limits,
+        graph: Arc<Graph>,
+        pipeline: String,
+        granted: Granted,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Self, Fault> {
+        let id = hub.next_session();
+        let (events, inbound) = mpsc::channel(most_events(&graph, limits));
+        let (placed, placing) = oneshot::channel();
+        let order = OpenOrder { id, pipeline, graph: Arc::clone(&graph), events, placed };
+        let gone = || unavailable(Unavailability::ShuttingDown);
+        if !hub.open(order) {
+            return Err(gone());
+        }
+        let wiring = placing.await.map_err(|_| gone())??;
+        let patience =
+            Patience { open: limits.open_timeout(), result: granted.timeout, idle: limits.idle_timeout() };
+        let now = Instant::now();
+        let machine = Session::new(&graph, wiring.stages, patience, now);
+        let session = Self {
+            id,
+            hub,
+            sink_nodes: graph.sinks().collect(),
+            graph,
+            wiring,
+            granted,
+            state: Mutex::new(State {
+                machine,
+                ready: VecDeque::new(),
+                end: None,
+                measures: Measures::new(now),
+                left: None,
+            }),
+            inbound: AsyncMutex::new(inbound),
+            sending: AsyncMutex::new(()),
+            fed: Arc::new(Notify::new()),
+            changed: Notify::new(),
+            over: AtomicBool::new(false),
+            _room: room,
+        };
+        session.until_open().await?;
+        Ok(session)
+    }
+
+    /// Ids of the nodes that take input.
+    pub fn entries(&self) -> impl Iterator<Item = &str> {
+        self.graph.entries().map(|index| self.graph.node(index).id.as_str())
+    }
+
+    /// Ids of the nodes whose output comes back.
+    pub fn sinks(&self) -> impl Iterator<Item = &str> {
+        self.sink_nodes.iter().map(|index| self.graph.node(*index).id.as_str())
+    }
+
+    /// The place of an entry; an empty name means the only one.
+    pub(crate) fn entry(&self, node: &str) -> Result<usize, Fault> {
+        let found = self.entries().position(|entry| entry == node);
+        if let Some(place) = found.or_else(|| (node.is_empty() && self.entries().count() == 1).then_some(0)) {
+            return Ok(place);
+        }
+        let (node, entries) = (node.to_owned(), self.entries().collect::<Vec<_>>().join(", "));
+        Err(match self.graph.find(&node) {
+            Some(_) => EntryError::NotAnEntry { node, entries },
+            None => EntryError::UnknownNode { node, entries },
+        }
+        .into())
+    }
+
+    async fn until_open(&self) -> Result<(), Fault> {
+        let mut inbound = self.inbound.lock().await;
+        loop {
+            self.next_event(&mut inbound).await;
+            let state = self.lock();
+            match &state.end {
+                Some(End::Failed(fault)) => return Err(fault.clone()),
+                Some(End::Cancelled | End::Drained) => return Err(unavailable(Unavailability::ShuttingDown)),
+                None if state.machine.is_running() => return Ok(()),
+                None => {}
+            }
+        }
+    }
+
+    /// Waits for one event of the hub, a change by others, or the machine's deadline, and acts on it.
+    async fn next_event(&self, inbound: &mut mpsc::Receiver<FromHub>) {
+        let deadline =
+            self.lock().machine.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+        let event = tokio::select! {
+            biased;
+            event = timeout_at(deadline.into(), inbound.recv()) => event,
+            () = self.changed.notified() => return,
+        };
+        match event {
+            Ok(Some(event)) => self.on_hub(event),
+            Ok(None) => self.on(Event::Failed(unavailable(Unavailability::ShuttingDown))),
+            Err(_elapsed) => self.on(Event::Tick),
+        }
+    }
+
+    fn on_hub(&self, event: FromHub) {
+        match event {
+            FromHub::StageReady => self.on(Event::StageReady),
+            FromHub::Failed(fault) => self.on(Event::Failed(fault)),
+            FromHub::Reported(nodes) => {
+                self.lock().measures.nodes.extend(nodes);
+                self.on(Event::StageReported);
+            }
+            FromHub::Arrival { sink, arrival } => self.on_arrival(sink, arrival),
+        }
+    }
+
+    fn on_arrival(&self, sink: usize, Arrival { header, content, .. }: Arrival) {
+        let Header { sequence, last, .. } = header;
+        match content {
+            Content::Frame(data, metadata, timestamp_us) => {
+                self.lock().measures.hold(data.payload().len() as u64);
+                let frame = Some(Frame { sequence, timestamp_us, metadata, data });
+                self.on(Event::Output { sink, sequence, frame, last });
+            }
+            Content::Mark => {
+                self.wiring.sinks[sink].give_back(self.hub.plane());
+                self.on(Event::Output { sink, sequence, frame: None, last });
+            }
+            Content::Flush => self.on(Event::SinkDrained { sink }),
+            Content::Lost => self.on(Event::Failed(Fault::Internal {
+                place: "the data plane".to_owned(),
+                problem: format!("a frame of sequence {sequence} was lost"),
+            })),
+        }
+    }
+
+    fn on(&self, event: Event<Frame>) {
+        let mut state = self.lock();
+        let actions = state.machine.on(Instant::now(), event);
+        for action in actions {
+            match action {
+                Action::Open => {}
+                Action::Deliver { sequence, outputs, arrived, complete } => {
+                    if complete {
+                        state.measures.answer(sequence, arrived.elapsed());
+                    }
+                    state.ready.push_back(Ready { sequence, outputs, arrived });
+                }
+                Action::Flush => self.flush(),
+                Action::End(end) => {
+                    state.end = Some(end);
+                    state.measures.ended = Some(Instant::now());
+                    self.finish();
+                }
+            }
+        }
+    }
+
+    /// Behind the frames. A link that is gone is a worker that is dead, of which the hub will tell.
+    fn flush(&self) {
+        for edge in &self.wiring.entries {
+            let header = Header { session: self.id.0, edge: edge.edge().index, sequence: 0, last: false };
+            if let Err(error) = self.hub.plane().send_flush(edge.to(), &header) {
+                tracing::debug!(session = %self.id, %error, "flush_not_sent");
+            }
+        }
+    }
+
+    fn finish(&self) {
+        if !self.over.swap(true, Ordering::Relaxed) {
+            self.hub.close(self.id);
+            self.fed.notify_waiters();
+            self.fed.notify_one();
+        }
+    }
+
+    fn check_input(&self, node: NodeIndex, data: &RuntimeData) -> Result<(), Fault> {
+        let id = &self.graph.node(node).id;
+        let accepts = &self.wiring.infos[node.index()].accepts;
+        if !accepts.is_empty() && !accepts.contains(&data.kind()) {
+            return Err(Fault::TypeMismatch {
+                node: id.clone(),
+                expected: placement::names(accepts),
+                received: data.kind(),
+            });
+        }
+        if let RuntimeData::Audio(audio) = data
+            && audio.sample_count() > self.granted.audio_samples
+        {
+            let advice = format!("send the audio for node '{id}' in smaller pieces");
+            return Err(exceeded(
+                "audio",
+                audio.sample_count(),
+                self.granted.audio_samples,
+                "samples",
+                advice,
+            )
+            .into());
+        }
+        let bytes = data.payload().len() as u64;
+        if bytes > self.granted.memory_bytes {
+            let advice = "ask for a higher max_memory_bytes, or send smaller pieces".to_owned();
+            return Err(exceeded("the input", bytes, self.granted.memory_bytes, "bytes", advice).into());
+        }
+        Ok(())
+    }
+
+    async fn credit(&self, edge: &Arc<EdgeOut>) -> Result<(), Fault> {
+        while !edge.has_credit(self.hub.plane()) {
+            self.check_open()?;
+            let fed = self.fed.notified();
+            self.hub.starve(edge, &self.fed);
+            fed.await;
+        }
+        self.check_open()
+    }
+
+    fn check_open(&self) -> Result<(), Fault> {
+        match &self.lock().end {
+            Some(End::Failed(fault)) => Err(fault.clone()),
+            Some(End::Drained | End::Cancelled) => Err(StreamFault::Closed.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for free blocks as long as a result may take.
+    async fn prepare(&self, frame: &Frame) -> Result<Prepared, Fault> {
+        let deadline = Instant::now() + self.granted.timeout;
+        loop {
+            let plane = self.hub.plane();
+            match plane
+                .prepare(&frame.data, &frame.metadata, frame.timestamp_us, |plane, bytes| plane.loan(bytes))
+            {
+                Ok(prepared) => return Ok(prepared),
+                Err(NoBlock::TooLarge { bytes, largest }) => {
+                    let advice = "send smaller pieces, or have the gateway's frame pool enlarged".to_owned();
+                    return Err(exceeded("the input", bytes as u64, largest, "bytes", advice).into());
+                }
+                Err(NoBlock::AllHeld { .. }) => {
+                    self.check_open()?;
+                    if timeout_at(deadline.into(), self.hub.turned()).await.is_err() {
+                        return Err(Fault::Deadline {
+                            limit_ms: u64::try_from(self.granted.timeout.as_millis()).unwrap_or(u64::MAX),
+                            waiting_for: "a free block of the gateway's frame pool".to_owned(),
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a result out: its credit goes back.
+    fn take_ready(&self) -> Option<ChunkOutput> {
+        let mut state = self.lock();
+        let Ready { sequence, outputs, arrived } = state.ready.pop_front()?;
+        state.measures.chunks += 1;
+        let mut by_node = BTreeMap::new();
+        for (sink, frame) in outputs {
+            state.measures.release(frame.data.payload().len() as u64);
+            self.wiring.sinks[sink].give_back(self.hub.plane());
+            by_node.insert(self.graph.node(self.sink_nodes[sink]).id.clone(), frame);
+        }
+        Some(ChunkOutput { sequence, outputs: by_node, latency: arrived.elapsed() })
+    }
+
+    fn returned<T>(&self, outcome: T) -> T {
+        self.lock().left = Some(Instant::now());
+        outcome
+    }
+}
+
+impl StreamSession for RunningSession {
+    fn id(&self) -> SessionId {
+        self.id
+    }
+
+    async fn send(&self, input: TransportData) -> Result<(), Fault> {
+        let place = self.entry(&input.node)?;
+        let node = self.graph.entries().nth(place).unwrap_or(NodeIndex(0));
+        self.check_input(node, &input.frame.data)?;
+        let _turn = self.sending.lock().await;
+        self.check_open()?;
+        let edge = &self.wiring.entries[place];
+        self.credit(edge).await?;
+        let prepared = self.prepare(&input.frame).await?;
+        // From here nothing waits: the input is sent whole, or the future was dropped before.
+        let sequence = input.frame.sequence;
+        self.lock().measures.take_in(sequence, &input.frame.data);
+        self.on(Event::Input { entry: place, sequence });
+        self.changed.notify_one();
+        self.check_open()?;
+        let header = Header { session: self.id.0, edge: edge.edge().index, sequence, last: true };
+        edge.spend();
+        if let Err(error) = self.hub.plane().send(edge.to(), &header, &prepared) {
+            // The worker is dead: the hub is about to say of what.
+            tracing::debug!(session = %self.id, %error, "input_not_sent");
+        }
+        Ok(())
+    }
+
+    async fn receive(&self) -> Result<Option<ChunkOutput>, Fault> {
+        let mut inbound = self.inbound.lock().await;
+        {
+            let mut state = self.lock();
+            if let Some(left) = state.left.take() {
+                state.machine.excuse(left.elapsed());
+            }
+        }
+        loop {
+            if let Some(chunk) = self.take_ready() {
+                return self.returned(Ok(Some(chunk)));
+            }
+            match self.lock().end.clone() {
+                Some(End::Drained | End::Cancelled) => return Ok(None),
+                Some(End::Failed(fault)) => return Err(fault),
+                None => {}
+            }
+            self.next_event(&mut inbound).await;
+        }
+    }
+
+    async fn close(&self) -> Result<(), Fault> {
+        let _turn = self.sending.lock().await;
+        self.check_open()?;
+        self.on(Event::Close);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn cancel(&self) {
+        self.on(Event::Cancel);
+        self.changed.notify_one();
+    }
+
+    fn metrics(&self) -> ExecutionMetrics {
+        let state = self.lock();
+        let measures = &state.measures;
+        ExecutionMetrics {
+            wall: measures.ended.unwrap_or_else(Instant::now).duration_since(measures.started),
+            cpu: measures.nodes.values().map(|node| node.cpu).sum(),
+            peak_memory_bytes: measures.peak,
+            nodes: measures.nodes.clone(),
+            chunks: measures.chunks,
+            items: measures.items,
+            average_latency: measures.latency.checked_div(measures.answered).unwrap_or_default(),
+            buffered_items: state.machine.pending() as u64,
+            kinds: measures.kinds.clone(),
+        }
+    }
+}
+
+impl Drop for RunningSession {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+// === impl Measures ===
+
+impl Measures {
+    const fn new(started: Instant) -> Self {
+        Self {
+            started,
+            ended: None,
+            nodes: BTreeMap::new(),
+            chunks: 0,
+            items: 0,
+            kinds: BTreeMap::new(),
+            answered: 0,
+            latency: Duration::ZERO,
+            inputs: VecDeque::new(),
+            held: 0,
+            peak: 0,
+        }
+    }
+
+    fn take_in(&mut self, sequence: u64, data: &RuntimeData) {
+        let bytes = data.payload().len() as u64;
+        self.items += data.items();
+        *self.kinds.entry(data.kind()).or_default() += 1;
+        self.inputs.push_back((sequence, bytes));
+        self.hold(bytes);
+    }
+
+    fn answer(&mut self, sequence: u64, latency: Duration) {
+        self.answered = self.answered.saturating_add(1);
+        self.latency += latency;
+        if let Some(place) = self.inputs.iter().position(|(other, _)| *other == sequence)
+            && let Some((_, bytes)) = self.inputs.remove(place)
+        {
+            self.release(bytes);
+        }
+    }
+
+    fn hold(&mut self, bytes: u64) {
+        self.held += bytes;
+        self.peak = self.peak.max(self.held);
+    }
+
+    const fn release(&mut self, bytes: u64) {
+        self.held = self.held.saturating_sub(bytes);
+    }
+}
+
+/// As many as credit lets be under way, and what workers say apart from that: ready, report, and a fault each.
+fn most_events(graph: &Graph, limits: &Limits) -> usize {
+    let window = usize::try_from(limits.credit_window).unwrap_or(usize::MAX);
+    graph.sinks().count() * (window + 1) + graph.nodes().len() * 3 + 1
+}
+
+fn exceeded(what: &str, value: u64, limit: u64, unit: &str, advice: String) -> LimitExceeded {
+    LimitExceeded { what: what.to_owned(), value, limit, unit: unit.to_owned(), advice }
+}

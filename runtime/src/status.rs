@@ -1,0 +1,89 @@
+//! What is going on in a runtime, for people and their tools.
+
+use serde::Serialize;
+
+/// A snapshot.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub struct RuntimeStatus {
+    /// The workers, by slot.
+    pub workers: Vec<WorkerStatus>,
+    /// The frame pools, the gateway's own first.
+    pub frame_pools: Vec<PoolStatus>,
+    /// The sessions, oldest first.
+    pub sessions: Vec<SessionStatus>,
+}
+
+/// One worker.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct WorkerStatus {
+    /// Its process id.
+    pub pid: i32,
+    /// Its name.
+    pub name: String,
+    /// `rust` or `python`.
+    pub kind: String,
+    /// Whether it is given work.
+    pub state: WorkerState,
+    /// Sessions of which it runs nodes.
+    pub sessions: usize,
+    /// How often a worker of this name has died.
+    pub restarts: u32,
+    /// The node types that it offers.
+    pub nodes: Vec<String>,
+}
+
+/// Whether a worker is given work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    /// It is.
+    Ready,
+    /// It is being killed.
+    Condemned,
+}
+
+/// One frame pool.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PoolStatus {
+    /// Its number.
+    pub id: u32,
+    /// The worker that produces into it, `gateway`, or `dead`.
+    pub owner: String,
+    /// Memory reserved, in bytes.
+    pub bytes: u64,
+    /// Bytes of the blocks in use.
+    pub bytes_in_use: u64,
+    /// Blocks of all sizes.
+    pub blocks: u32,
+    /// Blocks that somebody holds.
+    pub blocks_in_use: u32,
+    /// `active`, or `retired`: its producer is dead and others still hold some of it.
+    pub state: &'static str,
+}
+
+/// One session.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct SessionStatus {
+    /// Its name.
+    pub id: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// How far it is.
+    pub state: SessionState,
+    /// Since when it is there, in seconds.
+    pub age_s: f64,
+    /// The workers that run its nodes.
+    pub workers: Vec<String>,
+}
+
+/// How far a session is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// Links are made, nodes set up.
+    Opening,
+    /// Its user may send.
+    Open,
+    /// It is over, and workers are dropping what they have of it.
+    Closing,
+}
