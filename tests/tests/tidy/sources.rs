@@ -11,7 +11,7 @@ use crate::tree::{SourceFile, cargo, files, root, rust_files};
 /// Where unsafe code may be, and why it cannot be elsewhere.
 const UNSAFE: &[(&str, &str)] = &[
     ("ipc/", "shared memory"),
-    ("cli/src/confine", "what a child does between fork and exec"),
+    ("cli/src/launch/confine", "what a child does between fork and exec"),
     ("worker/src/confine", "what a process gives up before it runs nodes"),
 ];
 
