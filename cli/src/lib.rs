@@ -26,6 +26,7 @@ use std::io::{self, Write as _};
 use args::{Cli, Command};
 use error::CommandError;
 use output::OutputError;
+use serde::Serialize;
 
 /// Does what the command line says.
 ///
@@ -45,6 +46,13 @@ pub async fn execute(cli: Cli) -> Result<(), CommandError> {
 pub fn say(line: &str) {
     // Where standard error is closed nobody listens.
     let _said = writeln!(io::stderr(), "{line}");
+}
+
+/// Prints a result as one line of JSON, on standard output.
+fn print_json(value: &impl Serialize) -> Result<(), OutputError> {
+    let line = serde_json::to_string(value)
+        .map_err(|error| OutputError::Write { to: "standard output".to_owned(), source: error.into() })?;
+    print_line(&line)
 }
 
 /// Prints a result, on standard output.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use remotemedia_core::data::Kind;
 use remotemedia_core::node::NodeInfo;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::admin::AdminDoor;
 use crate::args::NodesArgs;
@@ -18,23 +18,18 @@ use crate::transport::GrpcTransport;
 /// # Errors
 /// There is no service, or it does not answer.
 pub async fn nodes(args: NodesArgs, home: &Home) -> Result<(), CommandError> {
-    let text = match &args.endpoint {
-        Some(endpoint) => {
-            let (_transport, version) = GrpcTransport::connect(endpoint).await?;
-            let names = version.node_types;
-            if args.json { json!(names).to_string() } else { names.join("\n") }
-        }
-        None => {
-            let serving = find::gateway(home, args.runtime_dir.as_deref())?;
-            let door = AdminDoor::at(&serving.admin);
-            if args.json {
-                format!("{:#}", door.get_json::<Value>("/nodes").await?)
-            } else {
-                Catalogue(door.get_json("/nodes").await?).to_string()
-            }
-        }
-    };
-    Ok(crate::print_line(text.trim_end())?)
+    if let Some(endpoint) = &args.endpoint {
+        let (_transport, version) = GrpcTransport::connect(endpoint).await?;
+        let names = version.node_types;
+        return Ok(if args.json { crate::print_json(&names) } else { crate::print_line(&names.join("\n")) }?);
+    }
+    let serving = find::gateway(home, args.runtime_dir.as_deref())?;
+    let door = AdminDoor::at(&serving.admin);
+    Ok(if args.json {
+        crate::print_json(&door.get_json::<Value>("/nodes").await?)
+    } else {
+        crate::print_line(Catalogue(door.get_json("/nodes").await?).to_string().trim_end())
+    }?)
 }
 
 /// Node types for people.

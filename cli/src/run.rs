@@ -12,6 +12,7 @@ use remotemedia_core::transport::{
     ChunkOutput, ExecuteRequest, ExecutionMetrics, PipelineTransport, StreamRequest, StreamSession,
     TransportData,
 };
+use serde::Serialize;
 
 use crate::args::RunArgs;
 use crate::config::{Programs, private_plan};
@@ -37,18 +38,34 @@ const ENVELOPE_BYTES: u64 = 64 * 1_024;
 pub async fn run(args: RunArgs, home: &Home, programs: &Programs) -> Result<(), CommandError> {
     // First of all: a signal that comes while a private service starts must not leave it behind.
     let mut signals = Signals::listen().map_err(|source| CommandError::Signals { source })?;
-    let job = Job::new(&args)?;
-    let summary = tokio::select! {
-        summary = run_on_target(job, &args, home, programs) => summary?,
+    let job = async { run_on_target(Job::new(&args)?, &args, home, programs).await };
+    let done = tokio::select! {
+        done = job => done,
         // Dropping the run ends the session, and kills the private service.
-        signal = signals.next() => return Err(CommandError::Interrupted { signal }),
+        signal = signals.next() => Err(CommandError::Interrupted { signal }),
     };
-    if args.json {
-        crate::print_line(&serde_json::json!(summary).to_string())?;
-    } else {
-        crate::say(&summary.to_string());
+    match (&done, args.json) {
+        (Ok(summary), true) => crate::print_json(summary)?,
+        (Ok(summary), false) => crate::say(&summary.to_string()),
+        (Err(error), true) => crate::print_json(&Failure::of(error))?,
+        (Err(CommandError::Fault(Fault::Node(fault))), false) if !fault.backtrace.is_empty() => {
+            crate::say(&fault.backtrace);
+        }
+        // The caller says it.
+        (Err(_), false) => {}
     }
-    Ok(())
+    done.map(|_summary| ())
+}
+
+/// What `--json` prints instead of a summary.
+#[derive(Serialize)]
+struct Failure<'a> {
+    /// For people.
+    error: String,
+    /// The node to blame, if one is.
+    node: Option<&'a str>,
+    /// For programs, if the pipeline ended with it.
+    fault: Option<&'a Fault>,
 }
 
 /// What is to be run, before it is known where.
@@ -133,6 +150,32 @@ async fn run_on(mut job: Job, target: &Target) -> Result<Summary, CommandError> 
         output_counts: traffic.output_counts,
         outputs: job.sink.finish()?,
     })
+}
+
+// === impl Failure ===
+
+impl<'a> Failure<'a> {
+    fn of(error: &'a CommandError) -> Self {
+        let fault = match error {
+            CommandError::Fault(fault) => Some(fault),
+            CommandError::Config(_)
+            | CommandError::Home(_)
+            | CommandError::Launch(_)
+            | CommandError::Find(_)
+            | CommandError::Admin(_)
+            | CommandError::Connect(_)
+            | CommandError::ReadPipeline { .. }
+            | CommandError::ParsePipeline { .. }
+            | CommandError::Graph { .. }
+            | CommandError::Entries { .. }
+            | CommandError::Input(_)
+            | CommandError::Output(_)
+            | CommandError::Interrupted { .. }
+            | CommandError::Runtime { .. }
+            | CommandError::Signals { .. } => None,
+        };
+        Self { error: error.to_string(), node: fault.and_then(Fault::node), fault }
+    }
 }
 
 // === impl Job ===

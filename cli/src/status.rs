@@ -18,13 +18,12 @@ use crate::table::Table;
 pub async fn status(args: StatusArgs, home: &Home) -> Result<(), CommandError> {
     let serving = find::gateway(home, args.runtime_dir.as_deref())?;
     let door = AdminDoor::at(&serving.admin);
-    let text = if args.json {
+    Ok(if args.json {
         // Passed on as it is: what a newer gateway adds is not lost.
-        format!("{:#}", door.get_json::<Value>("/status").await?)
+        crate::print_json(&door.get_json::<Value>("/status").await?)
     } else {
-        Report(door.status().await?).to_string()
-    };
-    Ok(crate::print_line(text.trim_end())?)
+        crate::print_line(Report(door.status().await?).to_string().trim_end())
+    }?)
 }
 
 /// A status for people.

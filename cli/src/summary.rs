@@ -21,7 +21,7 @@ pub struct Summary {
     pub gateway_pid: Option<u32>,
     /// From the launch of the private service until it was ready; none if the service was there.
     pub startup_ms: Option<f64>,
-    /// From the first byte sent to the last received.
+    /// From the connection to the last result, with the reading of the input and the writing of the output.
     pub wall_ms: f64,
     /// The duration of the input, if it is audio.
     pub audio_seconds: Option<f64>,

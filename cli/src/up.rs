@@ -1,8 +1,9 @@
 //! `remotemedia up`: a service in the foreground.
 
+use std::path::Path;
 use std::time::Duration;
 
-use serde_json::json;
+use serde::Serialize;
 
 use crate::admin::Serving;
 use crate::args::UpArgs;
@@ -49,12 +50,14 @@ async fn serve(service: &mut Service) -> Result<(), CommandError> {
     Err(service.ended().await.into())
 }
 
+/// What `up` prints on standard output, once.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Word<'a> {
+    Ready { grpc: &'a str, admin: &'a str, runtime_dir: &'a Path },
+}
+
 fn announce(serving: &Serving, service: &Service) -> Result<(), OutputError> {
-    let line = json!({
-        "event": "ready",
-        "grpc": serving.grpc,
-        "admin": serving.admin,
-        "runtime_dir": service.dir().path(),
-    });
-    crate::print_line(&line.to_string())
+    let Serving { grpc, admin, pid: _ } = serving;
+    crate::print_json(&Word::Ready { grpc, admin, runtime_dir: service.dir().path() })
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Lines kept for an error's report: enough for a panic with its backtrace.
 const KEPT_LINES: usize = 60;
@@ -15,6 +16,10 @@ const KEPT_LINES: usize = 60;
 const QUEUED_LINES: usize = 1_024;
 /// Bytes of one line: longer ones are cut into several.
 const MAX_LINE_BYTES: usize = 16 * 1_024;
+/// Bytes that one pipe may bring in a [`WINDOW`]: who floods waits for its own writes, and costs us no processor.
+const WINDOW_BYTES: usize = 64 * 1_024;
+/// See [`WINDOW_BYTES`].
+const WINDOW: Duration = Duration::from_millis(100);
 /// How long the last lines may take when whoever reads standard error does not.
 const FLUSH: Duration = Duration::from_millis(500);
 
@@ -112,7 +117,8 @@ async fn write(mut lines: mpsc::Receiver<String>, dropped: Arc<AtomicU64>) {
     while let Some(mut line) = lines.recv().await {
         let missing = dropped.swap(0, Ordering::Relaxed);
         if missing > 0 {
-            line = format!("[up] {missing} lines were dropped here: standard error was not read\n{line}");
+            line =
+                format!("[launcher] {missing} lines were dropped here: standard error was not read\n{line}");
         }
         line.push('\n');
         if stderr.write_all(line.as_bytes()).await.is_err() {
@@ -128,6 +134,7 @@ async fn write(mut lines: mpsc::Receiver<String>, dropped: Arc<AtomicU64>) {
 pub(super) async fn for_each_line(mut from: impl AsyncRead + Unpin, mut on_line: impl FnMut(&str)) {
     let mut pending = Vec::new();
     let mut piece = vec![0; MAX_LINE_BYTES];
+    let (mut window, mut brought) = (Instant::now(), 0);
     // An error of the pipe is its end, as far as lines are concerned.
     while let Ok(count @ 1..) = from.read(&mut piece).await {
         for part in piece[..count].split_inclusive(|byte| *byte == b'\n') {
@@ -136,6 +143,11 @@ pub(super) async fn for_each_line(mut from: impl AsyncRead + Unpin, mut on_line:
                 on_line(String::from_utf8_lossy(&pending).trim_end());
                 pending.clear();
             }
+        }
+        brought += count;
+        if brought > WINDOW_BYTES {
+            tokio::time::sleep_until(window + WINDOW).await;
+            (window, brought) = (Instant::now(), 0);
         }
     }
     if !pending.is_empty() {

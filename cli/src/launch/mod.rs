@@ -278,7 +278,8 @@ mod tests {
         assert_eq!(first[1], second[1]);
         let lines = service.last_lines().join("\n");
         assert!(
-            lines.contains(&format!("[up] sh-1 (pid {}) was killed by SIGKILL: starts again", first[0])),
+            lines
+                .contains(&format!("[launcher] sh-1 (pid {}) was killed by SIGKILL: starts again", first[0])),
             "{lines}"
         );
     }

@@ -26,6 +26,8 @@ const SLOW_TICK: Duration = Duration::from_millis(500);
 const QUEUED_WORDS: usize = 16;
 /// How long the last words of buried children may take.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Our own name among those who say something.
+const SELF: &str = "launcher";
 /// The gateway's place among the children.
 const GATEWAY: usize = 0;
 
@@ -156,7 +158,7 @@ impl Supervisor {
                 Ok(None) => {}
                 Ok(Some(cause)) => self.buried(place, cause),
                 Err(error) => {
-                    self.journal.line("up", &format!("cannot wait for {}: {error}", child.name));
+                    self.journal.line(SELF, &format!("cannot wait for {}: {error}", child.name));
                     self.buried(place, DeathCause::Unknown);
                 }
             }
@@ -168,15 +170,17 @@ impl Supervisor {
         let pid = child.process.take().map_or(0, |process| process.pid().as_raw());
         let now = Instant::now();
         let _nothing = child.life.on(now, Event::Exited(Luck::from_bits(random_bits())));
-        let next = match child.life.wake_at() {
-            Some(at) => format!("starts again in {} ms", at.duration_since(now).as_millis()),
-            None => "stopped".to_owned(),
-        };
-        self.journal.line("up", &format!("{} (pid {pid}) {cause}: {next}", child.name));
+        let next = child.life.wake_at().map(|at| at.duration_since(now).as_millis());
         if place == GATEWAY {
             self.state.send_modify(|state| state.serving = None);
             self.gateway_died(cause);
         }
+        let next = match next {
+            Some(_) if self.stillborn.is_some() => "given up".to_owned(),
+            Some(pause_ms) => format!("starts again in {pause_ms} ms"),
+            None => "stopped".to_owned(),
+        };
+        self.journal.line(SELF, &format!("{} (pid {pid}) {cause}: {next}", self.children[place].name));
     }
 
     /// A gateway that never served has a mistake in its settings: trying again would not help.
@@ -221,7 +225,7 @@ impl Supervisor {
             (Action::Kill, Some(process)) => process.signal(Signal::SIGKILL),
             (Action::Abandon, Some(process)) => {
                 let pid = process.pid();
-                self.journal.line("up", &format!("{} (pid {pid}) does not die: given up", child.name));
+                self.journal.line(SELF, &format!("{} (pid {pid}) does not die: given up", child.name));
                 if let Some(process) = child.process.take() {
                     process.abandon();
                 }
@@ -235,13 +239,13 @@ impl Supervisor {
         let child = &mut self.children[place];
         match Child::spawn(&program) {
             Ok((process, output)) => {
-                self.journal.line("up", &format!("{} started as pid {}", child.name, process.pid()));
+                self.journal.line(SELF, &format!("{} started as pid {}", child.name, process.pid()));
                 child.process = Some(process);
                 self.listen(place, output);
             }
             Err(error) => {
                 let path = program.path.display();
-                self.journal.line("up", &format!("cannot start {} ({path}): {error}", child.name));
+                self.journal.line(SELF, &format!("cannot start {} ({path}): {error}", child.name));
                 self.buried(place, DeathCause::Unknown);
             }
         }
@@ -275,7 +279,7 @@ impl Supervisor {
         let alive = self.children[GATEWAY].process.as_ref();
         // The word of a gateway that has died meanwhile says nothing about its successor.
         if alive.is_some_and(|process| u32::try_from(process.pid().as_raw()) == Ok(serving.pid)) {
-            self.journal.line("up", &format!("gateway serves gRPC at {}", serving.grpc));
+            self.journal.line(SELF, &format!("gateway serves gRPC at {}", serving.grpc));
             self.place = Some(serving.clone());
             self.state.send_modify(|state| state.serving = Some(serving));
         }
