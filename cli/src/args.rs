@@ -30,7 +30,7 @@ const UP_EXAMPLES: &str = "\
 Example configuration:
   [gateway]
   grpc = \"127.0.0.1:50051\"      # port 0 picks a free one
-  admin = \"127.0.0.1:50052\"
+  admin = \"127.0.0.1:9464\"
   runtime_dir = \"/run/user/1000/remotemedia-dev\"
 
   [[pool]]
@@ -108,7 +108,7 @@ pub struct UpArgs {
     /// Where to serve gRPC: a loopback HOST:PORT, or unix:PATH. [default: 127.0.0.1:50051]
     #[arg(long, value_name = "ADDR")]
     pub grpc: Option<String>,
-    /// Where to serve health, metrics and status. [default: 127.0.0.1:50052]
+    /// Where to serve health, metrics and status. [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
     /// Where to keep sockets and shared state. [default: a fresh private directory]

@@ -13,7 +13,7 @@ const MAX_CONFIG_BYTES: u64 = 1_024 * 1_024;
 /// Where a service serves gRPC if nobody says otherwise.
 pub const DEFAULT_GRPC: &str = "127.0.0.1:50051";
 /// Where a service answers admin requests if nobody says otherwise.
-pub const DEFAULT_ADMIN: &str = "127.0.0.1:50052";
+pub const DEFAULT_ADMIN: &str = "127.0.0.1:9464";
 /// Workers of a service if nobody says otherwise: one that works while the other starts again.
 pub const DEFAULT_WORKERS: u16 = 2;
 /// The kind of the stock worker.

@@ -28,6 +28,8 @@ const QUEUED_WORDS: usize = 16;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Our own name among those who say something.
 const SELF: &str = "launcher";
+/// From the request to stop to the kill of a gateway: it gives running calls 10 s, and then answers them.
+const GATEWAY_GRACE: Duration = Duration::from_secs(15);
 /// The gateway's place among the children.
 const GATEWAY: usize = 0;
 
@@ -100,12 +102,17 @@ enum Word {
 impl Supervisor {
     fn new(order: Order, journal: Journal) -> Self {
         let now = Instant::now();
-        let child =
-            |name, pool| Supervised { name, pool, life: Lifecycle::new(order.patience, now), process: None };
+        let child = |name, pool, patience| {
+            let life = Lifecycle::new(patience, now);
+            Supervised { name, pool, life, process: None }
+        };
+        let patience = order.patience;
+        let gateway = Patience { grace: GATEWAY_GRACE, ..patience };
         let workers = order.plan.pools.iter().enumerate();
-        let workers = workers.flat_map(|(pool, plan)| plan.names().map(move |name| child(name, Some(pool))));
+        let workers =
+            workers.flat_map(|(pool, plan)| plan.names().map(move |name| child(name, Some(pool), patience)));
         Self {
-            children: std::iter::once(child("gateway".to_owned(), None)).chain(workers).collect(),
+            children: std::iter::once(child("gateway".to_owned(), None, gateway)).chain(workers).collect(),
             plan: order.plan.clone(),
             runtime_dir: order.runtime_dir,
             wish: order.wish,
