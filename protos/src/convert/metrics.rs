@@ -1,4 +1,4 @@
-//! [`ExecutionMetrics`] → `ExecutionMetrics` and `StreamMetrics`.
+//! [`ExecutionMetrics`] ⇄ `ExecutionMetrics` and `StreamMetrics`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use remotemedia_core::data::Kind;
 use remotemedia_core::frame::SessionId;
 use remotemedia_core::transport::{ExecutionMetrics, NodeReport};
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use crate::v1;
 
@@ -49,28 +49,93 @@ pub fn to_wire_on_stream(session: SessionId, metrics: &ExecutionMetrics) -> v1::
     }
 }
 
+/// What a service says that an execution has used. Measures are for people: what cannot be read counts as 0.
+#[must_use]
+pub fn from_wire(metrics: v1::ExecutionMetrics) -> ExecutionMetrics {
+    let nodes = metrics.node_metrics.into_iter().map(|(node, measures)| (node, node_from_wire(&measures)));
+    ExecutionMetrics {
+        wall: duration(metrics.wall_time_ms),
+        cpu: duration(metrics.cpu_time_ms),
+        peak_memory_bytes: metrics.memory_used_bytes,
+        nodes: nodes.collect(),
+        kinds: kinds(&metrics.data_type_breakdown),
+        ..ExecutionMetrics::default()
+    }
+}
+
+/// What a service says that a session has used so far.
+#[must_use]
+pub fn from_wire_on_stream(metrics: v1::StreamMetrics) -> ExecutionMetrics {
+    ExecutionMetrics {
+        peak_memory_bytes: metrics.peak_memory_bytes,
+        chunks: metrics.chunks_processed,
+        items: metrics.total_items,
+        average_latency: duration(metrics.average_latency_ms),
+        buffered_items: metrics.buffer_items,
+        kinds: kinds(&metrics.data_type_breakdown),
+        ..ExecutionMetrics::default()
+    }
+}
+
 /// In milliseconds with fractions, as the contract counts time.
 #[must_use]
 pub fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
+/// The object in `NodeMetrics.custom_metrics`: what the contract has no field for.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Custom {
+    calls: u64,
+    cpu_time_ms: f64,
+    outputs: u64,
+    copied_bytes: u64,
+    worker: String,
+    pid: u32,
+}
+
 fn node_to_wire(report: &NodeReport) -> v1::NodeMetrics {
-    let NodeReport { calls, busy, cpu, items, outputs, output_bytes, copied_bytes, pid, worker } = report;
-    let custom = json!({
-        "calls": calls,
-        "cpu_time_ms": milliseconds(*cpu),
-        "outputs": outputs,
-        "copied_bytes": copied_bytes,
-        "worker": worker,
-        "pid": pid,
-    });
+    let custom = Custom {
+        calls: report.calls,
+        cpu_time_ms: milliseconds(report.cpu),
+        outputs: report.outputs,
+        copied_bytes: report.copied_bytes,
+        worker: report.worker.clone(),
+        pid: report.pid,
+    };
     v1::NodeMetrics {
-        execution_time_ms: milliseconds(*busy),
-        memory_bytes: *output_bytes,
-        items_processed: *items,
-        custom_metrics: custom.to_string(),
+        execution_time_ms: milliseconds(report.busy),
+        memory_bytes: report.output_bytes,
+        items_processed: report.items,
+        // Numbers and a string always have a JSON form.
+        custom_metrics: serde_json::to_string(&custom).unwrap_or_default(),
     }
+}
+
+fn node_from_wire(measures: &v1::NodeMetrics) -> NodeReport {
+    let custom: Custom = serde_json::from_str(&measures.custom_metrics).unwrap_or_default();
+    NodeReport {
+        calls: custom.calls,
+        busy: duration(measures.execution_time_ms),
+        cpu: duration(custom.cpu_time_ms),
+        items: measures.items_processed,
+        outputs: custom.outputs,
+        output_bytes: measures.memory_bytes,
+        copied_bytes: custom.copied_bytes,
+        pid: custom.pid,
+        worker: custom.worker,
+    }
+}
+
+/// Rounded to nanoseconds: what a service measured survives the wire.
+fn duration(milliseconds: f64) -> Duration {
+    Duration::try_from_secs_f64(milliseconds / 1e3).unwrap_or_default()
+}
+
+fn kinds(breakdown: &BTreeMap<String, u64>) -> BTreeMap<Kind, u64> {
+    let known = Kind::ALL.into_iter();
+    known.filter_map(|kind| Some((kind, *breakdown.get(kind.name())?))).collect()
 }
 
 fn breakdown(kinds: &BTreeMap<Kind, u64>) -> BTreeMap<String, u64> {
@@ -79,6 +144,8 @@ fn breakdown(kinds: &BTreeMap<Kind, u64>) -> BTreeMap<String, u64> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -104,9 +171,20 @@ mod tests {
         let node = &unary.node_metrics["vad"];
         assert_eq!((node.execution_time_ms, node.memory_bytes, node.items_processed), (1.5, 64, 960));
         let custom: serde_json::Value = serde_json::from_str(&node.custom_metrics).unwrap();
+        assert_eq!(
+            from_wire(unary.clone()),
+            ExecutionMetrics { average_latency: Duration::ZERO, ..metrics.clone() }
+        );
         assert_eq!((&custom["calls"], &custom["worker"]), (&json!(3), &json!("rust-1")));
 
         let stream = to_wire_on_stream(SessionId(0xab), &metrics);
         assert_eq!((stream.session_id.as_str(), stream.average_latency_ms), ("00000000000000ab", 7.0));
+    }
+
+    #[test]
+    fn measures_of_a_service_that_says_less_are_zero_and_no_error() {
+        let measures =
+            v1::NodeMetrics { execution_time_ms: -1.0, custom_metrics: "{".into(), ..Default::default() };
+        assert_eq!(node_from_wire(&measures), NodeReport::default());
     }
 }

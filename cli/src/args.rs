@@ -1,0 +1,252 @@
+//! The command line: the only place where arguments and the environment are read.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Overrides, Programs};
+use crate::input::InputKind;
+use crate::launch::Home;
+
+const EXAMPLES: &str = "\
+Examples:
+  remotemedia run speech.yaml -i talk.wav -o speech.jsonl
+      Brings up a private gateway with two workers, runs the pipeline on the recording, and removes them.
+  remotemedia up
+      Serves until Ctrl-C. In another terminal `remotemedia status` and `remotemedia nodes` say what there is.
+  remotemedia run speech.yaml -i talk.wav --endpoint http://127.0.0.1:50051 --stream-ms 20
+      Streams the recording in chunks of 20 ms to a service that runs already.
+
+Exit codes:
+  0    done; of `up`: stopped by a signal, with nothing left behind
+  1    the pipeline ended with an error: a node failed, a worker died, a limit was met
+  2    the command line, a configuration, a pipeline or an input is wrong
+  3    the service did not start, or could not be reached
+  4    an output could not be written
+  130  `run` was interrupted by Ctrl-C; 143 by SIGTERM, 129 by SIGHUP";
+
+const UP_EXAMPLES: &str = "\
+Example configuration:
+  [gateway]
+  grpc = \"127.0.0.1:50051\"      # port 0 picks a free one
+  admin = \"127.0.0.1:9464\"
+  runtime_dir = \"/run/user/1000/remotemedia-dev\"
+
+  [[pool]]
+  kind = \"rust\"
+  workers = 4
+
+  [[pool]]
+  kind = \"mine\"
+  workers = 1
+  command = [\"/opt/mine/bin/my-worker\", \"--device\", \"0\"]
+
+Flags win over the file. When all workers have registered, one line is printed on standard output:
+  {\"event\":\"ready\",\"grpc\":\"HOST:PORT\",\"admin\":\"HOST:PORT\",\"runtime_dir\":\"…\"}
+Logs go to standard error, each line with the name of the process that wrote it. What dies is started again, after
+a pause that doubles with each failure. A second Ctrl-C does not wait for sessions to end.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  remotemedia run resample.yaml -i talk.wav -o talk16k.wav
+  remotemedia run speech.yaml -i talk.wav --stream-ms 20
+  remotemedia run speech.yaml -i talk.wav --json | jq .latency_ms
+
+A pipeline:
+  version: v1
+  nodes:
+    - { id: resample, node_type: AudioResample, params: { target_sample_rate: 16000 } }
+    - { id: vad, node_type: VAD }
+  connections:
+    - { from: resample, to: vad }
+
+The input's name says what it is: .wav (8, 16, 24 or 32-bit integer, or 32-bit float), .json (one document),
+.jsonl (one a line), .txt. Without -o, results are printed as JSON lines; a name that ends in .wav takes audio.";
+
+/// Runs pipelines for audio, video and machine learning in processes that may die, over shared memory.
+#[derive(Parser, Debug)]
+#[command(name = "remotemedia", version, propagate_version = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Where private runtime directories are made, instead of /dev/shm.
+    #[arg(long, global = true, hide = true, env = "XDG_RUNTIME_DIR", value_name = "DIR")]
+    user_dir: Option<PathBuf>,
+
+    /// The gateway's program, instead of the one beside this program.
+    #[arg(long, global = true, hide = true, value_name = "PROGRAM")]
+    gateway_bin: Option<PathBuf>,
+
+    /// The stock worker's program, instead of the one beside this program.
+    #[arg(long, global = true, hide = true, value_name = "PROGRAM")]
+    worker_bin: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Start a gateway and its workers, and keep them running until a signal.
+    Up(UpArgs),
+    /// Run a pipeline on a file, on a service that runs or on a private one.
+    Run(RunArgs),
+    /// List the node types that can be run.
+    Nodes(NodesArgs),
+    /// Say what a running service does.
+    Status(StatusArgs),
+}
+
+/// `up`
+#[derive(Args, Debug)]
+#[command(after_help = UP_EXAMPLES)]
+pub struct UpArgs {
+    /// A configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where to serve gRPC: a loopback HOST:PORT, or unix:PATH. [default: 127.0.0.1:50051]
+    #[arg(long, value_name = "ADDR")]
+    pub grpc: Option<String>,
+    /// Where to serve health, metrics and status. [default: 127.0.0.1:9464]
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<String>,
+    /// Where to keep sockets and shared state. [default: a fresh private directory]
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
+    /// How many workers to start. [default: 2]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u16>,
+}
+
+/// `run`
+#[derive(Args, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
+pub struct RunArgs {
+    /// The pipeline: a .yaml, .yml or .json file.
+    pub pipeline: PathBuf,
+    /// The file to feed into the pipeline's entry.
+    #[arg(short, long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Where to put the results: a .wav file for audio, else JSON lines.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How to read the input, if its name does not say.
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub input_kind: Option<InputKind>,
+    /// A service that runs: http://HOST:PORT or unix:PATH. [default: a private one]
+    #[arg(long, value_name = "URL", conflicts_with = "runtime_dir")]
+    pub endpoint: Option<String>,
+    /// The runtime directory of a service that runs.
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
+    /// Stream the input: audio in chunks of N milliseconds, the rest line by line.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub stream_ms: Option<u32>,
+    /// How long the run, or in a stream one chunk, may take. [default: the service's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout_ms: Option<u64>,
+    /// Print the summary as one JSON object, with the results in it unless -o takes them; an error as one too.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `nodes`
+#[derive(Args, Debug)]
+pub struct NodesArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// A service that runs, here or elsewhere. It tells the names only.
+    #[arg(long, value_name = "URL", conflicts_with = "runtime_dir")]
+    pub endpoint: Option<String>,
+    /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user]
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
+}
+
+/// `status`
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// Print the gateway's own JSON: gateway, workers, frame_pools, sessions.
+    #[arg(long)]
+    pub json: bool,
+    /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user]
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
+}
+
+// === impl Cli ===
+
+impl Cli {
+    /// Where this user's services keep their files.
+    #[must_use]
+    pub fn home(&self) -> Home {
+        Home::of_user(self.user_dir.as_deref().filter(|dir| dir.is_absolute()))
+    }
+
+    /// The programs to start: those beside this one, unless others were named.
+    #[must_use]
+    pub fn programs(&self) -> Programs {
+        let beside = |name: &str| match std::env::current_exe() {
+            Ok(program) => program.with_file_name(name),
+            // Without /proc; the plan's check then says which program was looked for.
+            Err(_) => PathBuf::from(name),
+        };
+        Programs {
+            gateway: self.gateway_bin.clone().unwrap_or_else(|| beside("remotemedia-gateway")),
+            worker: self.worker_bin.clone().unwrap_or_else(|| beside("remotemedia-worker")),
+        }
+    }
+}
+
+// === impl UpArgs ===
+
+impl UpArgs {
+    /// What the flags say about the plan.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        Overrides { grpc: self.grpc.clone(), admin: self.admin.clone(), workers: self.workers }
+    }
+}
+
+// === impl RunArgs ===
+
+impl RunArgs {
+    /// The duration of chunks, if chunks were asked for.
+    #[must_use]
+    pub fn chunk(&self) -> Option<Duration> {
+        self.stream_ms.map(|ms| Duration::from_millis(ms.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn programs_are_beside_this_one_unless_named() {
+        let programs = |words: &[&str]| Cli::try_parse_from(words).unwrap().programs();
+        let beside = programs(&["remotemedia", "status"]).gateway;
+        assert_eq!(beside.parent(), std::env::current_exe().unwrap().parent());
+        let named = programs(&["remotemedia", "up", "--gateway-bin", "/a", "--worker-bin", "/b"]);
+        assert_eq!((named.gateway, named.worker), ("/a".into(), "/b".into()));
+    }
+
+    #[test]
+    fn the_help_of_every_command_teaches() {
+        for name in ["up", "run"] {
+            let mut command = Cli::command();
+            let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
+            assert!(help.contains("Example"), "{help}");
+        }
+        assert!(Cli::command().render_help().to_string().contains("Exit codes:"));
+    }
+}

@@ -1,0 +1,134 @@
+//! Everything that can end a command, and the exit code that says so.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use nix::sys::signal::Signal;
+use remotemedia_core::fault::Fault;
+use remotemedia_core::graph::GraphError;
+use remotemedia_core::manifest::ParseError;
+
+use crate::admin::AdminError;
+use crate::config::ConfigError;
+use crate::find::FindError;
+use crate::input::InputError;
+use crate::launch::{HomeError, LaunchError};
+use crate::output::OutputError;
+use crate::transport::ConnectError;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The configuration is of no use.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no runtime directory.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The service did not start, or ended.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// No gateway was found.
+    #[error(transparent)]
+    Find(#[from] FindError),
+    /// The gateway's admin door did not answer.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The service could not be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The pipeline's file cannot be read.
+    #[error("cannot read pipeline {path}: {source}")]
+    ReadPipeline {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The pipeline's file is no manifest.
+    #[error("{path}: {source}")]
+    ParsePipeline {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ParseError,
+    },
+    /// The manifest is no pipeline.
+    #[error("{path}: {source}")]
+    Graph {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: GraphError,
+    },
+    /// More inputs than a command line gives.
+    #[error("{path} has the entries {entries}: run feeds one file into a pipeline with one entry")]
+    Entries {
+        /// The file.
+        path: PathBuf,
+        /// Their ids.
+        entries: String,
+    },
+    /// The input is of no use.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The pipeline ended with an error.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The output cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// A signal came first.
+    #[error("interrupted by {signal}")]
+    Interrupted {
+        /// Which.
+        signal: Signal,
+    },
+    /// There is no event loop.
+    #[error("cannot start: {source}")]
+    Runtime {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Signals cannot be listened for.
+    #[error("cannot listen for signals: {source}")]
+    Signals {
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+// === impl CommandError ===
+
+impl CommandError {
+    /// As `remotemedia --help` lists them.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Fault(_) => 1,
+            Self::Config(_)
+            | Self::Home(_)
+            | Self::Launch(LaunchError::Plan(_))
+            | Self::ReadPipeline { .. }
+            | Self::ParsePipeline { .. }
+            | Self::Graph { .. }
+            | Self::Entries { .. }
+            | Self::Input(_) => 2,
+            Self::Launch(
+                LaunchError::Watch { .. }
+                | LaunchError::GatewayFailed { .. }
+                | LaunchError::NotReady { .. }
+                | LaunchError::Stopped,
+            )
+            | Self::Find(_)
+            | Self::Admin(_)
+            | Self::Connect(_)
+            | Self::Runtime { .. }
+            | Self::Signals { .. } => 3,
+            Self::Output(_) => 4,
+            // As a shell says it of a program that the signal ended.
+            Self::Interrupted { signal } => u8::try_from(*signal as i32).unwrap_or_default() + 128,
+        })
+    }
+}

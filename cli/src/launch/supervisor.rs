@@ -1,0 +1,311 @@
+//! The thread that starts the processes of a service, watches over them, and buries them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use nix::sys::signal::Signal;
+use remotemedia_core::fault::DeathCause;
+use serde::Deserialize;
+use tokio::signal::unix::{self, SignalKind};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::child::{Child, Output, Program};
+use super::home::random_bits;
+use super::journal::{Journal, LastLines, Logs, for_each_line};
+use super::plan::Plan;
+use super::restart::{Action, Event, Lifecycle, Luck, Patience};
+use super::{LaunchError, State, Wish};
+use crate::admin::Serving;
+
+/// Against a death whose signal was swallowed by another handler in this process.
+const SLOW_TICK: Duration = Duration::from_millis(500);
+/// Words of a gateway on their way: it says one a boot.
+const QUEUED_WORDS: usize = 16;
+/// How long the last words of buried children may take.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Our own name among those who say something.
+const SELF: &str = "launcher";
+/// From the request to stop to the kill of a gateway: it gives running calls 10 s, and then answers them.
+const GATEWAY_GRACE: Duration = Duration::from_secs(15);
+/// The gateway's place among the children.
+const GATEWAY: usize = 0;
+
+/// All that the thread needs to begin.
+pub(super) struct Order {
+    pub(super) plan: Plan,
+    pub(super) runtime_dir: PathBuf,
+    pub(super) logs: Logs,
+    pub(super) patience: Patience,
+    pub(super) wish: watch::Receiver<Wish>,
+    pub(super) state: watch::Sender<State>,
+}
+
+/// Starts the thread. It ends when all its children are buried; the kernel ends them if it does not get so far.
+pub(super) fn start(order: Order) -> io::Result<(thread::JoinHandle<()>, LastLines)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (journal, writer) = {
+        let _entered = runtime.enter();
+        Journal::new(order.logs)
+    };
+    let last_lines = journal.last();
+    let thread = thread::Builder::new().name("launcher".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            let state = order.state.clone();
+            let ended = Supervisor::new(order, journal).run().await;
+            writer.finish().await;
+            state.send_modify(|state| {
+                state.serving = None;
+                state.ended = Some(ended);
+            });
+        });
+        // A write to a full pipe that nobody reads may still be blocked: it is not waited for.
+        runtime.shutdown_background();
+    })?;
+    Ok((thread, last_lines))
+}
+
+struct Supervisor {
+    children: Vec<Supervised>,
+    plan: Plan,
+    runtime_dir: PathBuf,
+    wish: watch::Receiver<Wish>,
+    state: watch::Sender<State>,
+    journal: Journal,
+    /// Where the gateway has served last.
+    place: Option<Serving>,
+    words: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
+    pumps: JoinSet<()>,
+    /// How the gateway died, if it never served.
+    stillborn: Option<DeathCause>,
+}
+
+struct Supervised {
+    name: String,
+    /// Of the pool in the plan; the gateway has none.
+    pool: Option<usize>,
+    life: Lifecycle,
+    process: Option<Child>,
+}
+
+/// What a gateway says on its standard output.
+#[derive(Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Word {
+    Serving(Serving),
+}
+
+// === impl Supervisor ===
+
+impl Supervisor {
+    fn new(order: Order, journal: Journal) -> Self {
+        let now = Instant::now();
+        let child = |name, pool, patience| {
+            let life = Lifecycle::new(patience, now);
+            Supervised { name, pool, life, process: None }
+        };
+        let patience = order.patience;
+        let gateway = Patience { grace: GATEWAY_GRACE, ..patience };
+        let workers = order.plan.pools.iter().enumerate();
+        let workers =
+            workers.flat_map(|(pool, plan)| plan.names().map(move |name| child(name, Some(pool), patience)));
+        Self {
+            children: std::iter::once(child("gateway".to_owned(), None, gateway)).chain(workers).collect(),
+            plan: order.plan.clone(),
+            runtime_dir: order.runtime_dir,
+            wish: order.wish,
+            state: order.state,
+            journal,
+            place: None,
+            words: mpsc::channel(QUEUED_WORDS),
+            pumps: JoinSet::new(),
+            stillborn: None,
+        }
+    }
+
+    /// Runs until all children have stopped for good; says why they did.
+    async fn run(mut self) -> LaunchError {
+        let mut deaths = match unix::signal(SignalKind::child()) {
+            Ok(deaths) => deaths,
+            Err(source) => return LaunchError::Watch { source: Arc::new(source) },
+        };
+        loop {
+            self.bury_the_dead();
+            self.obey();
+            self.tick();
+            self.publish();
+            if self.children.iter().all(|child| child.life.is_over()) {
+                break;
+            }
+            let wake_at = self.children.iter().filter_map(|child| child.life.wake_at()).min();
+            let tick_at = Instant::now() + SLOW_TICK;
+            tokio::select! {
+                _death = deaths.recv() => {}
+                // Without a wisher nobody will ever stop us: `obey` sees to that.
+                _changed = self.wish.changed(), if self.wish.has_changed().is_ok() => {}
+                Some(Word::Serving(serving)) = self.words.1.recv() => self.serves(serving),
+                Some(_ended) = self.pumps.join_next() => {}
+                () = tokio::time::sleep_until(wake_at.map_or(tick_at, |at| at.min(tick_at)).into()) => {}
+            }
+        }
+        self.hear_last_words().await;
+        match self.stillborn {
+            Some(cause) => LaunchError::GatewayFailed { cause, last_lines: self.journal.last().get() },
+            None => LaunchError::Stopped,
+        }
+    }
+
+    fn bury_the_dead(&mut self) {
+        for place in 0..self.children.len() {
+            let child = &mut self.children[place];
+            let Some(process) = &mut child.process else { continue };
+            match process.bury_if_dead() {
+                Ok(None) => {}
+                Ok(Some(cause)) => self.buried(place, cause),
+                Err(error) => {
+                    self.journal.line(SELF, &format!("cannot wait for {}: {error}", child.name));
+                    self.buried(place, DeathCause::Unknown);
+                }
+            }
+        }
+    }
+
+    fn buried(&mut self, place: usize, cause: DeathCause) {
+        let child = &mut self.children[place];
+        let pid = child.process.take().map_or(0, |process| process.pid().as_raw());
+        let now = Instant::now();
+        let _nothing = child.life.on(now, Event::Exited(Luck::from_bits(random_bits())));
+        let next = child.life.wake_at().map(|at| at.duration_since(now).as_millis());
+        if place == GATEWAY {
+            self.state.send_modify(|state| state.serving = None);
+            self.gateway_died(cause);
+        }
+        let next = match next {
+            Some(_) if self.stillborn.is_some() => "given up".to_owned(),
+            Some(pause_ms) => format!("starts again in {pause_ms} ms"),
+            None => "stopped".to_owned(),
+        };
+        self.journal.line(SELF, &format!("{} (pid {pid}) {cause}: {next}", self.children[place].name));
+    }
+
+    /// A gateway that never served has a mistake in its settings: trying again would not help.
+    fn gateway_died(&mut self, cause: DeathCause) {
+        if self.place.is_none() && self.stillborn.is_none() && *self.wish.borrow() == Wish::Run {
+            self.stillborn = Some(cause);
+        }
+    }
+
+    /// Passes the wish on. In peace the gateway stops first, so that sessions end while their workers live.
+    fn obey(&mut self) {
+        let wish = if self.stillborn.is_some() || self.wish.has_changed().is_err() {
+            Wish::Kill
+        } else {
+            *self.wish.borrow_and_update()
+        };
+        let event = match wish {
+            Wish::Run => return,
+            Wish::Stop => Event::Stop,
+            Wish::Kill => Event::Kill,
+        };
+        for place in 0..self.children.len() {
+            let waits = wish == Wish::Stop && place != GATEWAY && !self.children[GATEWAY].life.is_over();
+            if !waits {
+                self.feed(place, event);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        for place in 0..self.children.len() {
+            self.feed(place, Event::Tick);
+        }
+    }
+
+    fn feed(&mut self, place: usize, event: Event) {
+        let child = &mut self.children[place];
+        let action = child.life.on(Instant::now(), event);
+        match (action, &child.process) {
+            (Action::Spawn, _) => self.spawn(place),
+            (Action::Terminate, Some(process)) => process.signal(Signal::SIGTERM),
+            (Action::Kill, Some(process)) => process.signal(Signal::SIGKILL),
+            (Action::Abandon, Some(process)) => {
+                let pid = process.pid();
+                self.journal.line(SELF, &format!("{} (pid {pid}) does not die: given up", child.name));
+                if let Some(process) = child.process.take() {
+                    process.abandon();
+                }
+            }
+            (Action::Nothing, _) | (Action::Terminate | Action::Kill | Action::Abandon, None) => {}
+        }
+    }
+
+    fn spawn(&mut self, place: usize) {
+        let program = self.program(place);
+        let child = &mut self.children[place];
+        match Child::spawn(&program) {
+            Ok((process, output)) => {
+                self.journal.line(SELF, &format!("{} started as pid {}", child.name, process.pid()));
+                child.process = Some(process);
+                self.listen(place, output);
+            }
+            Err(error) => {
+                let path = program.path.display();
+                self.journal.line(SELF, &format!("cannot start {} ({path}): {error}", child.name));
+                self.buried(place, DeathCause::Unknown);
+            }
+        }
+    }
+
+    fn program(&self, place: usize) -> Program {
+        let child = &self.children[place];
+        match child.pool {
+            None => self.plan.gateway.program(&self.runtime_dir, self.place.as_ref()),
+            Some(pool) => self.plan.pools[pool].program(&child.name, &self.runtime_dir),
+        }
+    }
+
+    /// Reads what the child says until it and all it started have closed their ends.
+    fn listen(&mut self, place: usize, output: Output) {
+        let (journal, name) = (self.journal.clone(), self.children[place].name.clone());
+        self.pumps.spawn(async move { for_each_line(output.stderr, |line| journal.line(&name, line)).await });
+        let (journal, name) = (self.journal.clone(), self.children[place].name.clone());
+        let words = (place == GATEWAY).then(|| self.words.0.clone());
+        self.pumps.spawn(async move {
+            let hear = |line: &str| match (&words, serde_json::from_str(line)) {
+                // A gateway that says more than fits says it in `gateway.json` too.
+                (Some(words), Ok(word)) => drop(words.try_send(word)),
+                (Some(_) | None, _) => journal.line(&name, line),
+            };
+            for_each_line(output.stdout, hear).await;
+        });
+    }
+
+    fn serves(&mut self, serving: Serving) {
+        let alive = self.children[GATEWAY].process.as_ref();
+        // The word of a gateway that has died meanwhile says nothing about its successor.
+        if alive.is_some_and(|process| u32::try_from(process.pid().as_raw()) == Ok(serving.pid)) {
+            self.journal.line(SELF, &format!("gateway serves gRPC at {}", serving.grpc));
+            self.place = Some(serving.clone());
+            self.state.send_modify(|state| state.serving = Some(serving));
+        }
+    }
+
+    fn publish(&self) {
+        let pids = self.children.iter().skip(1).filter_map(|child| child.process.as_ref());
+        let pids: Vec<u32> = pids.filter_map(|child| u32::try_from(child.pid().as_raw()).ok()).collect();
+        self.state.send_if_modified(|state| {
+            let changed = state.worker_pids != pids;
+            state.worker_pids = pids;
+            changed
+        });
+    }
+
+    async fn hear_last_words(&mut self) {
+        let all = async { while self.pumps.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
+            self.pumps.shutdown().await;
+        }
+    }
+}

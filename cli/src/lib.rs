@@ -1,0 +1,64 @@
+//! The `remotemedia` command, as a library for its binary and for tests.
+//!
+//! `args` reads the command line, `up`, `run`, `nodes` and `status` are the commands; [`launch`] starts and buries
+//! processes; [`transport`] runs pipelines over gRPC.
+
+pub mod admin;
+pub mod args;
+pub mod config;
+pub mod error;
+pub mod find;
+pub mod input;
+pub mod launch;
+pub mod nodes;
+pub mod output;
+pub mod pipeline;
+pub mod run;
+pub mod signals;
+pub mod status;
+pub mod summary;
+mod table;
+pub mod transport;
+pub mod up;
+
+use std::io::{self, Write as _};
+
+use args::{Cli, Command};
+use error::CommandError;
+use output::OutputError;
+use serde::Serialize;
+
+/// Does what the command line says.
+///
+/// # Errors
+/// It could not be done.
+pub async fn execute(cli: Cli) -> Result<(), CommandError> {
+    let (home, programs) = (cli.home(), cli.programs());
+    match cli.command {
+        Command::Up(args) => up::up(args, &home, &programs).await,
+        Command::Run(args) => Box::pin(run::run(args, &home, &programs)).await,
+        Command::Nodes(args) => nodes::nodes(args, &home).await,
+        Command::Status(args) => status::status(args, &home).await,
+    }
+}
+
+/// Says something to the person at the terminal, on standard error.
+pub fn say(line: &str) {
+    // Where standard error is closed nobody listens.
+    let _said = writeln!(io::stderr(), "{line}");
+}
+
+/// Prints a result as one line of JSON, on standard output.
+fn print_json(value: &impl Serialize) -> Result<(), OutputError> {
+    let line = serde_json::to_string(value)
+        .map_err(|error| OutputError::Write { to: "standard output".to_owned(), source: error.into() })?;
+    print_line(&line)
+}
+
+/// Prints a result, on standard output.
+fn print_line(line: &str) -> Result<(), OutputError> {
+    let mut stdout = io::stdout();
+    writeln!(stdout, "{line}")
+        .and_then(|()| stdout.flush())
+        .map_err(|source| OutputError::Write { to: "standard output".to_owned(), source })
+}

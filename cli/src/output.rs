@@ -1,0 +1,351 @@
+//! Where `run` puts what a pipeline gave: a WAV file, or JSON lines.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use hound::{WavSpec, WavWriter};
+use remotemedia_core::data::{Audio, Kind, RuntimeData, SampleFormat};
+use remotemedia_core::frame::Frame;
+use serde_json::{Map, Value, json};
+
+/// Takes the outputs of a run.
+pub enum Sink {
+    /// The audio of one sink node, as a WAV file.
+    Wav(WavSink),
+    /// Everything, a JSON object a line.
+    Lines(LineSink),
+    /// Everything, kept as JSON: for the one object that `--json` prints.
+    Kept(Vec<Value>),
+}
+
+/// A WAV file that has its name only when it is complete.
+pub struct WavSink {
+    path: PathBuf,
+    draft: PathBuf,
+    /// Begun with the first audio, which says the format.
+    begun: Option<Begun>,
+}
+
+/// JSON lines, to a file or to standard output.
+pub struct LineSink {
+    to: Box<dyn Write>,
+    name: String,
+}
+
+/// An output could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// The system said no.
+    #[error("cannot write {to}: {source}")]
+    Write {
+        /// The file, or standard output.
+        to: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The WAV writer said no.
+    #[error("cannot write {path}: {source}")]
+    Wav {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: hound::Error,
+    },
+    /// A WAV file holds audio.
+    #[error("node '{node}' gave {kind}, and {path} can only hold audio: write to a .jsonl file")]
+    NotAudio {
+        /// The sink.
+        node: String,
+        /// What it gave.
+        kind: Kind,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A WAV file holds one stream of audio.
+    #[error(
+        "nodes '{first}' and '{second}' both gave audio, and {path} holds that of one: write to a .jsonl file, or give the pipeline one sink"
+    )]
+    SecondNode {
+        /// The sink that came first.
+        first: String,
+        /// The other.
+        second: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A WAV file has one format.
+    #[error("the audio of node '{node}' became {now}, and {path} was begun with {before}")]
+    Changed {
+        /// The sink.
+        node: String,
+        /// The format that came.
+        now: String,
+        /// The format of the file.
+        before: String,
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+struct Begun {
+    node: String,
+    spec: WavSpec,
+    writer: WavWriter<BufWriter<File>>,
+}
+
+// === impl Sink ===
+
+impl Sink {
+    /// A WAV file if the name says so, else JSON lines; standard output if there is no name.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn open(path: Option<&Path>, keep: bool) -> Result<Self, OutputError> {
+        let Some(path) = path else {
+            return Ok(if keep { Self::Kept(Vec::new()) } else { Self::Lines(LineSink::stdout()) });
+        };
+        let end = path.extension().and_then(|end| end.to_str()).map(str::to_ascii_lowercase);
+        match end.as_deref() {
+            Some("wav" | "wave") => Ok(Self::Wav(WavSink::new(path))),
+            Some(_) | None => LineSink::file(path).map(Self::Lines),
+        }
+    }
+
+    /// Takes one output of a sink node.
+    ///
+    /// # Errors
+    /// It cannot be written, or not in this format.
+    pub fn take(&mut self, node: &str, frame: &Frame) -> Result<(), OutputError> {
+        match self {
+            Self::Wav(wav) => wav.take(node, frame),
+            Self::Lines(lines) => lines.take(&line(node, frame)),
+            Self::Kept(kept) => {
+                kept.push(line(node, frame));
+                Ok(())
+            }
+        }
+    }
+
+    /// Completes the file. Gives what was kept.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn finish(self) -> Result<Vec<Value>, OutputError> {
+        match self {
+            Self::Wav(wav) => wav.finish().map(|()| Vec::new()),
+            Self::Lines(lines) => lines.finish().map(|()| Vec::new()),
+            Self::Kept(kept) => Ok(kept),
+        }
+    }
+}
+
+// === impl WavSink ===
+
+impl WavSink {
+    fn new(path: &Path) -> Self {
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(".part");
+        Self { path: path.to_owned(), draft: draft.into(), begun: None }
+    }
+
+    fn take(&mut self, node: &str, frame: &Frame) -> Result<(), OutputError> {
+        match &frame.data {
+            RuntimeData::Audio(audio) => self.write(node, audio),
+            RuntimeData::Json(_) | RuntimeData::Text(_) => Err(OutputError::NotAudio {
+                node: node.to_owned(),
+                kind: frame.data.kind(),
+                path: self.path.clone(),
+            }),
+        }
+    }
+
+    fn write(&mut self, node: &str, audio: &Audio) -> Result<(), OutputError> {
+        let spec = spec(audio);
+        let begun = match self.begun.take() {
+            Some(begun) => self.begun.insert(begun),
+            None => {
+                let writer = WavWriter::create(&self.draft, spec).map_err(|error| self.failed(error))?;
+                self.begun.insert(Begun { node: node.to_owned(), spec, writer })
+            }
+        };
+        let path = || self.path.clone();
+        if begun.node != node {
+            let (first, second) = (begun.node.clone(), node.to_owned());
+            return Err(OutputError::SecondNode { first, second, path: path() });
+        }
+        if begun.spec != spec {
+            let (now, before) = (spec_words(spec), spec_words(begun.spec));
+            return Err(OutputError::Changed { node: node.to_owned(), now, before, path: path() });
+        }
+        let written = match audio.format() {
+            SampleFormat::I16 => write_all(&mut begun.writer, audio, i16::from_le_bytes),
+            SampleFormat::I32 => write_all(&mut begun.writer, audio, i32::from_le_bytes),
+            SampleFormat::F32 => write_all(&mut begun.writer, audio, f32::from_le_bytes),
+        };
+        written.map_err(|error| self.failed(error))
+    }
+
+    fn finish(mut self) -> Result<(), OutputError> {
+        if let Some(begun) = self.begun.take() {
+            begun.writer.finalize().map_err(|error| self.failed(error))?;
+            fs::rename(&self.draft, &self.path).map_err(|error| self.failed(error.into()))?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, source: hound::Error) -> OutputError {
+        OutputError::Wav { path: self.path.clone(), source }
+    }
+}
+
+impl Drop for WavSink {
+    fn drop(&mut self) {
+        if self.begun.take().is_some() {
+            // The run did not end well: half a file is worse than none.
+            let _removed = fs::remove_file(&self.draft);
+        }
+    }
+}
+
+// === impl LineSink ===
+
+impl LineSink {
+    fn stdout() -> Self {
+        Self { to: Box::new(io::stdout()), name: "standard output".to_owned() }
+    }
+
+    fn file(path: &Path) -> Result<Self, OutputError> {
+        let name = path.display().to_string();
+        match File::create(path) {
+            Ok(file) => Ok(Self { to: Box::new(BufWriter::new(file)), name }),
+            Err(source) => Err(OutputError::Write { to: name, source }),
+        }
+    }
+
+    fn take(&mut self, line: &Value) -> Result<(), OutputError> {
+        writeln!(self.to, "{line}").map_err(|source| self.failed(source))
+    }
+
+    fn finish(mut self) -> Result<(), OutputError> {
+        self.to.flush().map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> OutputError {
+        OutputError::Write { to: self.name.clone(), source }
+    }
+}
+
+/// One output as a JSON object. Audio is described, not contained.
+fn line(node: &str, frame: &Frame) -> Value {
+    let mut line = Map::from_iter([
+        ("node".to_owned(), json!(node)),
+        ("sequence".to_owned(), json!(frame.sequence)),
+        ("kind".to_owned(), json!(frame.data.kind())),
+    ]);
+    let (key, value) = match &frame.data {
+        RuntimeData::Audio(audio) => ("audio", describe(audio)),
+        // It was checked to be JSON when it came.
+        RuntimeData::Json(json) => ("json", json.parse().unwrap_or_default()),
+        RuntimeData::Text(text) => ("text", json!(text.as_str())),
+    };
+    line.insert(key.to_owned(), value);
+    if !frame.metadata.is_empty() {
+        line.insert("metadata".to_owned(), json!(frame.metadata));
+    }
+    Value::Object(line)
+}
+
+fn describe(audio: &Audio) -> Value {
+    json!({
+        "sample_rate": audio.rate().get(),
+        "channels": audio.channels().get(),
+        "format": audio.format(),
+        "samples": audio.sample_count(),
+        "seconds": audio.seconds(),
+    })
+}
+
+fn spec(audio: &Audio) -> WavSpec {
+    let (bits_per_sample, sample_format) = match audio.format() {
+        SampleFormat::I16 => (16, hound::SampleFormat::Int),
+        SampleFormat::I32 => (32, hound::SampleFormat::Int),
+        SampleFormat::F32 => (32, hound::SampleFormat::Float),
+    };
+    let channels = u16::try_from(audio.channels().get()).expect("core allows fewer channels than 2^16");
+    WavSpec { channels, sample_rate: audio.rate().get(), bits_per_sample, sample_format }
+}
+
+fn spec_words(spec: WavSpec) -> String {
+    let WavSpec { channels, sample_rate, bits_per_sample, sample_format } = spec;
+    let coding = match sample_format {
+        hound::SampleFormat::Int => "integer",
+        hound::SampleFormat::Float => "float",
+    };
+    format!("{sample_rate} Hz, {channels} channels, {bits_per_sample}-bit {coding}")
+}
+
+fn write_all<S: hound::Sample, const N: usize>(
+    writer: &mut WavWriter<BufWriter<File>>,
+    audio: &Audio,
+    decode: impl Fn([u8; N]) -> S,
+) -> hound::Result<()> {
+    let (samples, _whole) = audio.samples().as_chunks::<N>();
+    samples.iter().try_for_each(|bytes| writer.write_sample(decode(*bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use remotemedia_core::data::{ChannelCount, Json, SampleRate, Text};
+
+    use super::*;
+
+    fn audio(samples: &[f32], hz: u32) -> Frame {
+        let rate = SampleRate::new(hz).unwrap();
+        Frame::new(0, Audio::from_f32(samples, rate, ChannelCount::MONO).unwrap())
+    }
+
+    #[test]
+    fn audio_is_one_wav_file_that_appears_when_it_is_complete() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.wav");
+        let mut sink = Sink::open(Some(&path), false).unwrap();
+        sink.take("resample", &audio(&[0.5, -0.5], 8_000)).unwrap();
+        sink.take("resample", &audio(&[0.25], 8_000)).unwrap();
+        assert!(!path.exists());
+        sink.finish().unwrap();
+        let mut reader = hound::WavReader::open(&path).unwrap();
+        assert_eq!(reader.spec().sample_rate, 8_000);
+        let samples: Vec<f32> = reader.samples().map(Result::unwrap).collect();
+        assert_eq!(samples, [0.5, -0.5, 0.25]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_wav_file_cannot_hold_is_refused_and_no_half_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.wav");
+        let check = |node: &str, frame: &Frame, expect: &str| {
+            let mut sink = Sink::open(Some(&path), false).unwrap();
+            sink.take("a", &audio(&[0.0], 8_000)).unwrap();
+            let error = sink.take(node, frame).unwrap_err().to_string();
+            assert!(error.contains(expect), "{error}");
+        };
+        check("a", &Frame::new(1, Text::from("hi")), "node 'a' gave text");
+        check("b", &audio(&[0.0], 8_000), "nodes 'a' and 'b' both gave audio");
+        check("a", &audio(&[0.0], 16_000), "became 16000 Hz, 1 channels, 32-bit float");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn every_kind_has_a_line() {
+        let check = |frame: Frame, expect: &str| assert_eq!(line("n", &frame).to_string(), expect);
+        check(Frame::new(3, Text::from("hi")), r#"{"kind":"text","node":"n","sequence":3,"text":"hi"}"#);
+        let json = Json::new(r#"{"has_speech":true}"#.into(), "").unwrap();
+        check(Frame::new(4, json), r#"{"json":{"has_speech":true},"kind":"json","node":"n","sequence":4}"#);
+        check(
+            audio(&[0.0; 4], 8),
+            r#"{"audio":{"channels":1,"format":"f32","sample_rate":8,"samples":4,"seconds":0.5},"kind":"audio","node":"n","sequence":0}"#,
+        );
+    }
+}

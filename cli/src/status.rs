@@ -1,0 +1,109 @@
+//! `remotemedia status`: what a running service does.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::admin::{AdminDoor, Status};
+use crate::args::StatusArgs;
+use crate::error::CommandError;
+use crate::find;
+use crate::launch::Home;
+use crate::table::Table;
+
+/// Prints what the gateway says of its workers, frame pools and sessions.
+///
+/// # Errors
+/// There is no gateway, or it does not answer.
+pub async fn status(args: StatusArgs, home: &Home) -> Result<(), CommandError> {
+    let serving = find::gateway(home, args.runtime_dir.as_deref())?;
+    let door = AdminDoor::at(&serving.admin);
+    Ok(if args.json {
+        // Passed on as it is: what a newer gateway adds is not lost.
+        crate::print_json(&door.get_json::<Value>("/status").await?)
+    } else {
+        crate::print_line(Report(door.status().await?).to_string().trim_end())
+    }?)
+}
+
+/// A status for people.
+struct Report(Status);
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Status { gateway, workers, frame_pools, sessions } = &self.0;
+        writeln!(
+            f,
+            "gateway {} (pid {}) serves {} for {:.0} s",
+            gateway.version, gateway.pid, gateway.grpc, gateway.uptime_s
+        )?;
+        let mut table = Table::new(["worker", "pid", "kind", "state", "sessions", "restarts"]);
+        for worker in workers {
+            table.row([
+                worker.name.clone(),
+                worker.pid.to_string(),
+                worker.kind.clone(),
+                worker.state.clone(),
+                worker.sessions.to_string(),
+                worker.restarts.to_string(),
+            ]);
+        }
+        write!(f, "\n{table}")?;
+        let mut table = Table::new(["frame pool", "owner", "size", "blocks", "in use", "state"]);
+        for pool in frame_pools {
+            table.row([
+                pool.id.to_string(),
+                pool.owner.clone(),
+                mebibytes(pool.bytes),
+                pool.blocks.to_string(),
+                pool.blocks_in_use.to_string(),
+                pool.state.clone(),
+            ]);
+        }
+        write!(f, "\n{table}")?;
+        if sessions.is_empty() {
+            return writeln!(f, "\nno sessions");
+        }
+        let mut table = Table::new(["session", "pipeline", "state", "age", "workers"]);
+        for session in sessions {
+            table.row([
+                session.id.clone(),
+                session.pipeline.clone(),
+                session.state.clone(),
+                format!("{:.1} s", session.age_s),
+                session.workers.join(", "),
+            ]);
+        }
+        write!(f, "\n{table}")
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    let tenths = u128::from(bytes) * 10 / (1 << 20);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_reads_as_tables() {
+        let status: Status = serde_json::from_str(
+            r#"{"gateway":{"pid":7,"version":"0.1.0","uptime_s":61.4,"grpc":"127.0.0.1:5"},
+                "workers":[{"pid":8,"name":"rust-1","kind":"rust","state":"ready","sessions":1,"restarts":0}],
+                "frame_pools":[{"id":1,"owner":"gateway","bytes":67108864,"blocks":64,"blocks_in_use":2,"state":"active"}],
+                "sessions":[]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            Report(status).to_string(),
+            "gateway 0.1.0 (pid 7) serves 127.0.0.1:5 for 61 s\n\n\
+             worker  pid  kind  state  sessions  restarts\n\
+             rust-1  8    rust  ready  1         0\n\n\
+             frame pool  owner    size      blocks  in use  state\n\
+             1           gateway  64.0 MiB  64      2       active\n\n\
+             no sessions\n"
+        );
+    }
+}
