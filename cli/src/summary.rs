@@ -67,6 +67,10 @@ pub struct NodeLine {
     pub outputs: u64,
     /// Bytes copied because an output was not in pool memory.
     pub copied_bytes: u64,
+    /// Frames that came to it from another process.
+    pub hops: u64,
+    /// What their ways took, added up.
+    pub hop_ms: f64,
     /// The process that ran it.
     pub pid: u32,
     /// The name of that worker.
@@ -153,8 +157,19 @@ impl NodeLine {
     /// The node with what was measured of it, if anything was.
     #[must_use]
     pub fn of(id: &str, node_type: &str, metrics: &ExecutionMetrics) -> Self {
-        let NodeReport { calls, busy, cpu, items, outputs, copied_bytes, pid, worker, output_bytes: _ } =
-            metrics.nodes.get(id).cloned().unwrap_or_default();
+        let NodeReport {
+            calls,
+            busy,
+            cpu,
+            items,
+            outputs,
+            copied_bytes,
+            hops,
+            hop,
+            pid,
+            worker,
+            output_bytes: _,
+        } = metrics.nodes.get(id).cloned().unwrap_or_default();
         Self {
             node: id.to_owned(),
             node_type: node_type.to_owned(),
@@ -164,6 +179,8 @@ impl NodeLine {
             items,
             outputs,
             copied_bytes,
+            hops,
+            hop_ms: in_ms(hop),
             pid,
             worker,
         }

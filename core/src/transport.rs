@@ -138,6 +138,10 @@ pub struct NodeReport {
     pub output_bytes: u64,
     /// Bytes copied because an output was not in pool memory.
     pub copied_bytes: u64,
+    /// Frames that came from another process.
+    pub hops: u64,
+    /// What their ways took, from the other process's push to the pop here, added up.
+    pub hop: Duration,
     /// The process that ran it.
     pub pid: u32,
     /// The name of that worker.

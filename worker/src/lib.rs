@@ -1,10 +1,69 @@
 //! A process that runs nodes and may die.
+//!
+//! [`run`] is a whole worker process: the stock binary is that over [`nodes::stock`], and a worker with nodes of its
+//! own is the same over its own [`Registry`].
 
 #![forbid(unsafe_code)]
 
+mod command_line;
+mod engine;
 pub mod harness;
 pub mod nodes;
 pub mod registry;
 
 pub use harness::Harness;
 pub use registry::Registry;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+use command_line::{CommandLine, LogFormat};
+use engine::Engine;
+
+/// Exit code of a worker that the system did not let start.
+pub const EXIT_SYSTEM: u8 = 1;
+/// Exit code of a worker whose command line is wrong.
+pub const EXIT_USAGE: u8 = 2;
+/// Exit code of a worker that the gateway refused.
+pub const EXIT_REFUSED: u8 = 3;
+
+/// Runs a worker: reads the process's command line (`--help` tells), joins the gateway, and serves until SIGTERM or
+/// SIGINT. The first thing to do in `main`: threads that are there already could be interrupted by those signals, and
+/// would end the process with them.
+///
+/// Gives 0 when asked to stop, or one of the exit codes of this crate. Logs to stderr.
+#[must_use]
+pub fn run(registry: Registry) -> ExitCode {
+    let line = CommandLine::parse_for(&registry);
+    if let Err(error) = log_to_stderr(&line) {
+        return fail(EXIT_USAGE, &format!("--log: {error}"));
+    }
+    let engine = match Engine::start(line.settings(), registry) {
+        Ok(engine) => engine,
+        Err(error) => return fail(EXIT_SYSTEM, &format!("cannot start the worker's threads: {error}")),
+    };
+    match engine.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refused) => fail(EXIT_REFUSED, &refused.to_string()),
+    }
+}
+
+fn log_to_stderr(line: &CommandLine) -> Result<(), ParseError> {
+    let filter = EnvFilter::builder().parse(&line.log)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A program that has a subscriber of its own keeps it.
+    drop(match line.log_format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    });
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "the last words of a program, whatever its log filter says")]
+fn fail(code: u8, problem: &str) -> ExitCode {
+    eprintln!("error: {problem}");
+    ExitCode::from(code)
+}

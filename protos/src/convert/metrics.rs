@@ -91,6 +91,8 @@ struct Custom {
     cpu_time_ms: f64,
     outputs: u64,
     copied_bytes: u64,
+    hops: u64,
+    hop_ms: f64,
     worker: String,
     pid: u32,
 }
@@ -101,6 +103,8 @@ fn node_to_wire(report: &NodeReport) -> v1::NodeMetrics {
         cpu_time_ms: milliseconds(report.cpu),
         outputs: report.outputs,
         copied_bytes: report.copied_bytes,
+        hops: report.hops,
+        hop_ms: milliseconds(report.hop),
         worker: report.worker.clone(),
         pid: report.pid,
     };
@@ -123,6 +127,8 @@ fn node_from_wire(measures: &v1::NodeMetrics) -> NodeReport {
         outputs: custom.outputs,
         output_bytes: measures.memory_bytes,
         copied_bytes: custom.copied_bytes,
+        hops: custom.hops,
+        hop: duration(custom.hop_ms),
         pid: custom.pid,
         worker: custom.worker,
     }
@@ -155,6 +161,8 @@ mod tests {
             busy: Duration::from_micros(1_500),
             items: 960,
             output_bytes: 64,
+            hops: 3,
+            hop: Duration::from_micros(45),
             worker: "rust-1".to_owned(),
             ..NodeReport::default()
         };

@@ -1,0 +1,172 @@
+//! The process around the nodes.
+//!
+//! ```text
+//! I/O thread (this one)                                 node threads
+//! Desk: Guest::turn ── Arrival ──▶ SessionCell::post ── Roster ──▶ SessionCell::run
+//!                      Open, Close ▶                                Stage: nodes and routes, pure
+//!       Guest::reply ◀── Mailbox ◀──────────────────────────────── Outlets: credit, blocks, links
+//! ```
+//!
+//! The I/O thread never runs a node and never waits for one. A node runs behind a wall that turns its panic into a
+//! fault of its session. When the gateway goes, all sessions go with it, and the worker joins the next one: nodes'
+//! shared state, such as loaded models in a static, survives.
+
+mod contained;
+mod crew;
+mod mailbox;
+mod membership;
+mod outlets;
+mod routes;
+mod session;
+#[cfg(test)]
+mod sketch;
+mod stage;
+mod stop;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use remotemedia_ipc::control::messages::{Hello, PROTOCOL};
+use remotemedia_ipc::guest::{Guest, GuestError};
+
+use crate::registry::Registry;
+use crew::Crew;
+use membership::{Desk, Membership};
+use stop::Stop;
+
+/// A worker process at work.
+pub(crate) struct Engine {
+    settings: Settings,
+    registry: Arc<Registry>,
+    stop: Arc<Stop>,
+    crew: Crew,
+}
+
+/// What one worker is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Settings {
+    /// Where the gateway's control socket is.
+    pub(crate) runtime_dir: PathBuf,
+    /// The worker's name, for people.
+    pub(crate) name: String,
+    /// Threads that run nodes.
+    pub(crate) threads: usize,
+}
+
+/// The gateway does not want this worker.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the gateway refused this worker: {reason}")]
+pub(crate) struct Refused {
+    /// In the gateway's words.
+    reason: String,
+}
+
+/// How long a gateway that is there may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// The first and the longest pause between two attempts to join.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
+// === impl Engine ===
+
+impl Engine {
+    /// Takes over SIGTERM and SIGINT, and panics in nodes, and starts the node threads.
+    ///
+    /// # Errors
+    /// The system has no threads left.
+    pub(crate) fn start(settings: Settings, registry: Registry) -> io::Result<Self> {
+        let stop = Stop::on_signals()?;
+        contained::install_panic_hook();
+        let crew = Crew::start(settings.threads)?;
+        Ok(Self { settings, registry: Arc::new(registry), stop, crew })
+    }
+
+    /// Serves one gateway after the other until asked to stop.
+    ///
+    /// # Errors
+    /// A gateway does not want this worker.
+    pub(crate) fn run(&self) -> Result<(), Refused> {
+        let mut absence = Absence::default();
+        while !self.stop.is_asked() {
+            match self.join() {
+                Ok(mut desk) => {
+                    absence = Absence::default();
+                    absence.note(desk.serve(&self.stop))?;
+                }
+                Err(error) => absence.note(Err(error))?,
+            }
+            self.stop.wait(absence.next_pause());
+        }
+        Ok(())
+    }
+
+    fn join(&self) -> Result<Desk, GuestError> {
+        let Settings { runtime_dir, name, .. } = &self.settings;
+        let hello = Hello {
+            protocol: PROTOCOL,
+            name: name.clone(),
+            kind: "rust".to_owned(),
+            nodes: self.registry.infos(),
+        };
+        let guest = Guest::join(runtime_dir, hello, Instant::now() + CONNECT)?;
+        tracing::info!(member = %guest.me(), "joined");
+        let (registry, roster) = (Arc::clone(&self.registry), Arc::clone(self.crew.roster()));
+        let membership = Membership::new(&guest, registry, name.clone(), roster);
+        Ok(Desk::new(guest, membership))
+    }
+}
+
+/// The time between two memberships.
+#[derive(Debug, Default)]
+struct Absence {
+    pause: Duration,
+    last_error: String,
+}
+
+// === impl Absence ===
+
+impl Absence {
+    /// Logs why there is no gateway, each reason once; what will not get better by waiting is returned.
+    fn note(&mut self, outcome: Result<(), GuestError>) -> Result<(), Refused> {
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(GuestError::Refused { reason }) => Err(Refused { reason }),
+            Err(error) => {
+                let error = error.to_string();
+                if error != self.last_error {
+                    tracing::info!(error, "gateway_awaited");
+                    self.last_error = error;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        let [first, longest] = PAUSES;
+        self.pause = (self.pause * 2).clamp(first, longest);
+        self.pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        let mut absence = Absence::default();
+        let pauses: Vec<u128> = (0..7).map(|_| absence.next_pause().as_millis()).collect();
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1000, 1000]);
+    }
+
+    #[test]
+    fn a_refusal_is_final_and_an_absence_is_not() {
+        let mut absence = Absence::default();
+        absence.note(Err(GuestError::GatewayGone)).unwrap();
+        let refused = absence.note(Err(GuestError::Refused { reason: "no slot".to_owned() })).unwrap_err();
+        assert_eq!(refused.to_string(), "the gateway refused this worker: no slot");
+    }
+}

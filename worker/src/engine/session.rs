@@ -1,0 +1,437 @@
+//! One session in this process: what has come for it, and whose turn it is.
+//!
+//! The I/O thread posts letters; node threads run the session, one at a time, whenever it has something to do and no
+//! credit is missing. Nothing here ever blocks the I/O thread: it takes the gate's lock, under which nobody works.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use remotemedia_core::Fault;
+use remotemedia_core::Frame;
+use remotemedia_core::fault::PlacementError;
+use remotemedia_core::frame::SessionId;
+use remotemedia_core::manifest::Params;
+use remotemedia_core::node::{Node, ParamError};
+use remotemedia_core::transport::NodeReport;
+use remotemedia_ipc::control::messages::{SessionReply, StageNode, StagePlan};
+use remotemedia_ipc::plane::{Arrival, Content, EdgeIn};
+
+use super::mailbox::Note;
+use super::membership::Membership;
+use super::outlets::{Departing, OutletError, Outlets, Sent};
+use super::routes::{PlanError, Routes};
+use super::stage::{Item, Stage, Station};
+use crate::registry::CreateError;
+
+/// One session's stage in this process.
+#[derive(Debug)]
+pub(super) struct SessionCell {
+    id: SessionId,
+    membership: Arc<Membership>,
+    /// By place in the plan's inputs, as is everything called an input.
+    inlets: Vec<EdgeIn>,
+    /// Letters on one input that its sender may have under way: the window, and the flush.
+    most_letters: usize,
+    outlets: Outlets,
+    gate: Mutex<Gate>,
+    /// Locked by the node thread whose turn it is, for all of it. Nobody else waits for it.
+    play: Mutex<Option<Play>>,
+}
+
+/// What has come and what is to be done; changed by the I/O thread and node threads, in no time.
+#[derive(Debug)]
+struct Gate {
+    phase: Phase,
+    /// In the roster, or in the hands of a node thread.
+    scheduled: bool,
+    lanes: Vec<Lane>,
+    /// Which lane is looked at first.
+    turn: usize,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Its nodes are to be made. // => Standing | Condemned | Closing
+    Fresh(Box<(StagePlan, Routes)>),
+    /// Frames are worked off. // => Condemned | Failed | Closing
+    Standing,
+    /// A peer broke the rules: it is to fail. // => Failed | Closing
+    Condemned(Box<Fault>),
+    /// Failed, and said so. What comes is dropped. // => Closing
+    Failed,
+    /// Everything is to be dropped. // => Closed
+    Closing,
+    /// Everything is dropped.
+    Closed,
+}
+
+/// One input: what came and waits.
+#[derive(Debug, Default)]
+struct Lane {
+    letters: VecDeque<Letter>,
+    flow: Flow,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Flow {
+    /// Its next letter may be taken.
+    #[default]
+    Clear, // => Stalled
+    /// What came of its last letter waits for credit on an edge.
+    Stalled { edge: usize }, // => Resumed
+    /// There is credit again.
+    Resumed, // => Clear
+}
+
+#[derive(Debug)]
+struct Letter {
+    item: Item,
+    /// From push to pop, for frames.
+    hop: Option<Duration>,
+}
+
+/// What a node thread is to do next.
+enum Errand {
+    Open(Box<(StagePlan, Routes)>),
+    Take { input: usize, letter: Letter },
+    Resume { input: usize },
+    Fail(Box<Fault>),
+    Close,
+}
+
+/// The nodes at work.
+struct Play {
+    stage: Stage,
+    /// By input.
+    departing: Vec<Option<Departing>>,
+    reported: bool,
+}
+
+/// Errands of one session before another has its turn.
+const SLICE: usize = 8;
+
+// === impl SessionCell ===
+
+impl SessionCell {
+    /// A session whose nodes are yet to be made, by a node thread.
+    pub(super) fn open(membership: &Arc<Membership>, plan: StagePlan) -> Result<Arc<Self>, PlanError> {
+        let routes = Routes::of(&plan)?;
+        let inlet = |input: &remotemedia_ipc::control::messages::StageInput| {
+            EdgeIn::new(input.edge, input.from, plan.window)
+        };
+        let inlets: Vec<EdgeIn> = plan.inputs.iter().map(inlet).collect();
+        let lanes = inlets.iter().map(|_| Lane::default()).collect();
+        let cell = Arc::new(Self {
+            id: plan.session,
+            membership: Arc::clone(membership),
+            inlets,
+            most_letters: usize::try_from(plan.window).unwrap_or(usize::MAX).saturating_add(1),
+            outlets: Outlets::new(membership.plane().clone(), &plan),
+            gate: Mutex::new(Gate {
+                phase: Phase::Fresh(Box::new((plan, routes))),
+                scheduled: false,
+                lanes,
+                turn: 0,
+            }),
+            play: Mutex::new(None),
+        });
+        cell.schedule(&mut cell.gate());
+        Ok(cell)
+    }
+
+    /// Takes what came over a link. What cannot be right condemns the session.
+    pub(super) fn post(self: &Arc<Self>, arrival: Arrival) {
+        let mut gate = self.gate();
+        match gate.phase {
+            Phase::Fresh(_) | Phase::Standing => {}
+            Phase::Condemned(_) | Phase::Failed | Phase::Closing | Phase::Closed => return,
+        }
+        match self.sort(&gate, arrival) {
+            Ok(Some((input, letter))) => gate.lanes[input].letters.push_back(letter),
+            Ok(None) => return,
+            Err(problem) => {
+                let place = "the frames of a peer".to_owned();
+                gate.phase = Phase::Condemned(Box::new(Fault::Internal { place, problem }));
+            }
+        }
+        self.schedule(&mut gate);
+    }
+
+    /// Has everything dropped, after the call that a node may be in, and then says so.
+    pub(super) fn close(self: &Arc<Self>) {
+        let mut gate = self.gate();
+        match gate.phase {
+            Phase::Fresh(_) | Phase::Standing | Phase::Condemned(_) | Phase::Failed => {}
+            Phase::Closing | Phase::Closed => return,
+        }
+        gate.phase = Phase::Closing;
+        gate.drain();
+        self.schedule(&mut gate);
+    }
+
+    /// Whether an input that had stalled can go on now. None if it does not wait any more.
+    pub(super) fn may_resume(&self, input: usize) -> Option<bool> {
+        let gate = self.gate();
+        match gate.lanes[input].flow {
+            Flow::Stalled { edge } => Some(self.outlets.has_credit(edge)),
+            Flow::Clear | Flow::Resumed => None,
+        }
+    }
+
+    /// Has a stalled input go on.
+    pub(super) fn resume(self: &Arc<Self>, input: usize) {
+        let mut gate = self.gate();
+        match gate.lanes[input].flow {
+            Flow::Stalled { .. } => gate.lanes[input].flow = Flow::Resumed,
+            Flow::Clear | Flow::Resumed => return,
+        }
+        self.schedule(&mut gate);
+    }
+
+    /// Does some of what is to be done. For node threads.
+    pub(super) fn run(self: Arc<Self>) {
+        let mut play = self.play.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..SLICE {
+            let Some(errand) = self.next_errand() else { return };
+            if let Err(fault) = self.do_errand(&mut play, errand) {
+                // What the nodes hold goes before anybody is told that they failed.
+                *play = None;
+                self.fail(fault);
+            }
+        }
+        drop(play);
+        let roster = Arc::clone(self.membership.roster());
+        roster.schedule(self);
+    }
+
+    fn do_errand(&self, play: &mut Option<Play>, errand: Errand) -> Result<(), Fault> {
+        match (errand, play) {
+            (Errand::Open(plan), play) => {
+                *play = Some(Play::set_up(*plan, &self.membership)?);
+                self.reply(SessionReply::Opened { session: self.id });
+                Ok(())
+            }
+            (Errand::Fail(fault), _) => Err(*fault),
+            (Errand::Close, play) => {
+                *play = None;
+                self.reply(SessionReply::Closed { session: self.id });
+                Ok(())
+            }
+            (Errand::Take { input, letter }, Some(play)) => {
+                if letter.item != Item::Flush {
+                    self.inlets[input].give_back(self.membership.plane());
+                }
+                play.stage.enter(input, letter.item, letter.hop)?;
+                self.go_on(play, input)
+            }
+            (Errand::Resume { input }, Some(play)) => self.go_on(play, input),
+            (Errand::Take { .. } | Errand::Resume { .. }, None) => {
+                debug_assert!(false, "a session without nodes has failed or is closed");
+                Ok(())
+            }
+        }
+    }
+
+    /// Works on an input until all is done or an edge has no credit.
+    fn go_on(&self, play: &mut Play, input: usize) -> Result<(), Fault> {
+        loop {
+            if let Sent::Stalled { edge } = play.send(&self.outlets, input)? {
+                self.gate().lanes[input].flow = Flow::Stalled { edge };
+                self.membership.mailbox().leave(Note::Stalled { session: self.id, input });
+                return Ok(());
+            }
+            match play.stage.advance(input, &mut |bytes| self.outlets.lend(bytes))? {
+                Some(departure) => play.departing[input] = Some(Departing::new(departure)),
+                None => break,
+            }
+        }
+        if play.is_done() {
+            self.reply(SessionReply::Reported { session: self.id, nodes: play.stage.reports() });
+        }
+        Ok(())
+    }
+
+    /// Ends the session here, unless it is ending already.
+    fn fail(&self, fault: Fault) {
+        let mut gate = self.gate();
+        match gate.phase {
+            Phase::Closing | Phase::Closed => return,
+            Phase::Fresh(_) | Phase::Standing | Phase::Condemned(_) | Phase::Failed => {}
+        }
+        gate.phase = Phase::Failed;
+        gate.drain();
+        drop(gate);
+        tracing::info!(session = %self.id, %fault, "session_failed");
+        self.reply(SessionReply::Failed { session: self.id, fault });
+    }
+
+    fn next_errand(&self) -> Option<Errand> {
+        let mut gate = self.gate();
+        let errand = gate.next_errand();
+        gate.scheduled = errand.is_some();
+        errand
+    }
+
+    /// Which input an arrival is for, and what it brings; nothing, if it says nothing.
+    fn sort(&self, gate: &Gate, arrival: Arrival) -> Result<Option<(usize, Letter)>, String> {
+        let Arrival { from, header, hop, content } = arrival;
+        let is_its = |inlet: &EdgeIn| inlet.edge().index == header.edge && inlet.from() == from;
+        let Some(input) = self.inlets.iter().position(is_its) else {
+            return Err(format!(
+                "{from} sent a frame on edge {}, which the session does not have",
+                header.edge
+            ));
+        };
+        let (sequence, last) = (header.sequence, header.last);
+        let (item, hop) = match content {
+            Content::Frame(data, metadata, timestamp_us) => {
+                let frame = Frame { sequence, timestamp_us, metadata, data };
+                (Item::Frame { frame, last }, Some(hop))
+            }
+            Content::Mark if last => (Item::Mark { sequence }, None),
+            Content::Mark => return Ok(None),
+            Content::Flush => (Item::Flush, None),
+            Content::Lost => return Err(format!("frame {sequence} from {from} could not be had")),
+        };
+        if gate.lanes[input].letters.len() >= self.most_letters {
+            return Err(format!("{from} sent more on edge {} than its credit allows", header.edge));
+        }
+        Ok(Some((input, Letter { item, hop })))
+    }
+
+    fn schedule(self: &Arc<Self>, gate: &mut Gate) {
+        if !std::mem::replace(&mut gate.scheduled, true) {
+            self.membership.roster().schedule(Arc::clone(self));
+        }
+    }
+
+    fn reply(&self, reply: SessionReply) {
+        self.membership.mailbox().leave(Note::Reply(reply));
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Gate ===
+
+impl Gate {
+    fn next_errand(&mut self) -> Option<Errand> {
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Fresh(plan) => {
+                self.phase = Phase::Standing;
+                Some(Errand::Open(plan))
+            }
+            Phase::Standing => {
+                self.phase = Phase::Standing;
+                self.next_of_lanes()
+            }
+            Phase::Condemned(fault) => {
+                self.phase = Phase::Failed;
+                Some(Errand::Fail(fault))
+            }
+            Phase::Failed => {
+                self.phase = Phase::Failed;
+                None
+            }
+            Phase::Closing => Some(Errand::Close),
+            Phase::Closed => None,
+        }
+    }
+
+    /// The lanes in turn, so that none waits for another.
+    fn next_of_lanes(&mut self) -> Option<Errand> {
+        let count = self.lanes.len();
+        for input in (self.turn..count).chain(0..self.turn) {
+            let lane = &mut self.lanes[input];
+            match lane.flow {
+                Flow::Stalled { .. } => {}
+                Flow::Resumed => {
+                    lane.flow = Flow::Clear;
+                    return Some(Errand::Resume { input });
+                }
+                Flow::Clear => {
+                    if let Some(letter) = lane.letters.pop_front() {
+                        self.turn = (input + 1) % count;
+                        return Some(Errand::Take { input, letter });
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn drain(&mut self) {
+        for lane in &mut self.lanes {
+            *lane = Lane::default();
+        }
+    }
+}
+
+// === impl Play ===
+
+impl Play {
+    fn set_up((plan, routes): (StagePlan, Routes), membership: &Membership) -> Result<Self, Fault> {
+        let mut stations = Vec::with_capacity(plan.nodes.len());
+        for node in &plan.nodes {
+            let report = NodeReport {
+                pid: std::process::id(),
+                worker: membership.worker_name().to_owned(),
+                ..NodeReport::default()
+            };
+            let made = Station::set_up(&node.id, &node.node_type, report, || make(node, membership))?;
+            stations.push(made);
+        }
+        let departing = (0..routes.inputs()).map(|_| None).collect();
+        let max_outputs = usize::try_from(plan.max_outputs_per_call).unwrap_or(usize::MAX);
+        Ok(Self { stage: Stage::new(routes, stations, max_outputs), departing, reported: false })
+    }
+
+    /// Sends what waits to leave on account of an input.
+    fn send(&mut self, outlets: &Outlets, input: usize) -> Result<Sent, Fault> {
+        let Some(departing) = &mut self.departing[input] else { return Ok(Sent::Whole) };
+        let node = departing.departure().node;
+        match outlets.send(departing, self.stage.edges_from(node)) {
+            Ok(Sent::Whole) => {
+                let copied = departing.copied_bytes();
+                self.stage.count_copied(node, copied);
+                self.departing[input] = None;
+                Ok(Sent::Whole)
+            }
+            Ok(stalled @ Sent::Stalled { .. }) => Ok(stalled),
+            Err(OutletError::Loan(error)) => {
+                Err(self.stage.output_fault(node, departing.departure().sequence, &error))
+            }
+            Err(error @ OutletError::Send(_)) => {
+                let place = "the edges out of a worker".to_owned();
+                Err(Fault::Internal { place, problem: error.to_string() })
+            }
+        }
+    }
+
+    /// Whether all nodes have flushed and all is sent. Once.
+    fn is_done(&mut self) -> bool {
+        let done = self.stage.is_flushed() && self.departing.iter().all(Option::is_none);
+        done && !std::mem::replace(&mut self.reported, true)
+    }
+}
+
+impl std::fmt::Debug for Play {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Play")
+    }
+}
+
+fn make(node: &StageNode, membership: &Membership) -> Result<Box<dyn Node>, Fault> {
+    let params_fault = |error| Fault::Params { node: node.id.clone(), error };
+    let params: Params = serde_json::from_str(&node.params)
+        .map_err(|error| params_fault(ParamError::Shape { problem: error.to_string() }))?;
+    membership.registry().create(&node.node_type, &params).map_err(|error| match error {
+        CreateError::UnknownType { node_type, known } => {
+            PlacementError::UnknownType { node: node.id.clone(), node_type, known }.into()
+        }
+        CreateError::Params(error) => params_fault(error),
+    })
+}

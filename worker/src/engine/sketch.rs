@@ -1,0 +1,76 @@
+//! Stage plans for tests, drawn in a line.
+
+use std::fmt::Write as _;
+
+use remotemedia_core::frame::SessionId;
+use remotemedia_core::graph::NodeIndex;
+use remotemedia_ipc::control::messages::{StageInput, StageNode, StageOutput, StagePlan};
+use remotemedia_ipc::plane::EdgeRef;
+use remotemedia_ipc::slot::{Incarnation, Member, Slot};
+
+/// A plan under construction. Nodes are called by single letters; edges are numbered as they come.
+pub(super) struct Sketch(StagePlan);
+
+impl Sketch {
+    /// One node for each letter, of a type of the same name.
+    pub(super) fn of(ids: &str) -> Self {
+        let node = |(index, id): (u16, char)| StageNode {
+            index: NodeIndex(index),
+            id: id.to_string(),
+            node_type: id.to_string(),
+            params: "{}".to_owned(),
+        };
+        Self(StagePlan {
+            session: SessionId(7),
+            nodes: (0..).zip(ids.chars()).map(node).collect(),
+            inputs: Vec::new(),
+            inner: Vec::new(),
+            outputs: Vec::new(),
+            window: 2,
+            max_outputs_per_call: 4,
+            loan_timeout_ms: 100,
+        })
+    }
+
+    pub(super) fn input(mut self, to: &str) -> Self {
+        let edge = self.next_edge();
+        let to = self.index(to);
+        self.0.inputs.push(StageInput { edge, from: GATEWAY, to });
+        self
+    }
+
+    pub(super) fn inner(mut self, from: &str, to: &str) -> Self {
+        let edge = (self.index(from), self.index(to));
+        self.0.inner.push(edge);
+        self
+    }
+
+    pub(super) fn output(mut self, from: &str) -> Self {
+        let edge = self.next_edge();
+        let from = self.index(from);
+        self.0.outputs.push(StageOutput { edge, from, to: GATEWAY });
+        self
+    }
+
+    pub(super) fn plan(self) -> StagePlan {
+        self.0
+    }
+
+    fn next_edge(&self) -> EdgeRef {
+        let used = self.0.inputs.len() + self.0.outputs.len();
+        EdgeRef { index: u32::try_from(used).expect("few edges"), epoch: 1 }
+    }
+
+    fn index(&self, id: &str) -> NodeIndex {
+        let mut known = String::new();
+        for node in &self.0.nodes {
+            if node.id == id {
+                return node.index;
+            }
+            write!(known, "{} ", node.id).expect("a string grows");
+        }
+        panic!("node '{id}' is not in the sketch: there are {known}")
+    }
+}
+
+const GATEWAY: Member = Member { slot: Slot::GATEWAY, incarnation: Incarnation::FIRST };

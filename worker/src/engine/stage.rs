@@ -1,0 +1,611 @@
+//! The nodes of one session in this process, and how frames go through them. No I/O, no thread.
+//!
+//! Nodes that follow each other here are fused: a frame goes depth first through all of them before the next output
+//! of the first is looked at. What is not done yet lies on a stack, one for each input, so a departure that cannot be
+//! sent yet holds up that input and nothing else. An input must not wait for another's departures: where a pipeline
+//! leaves a process and comes back to it, that would be waiting for oneself.
+//!
+//! | what comes | the node | what goes on, to nodes and edges behind it |
+//! | --- | --- | --- |
+//! | frame | called | its outputs, with the input's sequence; the input's end of sequence rides on the final one |
+//! | frame that ends its sequence, no output | called | a mark |
+//! | mark | not called | the mark |
+//! | flush | called | its outputs, with the last sequence seen, which ended before; then the flush |
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+use remotemedia_core::Fault;
+use remotemedia_core::Frame;
+use remotemedia_core::fault::NodeFault;
+use remotemedia_core::limits::LimitExceeded;
+use remotemedia_core::node::{Loan, LoanError, Node, NodeError, Output, Outputs};
+use remotemedia_core::transport::NodeReport;
+
+use super::contained::{Panic, contained};
+use super::routes::Routes;
+
+/// The nodes of one session in this process.
+pub(super) struct Stage {
+    routes: Routes,
+    stations: Vec<Station>,
+    /// By input: what is to be done, the next on top.
+    work: Vec<Vec<Work>>,
+    max_outputs: usize,
+}
+
+/// A node at its place.
+pub(super) struct Station {
+    id: String,
+    node_type: String,
+    node: Guarded,
+    latest: Moment,
+    flushed: bool,
+    report: NodeReport,
+}
+
+/// What comes to a node.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Item {
+    /// A frame; `last` if nothing more comes of its sequence.
+    Frame {
+        /// The frame.
+        frame: Frame,
+        /// Nothing more comes of its sequence.
+        last: bool,
+    },
+    /// Nothing (more) comes of a sequence.
+    Mark {
+        /// Which.
+        sequence: u64,
+    },
+    /// Nothing more comes at all.
+    Flush,
+}
+
+/// What leaves the stage, for all edges out of one node.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Departure {
+    /// The node, by its place in the plan.
+    pub(super) node: usize,
+    /// The sequence; of a flush, the last.
+    pub(super) sequence: u64,
+    /// What.
+    pub(super) item: Item,
+}
+
+/// Where nodes get memory for their outputs.
+pub(super) type Lend<'a> = dyn FnMut(usize) -> Result<Loan, LoanError> + 'a;
+
+enum Work {
+    Enter { node: usize, item: Item },
+    Depart(Departure),
+}
+
+/// Which input a node's outputs belong to.
+#[derive(Clone, Copy, Default)]
+struct Moment {
+    sequence: u64,
+    timestamp_us: Option<u64>,
+}
+
+/// A node whose drop may panic.
+struct Guarded(Option<Box<dyn Node>>);
+
+/// What one call of a node gives.
+struct Collected<'a, 'b> {
+    lend: &'a mut Lend<'b>,
+    outputs: Vec<Output>,
+    max_outputs: usize,
+    lent_bytes: u64,
+}
+
+/// Wall time and processor time of one call.
+struct Stopwatch {
+    started: Instant,
+    cpu: Duration,
+}
+
+// === impl Stage ===
+
+impl Stage {
+    /// The stations are in the order of the plan that the routes were made from.
+    pub(super) fn new(routes: Routes, stations: Vec<Station>, max_outputs: usize) -> Self {
+        let work = (0..routes.inputs()).map(|_| Vec::new()).collect();
+        Self { routes, stations, work, max_outputs }
+    }
+
+    /// Takes what came on an input, all earlier of which has been worked off. `hop` is what its way here took.
+    ///
+    /// # Errors
+    /// The input has been flushed.
+    pub(super) fn enter(&mut self, input: usize, item: Item, hop: Option<Duration>) -> Result<(), Fault> {
+        debug_assert!(self.work[input].is_empty(), "an input's items are worked off one after the other");
+        let node = self.routes.entry(input);
+        let station = &mut self.stations[node];
+        if station.flushed {
+            let problem = format!("node '{}' got more after its flush", station.id);
+            return Err(Fault::Internal { place: "the frames of a peer".to_owned(), problem });
+        }
+        if let Some(hop) = hop {
+            station.report.hops += 1;
+            station.report.hop += hop;
+        }
+        self.work[input].push(Work::Enter { node, item });
+        Ok(())
+    }
+
+    /// Works on what came on an input until something leaves the stage. None when all is done.
+    ///
+    /// # Errors
+    /// A node failed or panicked: the stage must not be used any more.
+    pub(super) fn advance(&mut self, input: usize, lend: &mut Lend<'_>) -> Result<Option<Departure>, Fault> {
+        while let Some(work) = self.work[input].pop() {
+            match work {
+                Work::Depart(departure) => return Ok(Some(departure)),
+                Work::Enter { node, item: Item::Frame { frame, last } } => {
+                    let outputs = self.stations[node].process(frame, self.max_outputs, lend)?;
+                    if outputs.is_empty() && last {
+                        self.mark(input, node);
+                    }
+                    self.pass_on(input, node, outputs, last);
+                }
+                Work::Enter { node, item: Item::Mark { sequence } } => {
+                    self.stations[node].latest.sequence = sequence;
+                    self.mark(input, node);
+                }
+                Work::Enter { node, item: Item::Flush } => {
+                    let outputs = self.stations[node].flush(self.max_outputs, lend)?;
+                    self.push(input, node, Item::Flush);
+                    self.pass_on(input, node, outputs, false);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether every node has flushed and nothing is left to be sent.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.work.iter().all(Vec::is_empty) && self.stations.iter().all(|station| station.flushed)
+    }
+
+    /// The edges out of a node, as places in the plan's outputs.
+    pub(super) fn edges_from(&self, node: usize) -> &[usize] {
+        &self.routes.onward(node).outer
+    }
+
+    /// Counts bytes of a node's output that were not in pool memory.
+    pub(super) fn count_copied(&mut self, node: usize, bytes: usize) {
+        self.stations[node].report.copied_bytes += bytes as u64;
+    }
+
+    /// A node's output could not be given to others.
+    pub(super) fn output_fault(&self, node: usize, sequence: u64, error: &LoanError) -> Fault {
+        self.stations[node].fault(sequence, error.to_string(), String::new())
+    }
+
+    /// What was measured, by node id.
+    pub(super) fn reports(&self) -> BTreeMap<String, NodeReport> {
+        self.stations.iter().map(|station| (station.id.clone(), station.report.clone())).collect()
+    }
+
+    fn mark(&mut self, input: usize, node: usize) {
+        let sequence = self.stations[node].latest.sequence;
+        self.push(input, node, Item::Mark { sequence });
+    }
+
+    fn pass_on(&mut self, input: usize, node: usize, outputs: Vec<Output>, last: bool) {
+        let latest = self.stations[node].latest;
+        let final_one = outputs.len().checked_sub(1);
+        for (place, output) in outputs.into_iter().enumerate().rev() {
+            let frame = latest.frame(output);
+            self.push(input, node, Item::Frame { frame, last: last && Some(place) == final_one });
+        }
+    }
+
+    /// Puts an item on top: first it leaves on the edges, so that others can begin, then it goes to the nodes here.
+    fn push(&mut self, input: usize, node: usize, item: Item) {
+        let onward = self.routes.onward(node);
+        let work = &mut self.work[input];
+        let enter = |node: &usize| Work::Enter { node: *node, item: item.clone() };
+        work.extend(onward.inner.iter().rev().map(enter));
+        if !onward.outer.is_empty() {
+            let sequence = self.stations[node].latest.sequence;
+            work.push(Work::Depart(Departure { node, sequence, item }));
+        }
+    }
+}
+
+// === impl Station ===
+
+impl Station {
+    /// Sets up a node with `make`, which may be slow and may panic. `report` says who runs it.
+    ///
+    /// # Errors
+    /// It panicked, or whatever `make` says.
+    pub(super) fn set_up(
+        id: &str,
+        node_type: &str,
+        report: NodeReport,
+        make: impl FnOnce() -> Result<Box<dyn Node>, Fault>,
+    ) -> Result<Self, Fault> {
+        let mut station = Self {
+            id: id.to_owned(),
+            node_type: node_type.to_owned(),
+            node: Guarded(None),
+            latest: Moment::default(),
+            flushed: false,
+            report,
+        };
+        match contained(make) {
+            Ok(node) => station.node = Guarded(Some(node?)),
+            Err(panic) => return Err(station.panicked(panic)),
+        }
+        Ok(station)
+    }
+
+    fn process(&mut self, frame: Frame, max: usize, lend: &mut Lend<'_>) -> Result<Vec<Output>, Fault> {
+        self.latest = Moment { sequence: frame.sequence, timestamp_us: frame.timestamp_us };
+        self.report.items += frame.data.items();
+        self.call(max, lend, |node, out| node.process(frame, out))
+    }
+
+    fn flush(&mut self, max: usize, lend: &mut Lend<'_>) -> Result<Vec<Output>, Fault> {
+        self.flushed = true;
+        self.call(max, lend, |node, out| node.flush(out))
+    }
+
+    fn call(
+        &mut self,
+        max_outputs: usize,
+        lend: &mut Lend<'_>,
+        work: impl FnOnce(&mut dyn Node, &mut dyn Outputs) -> Result<(), NodeError>,
+    ) -> Result<Vec<Output>, Fault> {
+        let mut collected = Collected { lend, outputs: Vec::new(), max_outputs, lent_bytes: 0 };
+        let Guarded(Some(node)) = &mut self.node else { return Ok(Vec::new()) };
+        let stopwatch = Stopwatch::start();
+        let outcome = contained(|| work(node.as_mut(), &mut collected));
+        let (busy, cpu) = stopwatch.stop();
+        let Collected { outputs, lent_bytes, .. } = collected;
+        self.report.calls += 1;
+        self.report.busy += busy;
+        self.report.cpu += cpu;
+        self.report.outputs += outputs.len() as u64;
+        self.report.output_bytes += lent_bytes;
+        match outcome {
+            Ok(Ok(())) => Ok(outputs),
+            Ok(Err(error)) => Err(self.refused(&error)),
+            Err(panic) => Err(self.panicked(panic)),
+        }
+    }
+
+    fn refused(&self, error: &NodeError) -> Fault {
+        match error {
+            NodeError::WrongKind { expected, received } => Fault::TypeMismatch {
+                node: self.id.clone(),
+                expected: expected.to_string(),
+                received: *received,
+            },
+            NodeError::Failed { .. } | NodeError::Loan(_) | NodeError::Limit(_) | NodeError::Output(_) => {
+                self.fault(self.latest.sequence, error.to_string(), String::new())
+            }
+        }
+    }
+
+    fn panicked(&self, panic: Panic) -> Fault {
+        self.fault(self.latest.sequence, panic.message, panic.backtrace)
+    }
+
+    fn fault(&self, sequence: u64, message: String, backtrace: String) -> Fault {
+        let (node, node_type) = (self.id.clone(), self.node_type.clone());
+        Fault::Node(NodeFault { node, node_type, sequence, message, backtrace })
+    }
+}
+
+// === impl Moment ===
+
+impl Moment {
+    /// An output as a frame: sequence and time are the input's, metadata is what the node gave and nothing more.
+    fn frame(self, output: Output) -> Frame {
+        let Output { data, metadata, timestamp_us } = output;
+        Frame { sequence: self.sequence, timestamp_us: timestamp_us.or(self.timestamp_us), metadata, data }
+    }
+}
+
+// === impl Guarded ===
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let node = self.0.take();
+        if let Err(panic) = contained(|| drop(node)) {
+            tracing::warn!(message = panic.message, "node_panicked_when_dropped");
+        }
+    }
+}
+
+// === impl Collected ===
+
+impl Outputs for Collected<'_, '_> {
+    fn loan(&mut self, bytes: usize) -> Result<Loan, LoanError> {
+        let loan = (self.lend)(bytes)?;
+        self.lent_bytes += bytes as u64;
+        Ok(loan)
+    }
+
+    fn emit(&mut self, output: Output) -> Result<(), LimitExceeded> {
+        if self.outputs.len() >= self.max_outputs {
+            return Err(LimitExceeded {
+                what: "the number of outputs of one call".to_owned(),
+                value: self.outputs.len() as u64 + 1,
+                limit: self.max_outputs as u64,
+                unit: "outputs".to_owned(),
+                advice: "emit fewer and larger pieces".to_owned(),
+            });
+        }
+        self.outputs.push(output);
+        Ok(())
+    }
+}
+
+// === impl Stopwatch ===
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self { started: Instant::now(), cpu: thread_cpu() }
+    }
+
+    fn stop(self) -> (Duration, Duration) {
+        (self.started.elapsed(), thread_cpu().saturating_sub(self.cpu))
+    }
+}
+
+fn thread_cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use remotemedia_core::Text;
+    use remotemedia_core::data::Kind;
+
+    use super::*;
+    use crate::engine::contained::install_panic_hook;
+    use crate::engine::sketch::Sketch;
+
+    /// Does what its id says.
+    struct Actor(char);
+
+    impl Node for Actor {
+        fn process(&mut self, input: Frame, out: &mut dyn Outputs) -> Result<(), NodeError> {
+            match self.0 {
+                'd' => {
+                    let mut loan = out.loan(8)?;
+                    loan.bytes_mut().fill(b'd');
+                    out.emit(Text::from(format!("{}1", words(&input)).as_str()).into())?;
+                    out.emit(Text::from(format!("{}2", words(&input)).as_str()).into())?;
+                }
+                'm' => (0..9).try_for_each(|_| out.emit(input.data.clone().into()))?,
+                'p' => panic!("at {}", words(&input)),
+                'r' => return Err(NodeError::WrongKind { expected: Kind::Audio, received: Kind::Text }),
+                's' => {}
+                _ => out.emit(Text::from(format!("{}{}", words(&input), self.0).as_str()).into())?,
+            }
+            Ok(())
+        }
+
+        fn flush(&mut self, out: &mut dyn Outputs) -> Result<(), NodeError> {
+            Ok(out.emit(Text::from(format!("rest of {}", self.0).as_str()).into())?)
+        }
+    }
+
+    impl Drop for Actor {
+        fn drop(&mut self) {
+            assert!(self.0 != 'p', "dropped");
+        }
+    }
+
+    fn words(frame: &Frame) -> String {
+        String::from_utf8_lossy(frame.data.payload()).into_owned()
+    }
+
+    fn stage(sketch: Sketch) -> Stage {
+        install_panic_hook();
+        let plan = sketch.plan();
+        let station = |id: &str| {
+            let letter = id.chars().next().unwrap();
+            Station::set_up(id, id, NodeReport::default(), || Ok(Box::new(Actor(letter)))).unwrap()
+        };
+        let stations = plan.nodes.iter().map(|node| station(&node.id)).collect();
+        Stage::new(Routes::of(&plan).unwrap(), stations, 4)
+    }
+
+    fn frame(sequence: u64, last: bool) -> Item {
+        let mut frame = Frame::new(sequence, Text::from("x"));
+        frame.timestamp_us = Some(sequence * 10);
+        Item::Frame { frame, last }
+    }
+
+    /// What leaves, as `node place: sequence what`, with `.` after what ends its sequence.
+    fn run(stage: &mut Stage, item: Item) -> Result<Vec<String>, Fault> {
+        stage.enter(0, item, Some(Duration::from_micros(3)))?;
+        let mut left = Vec::new();
+        let mut lend = |bytes| Err(LoanError::TooLarge { bytes, largest: 0 });
+        while let Some(Departure { node, sequence, item }) = stage.advance(0, &mut lend)? {
+            let what = match item {
+                Item::Frame { frame, last } => {
+                    assert_eq!(frame.sequence, sequence);
+                    assert!(frame.timestamp_us.is_none_or(|time| time == sequence * 10));
+                    format!("{}{}", words(&frame), if last { "." } else { "" })
+                }
+                Item::Mark { sequence: marked } => {
+                    assert_eq!(marked, sequence);
+                    "mark".to_owned()
+                }
+                Item::Flush => "flush".to_owned(),
+            };
+            left.push(format!("{node}: {sequence} {what}"));
+        }
+        Ok(left)
+    }
+
+    fn check(sketch: Sketch, item: Item, expected: &[&str]) {
+        assert_eq!(run(&mut stage(sketch), item).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_end_of_a_sequence_rides_on_its_final_output() {
+        let chain = || Sketch::of("ab").input("a").inner("a", "b").output("b");
+        check(chain(), frame(3, true), &["1: 3 xab."]);
+        check(chain(), frame(3, false), &["1: 3 xab"]);
+    }
+
+    #[test]
+    fn an_end_that_no_output_carries_goes_as_a_mark_through_all_nodes_behind() {
+        let chain = || Sketch::of("sab").input("s").inner("s", "a").inner("a", "b").output("s").output("b");
+        check(chain(), frame(3, true), &["0: 3 mark", "2: 3 mark"]);
+        check(chain(), frame(3, false), &[]);
+        check(chain(), Item::Mark { sequence: 4 }, &["0: 4 mark", "2: 4 mark"]);
+    }
+
+    #[test]
+    fn a_mark_is_not_shown_to_nodes() {
+        let mut stage = stage(Sketch::of("a").input("a").output("a"));
+        assert_eq!(run(&mut stage, Item::Mark { sequence: 4 }).unwrap(), ["0: 4 mark"]);
+        assert_eq!(stage.reports()["a"].calls, 0);
+    }
+
+    #[test]
+    fn fan_out_gives_every_branch_the_same_frame_once() {
+        let tree = Sketch::of("abc").input("a").inner("a", "b").inner("a", "c").output("b").output("c");
+        check(tree, frame(0, true), &["1: 0 xab.", "2: 0 xac."]);
+    }
+
+    #[test]
+    fn one_departure_serves_all_edges_of_a_node() {
+        let mut stage = stage(Sketch::of("a").input("a").output("a").output("a"));
+        assert_eq!(run(&mut stage, frame(0, true)).unwrap(), ["0: 0 xa."]);
+        assert_eq!(stage.edges_from(0), [0, 1]);
+    }
+
+    #[test]
+    fn outputs_are_passed_on_in_order_and_the_second_waits_for_all_that_comes_of_the_first() {
+        let lent = |_| Ok(Loan::new(Heap(vec![0; 8])));
+        let mut stage =
+            stage(Sketch::of("dab").input("d").inner("d", "a").inner("a", "b").output("a").output("b"));
+        stage.enter(0, frame(0, true), None).unwrap();
+        let mut left = Vec::new();
+        while let Some(departure) = stage.advance(0, &mut { lent }).unwrap() {
+            let Item::Frame { frame, last } = departure.item else { panic!("{departure:?}") };
+            left.push((words(&frame), last, stage.reports()["b"].calls));
+        }
+        let expected = [("x1a", false, 0), ("x1ab", false, 1), ("x2a", true, 1), ("x2ab", true, 2)];
+        assert_eq!(left, expected.map(|(words, last, calls)| (words.to_owned(), last, calls)));
+        let report = &stage.reports()["d"];
+        assert_eq!((report.calls, report.items, report.outputs, report.output_bytes), (1, 1, 2, 8));
+    }
+
+    #[test]
+    fn a_flush_empties_each_node_before_the_next() {
+        let mut stage = stage(Sketch::of("ab").input("a").inner("a", "b").output("a").output("b"));
+        run(&mut stage, frame(6, true)).unwrap();
+        let left = run(&mut stage, Item::Flush).unwrap();
+        assert_eq!(left, ["0: 6 rest of a", "1: 6 rest of ab", "0: 6 flush", "1: 6 rest of b", "1: 6 flush"]);
+        assert!(stage.is_flushed());
+    }
+
+    #[test]
+    fn a_stage_has_flushed_when_all_its_inputs_have() {
+        let mut stage = stage(Sketch::of("ab").input("a").input("b").output("a").output("b"));
+        let mut lend = |bytes| Err(LoanError::TooLarge { bytes, largest: 0 });
+        for input in [0, 1] {
+            assert!(!stage.is_flushed());
+            stage.enter(input, Item::Flush, None).unwrap();
+            while stage.advance(input, &mut lend).unwrap().is_some() {
+                assert!(!stage.is_flushed() || input == 1);
+            }
+        }
+        assert!(stage.is_flushed());
+    }
+
+    #[test]
+    fn one_input_does_not_wait_for_the_departures_of_another() {
+        let mut stage = stage(Sketch::of("ab").input("a").input("b").output("a").output("b"));
+        let mut lend = |bytes| Err(LoanError::TooLarge { bytes, largest: 0 });
+        stage.enter(0, frame(1, true), None).unwrap();
+        let held_up = stage.advance(0, &mut lend).unwrap();
+        assert!(held_up.is_some(), "and not sent");
+        stage.enter(1, frame(0, true), None).unwrap();
+        let departure = stage.advance(1, &mut lend).unwrap().unwrap();
+        assert_eq!((departure.node, departure.sequence), (1, 0));
+    }
+
+    #[test]
+    fn what_comes_after_the_flush_is_a_lie() {
+        let mut stage = stage(Sketch::of("a").input("a").output("a"));
+        run(&mut stage, Item::Flush).unwrap();
+        for item in [frame(1, true), Item::Flush] {
+            let fault = run(&mut stage, item).unwrap_err();
+            assert!(fault.to_string().contains("node 'a' got more after its flush"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_panic_is_the_nodes_own_fault_with_its_sequence_and_stack() {
+        let mut stage = stage(Sketch::of("ap").input("a").inner("a", "p").output("p"));
+        let Fault::Node(fault) = run(&mut stage, frame(9, true)).unwrap_err() else {
+            panic!("another fault")
+        };
+        assert_eq!((fault.node.as_str(), fault.node_type.as_str(), fault.sequence), ("p", "p", 9));
+        assert!(fault.message.ends_with("at xa"), "{}", fault.message);
+        assert!(fault.backtrace.contains("stage::tests"), "{}", fault.backtrace);
+        // Its drop panics too.
+        drop(stage);
+    }
+
+    #[test]
+    fn a_panic_in_the_making_of_a_node_is_its_fault_too() {
+        install_panic_hook();
+        let made = Station::set_up("a", "A", NodeReport::default(), || panic!("no model"));
+        let Err(Fault::Node(fault)) = made.map(|_| ()) else { panic!("another outcome") };
+        assert!(fault.message.ends_with("no model"), "{}", fault.message);
+    }
+
+    #[test]
+    fn what_a_node_says_no_to_is_typed() {
+        let mut wrong_kind = stage(Sketch::of("r").input("r").output("r"));
+        let fault = run(&mut wrong_kind, frame(2, true)).unwrap_err();
+        assert_eq!(fault.to_string(), "node 'r' expects audio, got text");
+        let mut too_many = stage(Sketch::of("m").input("m").output("m"));
+        let fault = run(&mut too_many, frame(2, true)).unwrap_err();
+        assert!(
+            fault.to_string().starts_with("node 'm' failed at sequence 2: the number of outputs"),
+            "{fault}"
+        );
+        let mut no_memory = stage(Sketch::of("d").input("d").output("d"));
+        let fault = run(&mut no_memory, frame(2, true)).unwrap_err();
+        assert!(fault.to_string().contains("8 bytes do not fit"), "{fault}");
+    }
+
+    #[test]
+    fn what_came_from_other_processes_is_measured_at_the_first_node() {
+        let mut stage = stage(Sketch::of("ab").input("a").inner("a", "b").output("b"));
+        run(&mut stage, frame(0, true)).unwrap();
+        run(&mut stage, frame(1, true)).unwrap();
+        let reports = stage.reports();
+        assert_eq!((reports["a"].hops, reports["a"].hop), (2, Duration::from_micros(6)));
+        assert_eq!((reports["b"].hops, reports["b"].calls), (0, 2));
+    }
+
+    struct Heap(Vec<u8>);
+
+    impl remotemedia_core::node::Writable for Heap {
+        fn bytes_mut(&mut self) -> &mut [u8] {
+            &mut self.0
+        }
+
+        fn freeze(self: Box<Self>) -> bytes::Bytes {
+            self.0.into()
+        }
+    }
+}

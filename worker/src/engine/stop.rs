@@ -1,0 +1,91 @@
+//! How a worker is asked to stop.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal};
+
+/// Whether the worker has been asked to stop. Once asked, always asked.
+#[derive(Debug, Default)]
+pub(super) struct Stop {
+    asked: AtomicBool,
+    change: Mutex<()>,
+    signal: Condvar,
+}
+
+/// How long the call that a node is in may keep the process. It cannot be interrupted, and its session is lost anyway.
+const GRACE: Duration = Duration::from_secs(1);
+
+// === impl Stop ===
+
+impl Stop {
+    /// SIGTERM and SIGINT ask from now on. Before any other thread starts, for threads inherit that they are not
+    /// interrupted by them. The thread that listens lives as long as the process, and ends it if the rest of it has
+    /// not ended within [`GRACE`] of being asked.
+    ///
+    /// # Errors
+    /// The system has no thread left, or does not know these signals.
+    pub(super) fn on_signals() -> io::Result<Arc<Self>> {
+        let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+        signals.thread_block()?;
+        let stop = Arc::new(Self::default());
+        let asked = Arc::clone(&stop);
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let signal = signals.wait();
+            tracing::info!(?signal, "worker_stopping");
+            asked.ask();
+            asked.outlast(GRACE);
+            tracing::warn!(grace_ms = GRACE.as_millis(), "worker_stopped_in_the_midst_of_a_call");
+            std::process::exit(0);
+        })?;
+        Ok(stop)
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Waits, but not longer than this and not once asked. Says whether it was asked.
+    pub(super) fn wait(&self, at_most: Duration) -> bool {
+        let change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.signal.wait_timeout_while(change, at_most, |()| !self.is_asked());
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        self.is_asked()
+    }
+
+    pub(super) fn ask(&self) {
+        let change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        self.asked.store(true, Ordering::Relaxed);
+        drop(change);
+        self.signal.notify_all();
+    }
+
+    /// Returns only if the process still lives after this time.
+    fn outlast(&self, time: Duration) {
+        let end = Instant::now() + time;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            thread::park_timeout(left);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_is_released_by_the_asking_and_nobody_waits_after_it() {
+        let stop = Arc::new(Stop::default());
+        assert!(!stop.wait(Duration::from_millis(1)));
+        let asked = Arc::clone(&stop);
+        let asking = thread::spawn(move || asked.ask());
+        let began = Instant::now();
+        assert!(stop.wait(Duration::from_secs(10)));
+        assert!(stop.wait(Duration::from_secs(10)));
+        assert!(began.elapsed() < Duration::from_secs(10));
+        asking.join().unwrap();
+    }
+}
