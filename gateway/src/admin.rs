@@ -1,0 +1,172 @@
+//! The admin door: HTTP for operators, probes and Prometheus. It only tells, and it tells only this machine.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use remotemedia_runtime::RuntimeStatus;
+use serde::Serialize;
+use tracing::debug;
+
+use crate::address::LocalAddress;
+use crate::backend::Backend;
+use crate::life::{LifeWatch, Phase};
+use crate::listener::{Connection, Listener};
+use crate::measure::Metrics;
+
+/// What the admin door tells of.
+pub struct Admin<B> {
+    /// Runs the pipelines.
+    pub backend: Arc<B>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// How far the process is.
+    pub life: LifeWatch,
+    /// Where clients reach the gateway.
+    pub grpc: LocalAddress,
+    /// When the process began.
+    pub began: Instant,
+}
+
+/// The answer to `/status`.
+#[derive(Serialize)]
+struct Status<'a> {
+    gateway: GatewayStatus<'a>,
+    #[serde(flatten)]
+    runtime: RuntimeStatus,
+}
+
+#[derive(Serialize)]
+struct GatewayStatus<'a> {
+    pid: u32,
+    version: &'a str,
+    uptime_s: f64,
+    grpc: String,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+/// Probes and a person or two.
+const MAX_CONNECTIONS: usize = 64;
+/// Of a request's line and headers, which is all that is read of it.
+const MAX_REQUEST_BYTES: usize = 16 * 1_024;
+/// For a request's headers to come.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For the runtime to say how it is.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+// === impl Admin ===
+
+impl<B: Backend> Admin<B> {
+    /// Answers at `listener` until life is over.
+    pub async fn serve(self, listener: Listener) {
+        let life = self.life.clone();
+        let admin = Arc::new(self);
+        let of_connection = |connection| Arc::clone(&admin).serve_connection(connection);
+        // To the last: whoever asks in between is told that the service drains.
+        listener.serve(MAX_CONNECTIONS, life, Phase::Ending, of_connection).await;
+    }
+
+    async fn serve_connection(self: Arc<Self>, connection: Connection) {
+        let service = service_fn(|request| self.answer(request));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(REQUEST_TIMEOUT)
+            .max_buf_size(MAX_REQUEST_BYTES)
+            .serve_connection(TokioIo::new(connection), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.life.reached(Phase::Ending) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%error, "admin_connection_broke");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
+        let path = request.uri().path();
+        if !matches!(path, "/healthz" | "/readyz" | "/metrics" | "/status" | "/nodes") {
+            let text = "there is /healthz, /readyz, /metrics, /status and /nodes\n";
+            return Ok(answer(StatusCode::NOT_FOUND, TEXT, text));
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n");
+            refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return Ok(refusal);
+        }
+        Ok(match path {
+            "/healthz" => answer(StatusCode::OK, TEXT, "ok"),
+            "/readyz" => self.readiness().await,
+            "/metrics" => match self.metrics.text(&self.runtime().await) {
+                Ok(text) => answer(StatusCode::OK, PROMETHEUS, text),
+                Err(error) => broken(&error),
+            },
+            "/nodes" => json(&self.backend.node_infos()),
+            _ => json(&self.status().await),
+        })
+    }
+
+    async fn readiness(&self) -> Answer {
+        let refusal = |text| answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, text);
+        match self.life.phase() {
+            Phase::Serving if self.runtime().await.workers.is_empty() => refusal("no worker has registered"),
+            Phase::Serving => answer(StatusCode::OK, TEXT, "ready"),
+            Phase::Draining | Phase::Ending | Phase::Over => refusal("shutting down"),
+        }
+    }
+
+    async fn status(&self) -> Status<'_> {
+        Status {
+            gateway: GatewayStatus {
+                pid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION"),
+                uptime_s: self.began.elapsed().as_secs_f64(),
+                grpc: self.grpc.to_string(),
+            },
+            runtime: self.runtime().await,
+        }
+    }
+
+    /// A runtime that goes away, or is too busy to say, has nothing to show.
+    async fn runtime(&self) -> RuntimeStatus {
+        let status = tokio::time::timeout(STATUS_TIMEOUT, self.backend.status()).await;
+        status.ok().flatten().unwrap_or_default()
+    }
+}
+
+fn json(value: &impl Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(text) => answer(StatusCode::OK, JSON, text),
+        Err(error) => broken(&error),
+    }
+}
+
+fn broken(error: &dyn std::error::Error) -> Answer {
+    answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n"))
+}
+
+fn answer(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(text.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    // Whatever is told here was true a moment ago only.
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

@@ -1,0 +1,308 @@
+//! What the gateway is told at its start: command line, environment and file, read here and nowhere else.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use nix::unistd::geteuid;
+use remotemedia_core::Limits;
+use serde::Deserialize;
+
+use crate::address::LocalAddress;
+
+/// The command line.
+#[derive(Parser, Debug)]
+#[command(
+    name = "remotemedia-gateway",
+    version,
+    about = "Takes pipelines from gRPC clients and runs them on the workers that register with it",
+    long_about = LONG_ABOUT,
+    after_long_help = AFTER_HELP
+)]
+pub struct Arguments {
+    /// Where clients connect: IP:PORT on loopback (port 0 picks a free one) or unix:PATH [default: 127.0.0.1:50051]
+    #[arg(long, value_name = "ADDR")]
+    pub grpc: Option<LocalAddress>,
+    /// Where /healthz, /readyz, /metrics, /status and /nodes are: as --grpc [default: 127.0.0.1:9464]
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<LocalAddress>,
+    /// A TOML file with the settings below; what the command line says wins
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where workers find the gateway: a directory of this user alone, made if it is not there
+    /// [default: $XDG_RUNTIME_DIR/remotemedia, or /run/remotemedia, or /dev/shm/remotemedia-UID]
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
+    /// How log lines look, on standard error [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// What is logged: a level, or target=level pairs
+    #[arg(long, value_name = "FILTER", env = "REMOTEMEDIA_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// All settings, complete. Each part of the gateway gets its branch.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// Where clients connect.
+    pub grpc: LocalAddress,
+    /// Where the admin door is.
+    pub admin: LocalAddress,
+    /// Where workers find the gateway.
+    pub runtime_dir: PathBuf,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// How long what runs may go on after the order to stop.
+    pub drain: Duration,
+    /// What clients may ask.
+    pub limits: Limits,
+    /// Memory for frames.
+    pub pools: Pools,
+}
+
+/// Memory for frames; what is not set is for the runtime to choose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pools {
+    /// Bytes of the gateway's own frame pool: what clients send is written there.
+    pub gateway_bytes: Option<u64>,
+    /// Bytes of each worker's frame pool: what its nodes compute is written there.
+    pub worker_bytes: Option<u64>,
+    /// Descriptors that a link between two processes holds.
+    pub link_capacity: Option<usize>,
+}
+
+/// Settings that cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No file, or not for us.
+    #[error("cannot read the settings in {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file does not say what it should.
+    #[error("the settings in {path} are wrong: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// With line and column.
+        source: toml::de::Error,
+    },
+    /// A limit that makes others impossible.
+    #[error(
+        "limits: {what} is {value}, over {bound}, which is {limit}: a client that asks for nothing would be refused"
+    )]
+    Default {
+        /// The default.
+        what: &'static str,
+        /// As set.
+        value: u64,
+        /// The maximum.
+        bound: &'static str,
+        /// As set.
+        limit: u64,
+    },
+}
+
+/// The file.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    grpc: Option<LocalAddress>,
+    admin: Option<LocalAddress>,
+    runtime_dir: Option<PathBuf>,
+    log_format: Option<LogFormat>,
+    drain_ms: Option<u64>,
+    limits: Limits,
+    pools: Pools,
+}
+
+const LONG_ABOUT: &str = "\
+Takes pipelines from gRPC clients and runs them on the workers that register with it.
+
+The gateway starts no workers: `remotemedia up` starts both, or systemd does. It listens at loopback addresses and unix \
+sockets only, since it cannot tell yet who its clients are. When it serves, it prints one line of JSON on standard \
+output and writes the same to gateway.json in the runtime directory:
+
+  {\"event\":\"serving\",\"grpc\":\"127.0.0.1:50051\",\"admin\":\"127.0.0.1:9464\",\"pid\":4711}
+
+SIGTERM or SIGINT: no new calls, those that run have drain_ms to finish, then they are answered UNAVAILABLE. A second \
+signal cuts that short.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  remotemedia-gateway                                  at 127.0.0.1:50051, admin at 127.0.0.1:9464
+  remotemedia-gateway --grpc 127.0.0.1:0 --admin 127.0.0.1:0 --runtime-dir /dev/shm/try
+  remotemedia-gateway --grpc unix:/run/remotemedia/grpc.sock --config /etc/remotemedia/gateway.toml
+  curl -s http://127.0.0.1:9464/status
+
+Settings file, with the defaults:
+  grpc = \"127.0.0.1:50051\"
+  admin = \"127.0.0.1:9464\"
+  runtime_dir = \"...\"
+  log_format = \"text\"            # or json
+  drain_ms = 10000               # for calls to finish after SIGTERM
+  [limits]
+  max_message_bytes = 16777216   # of one gRPC message
+  max_sessions = 1024
+  default_timeout_ms = 5000      # of one execution, or one chunk
+  max_timeout_ms = 30000
+  default_memory_bytes = 100000000
+  max_memory_bytes = 1000000000
+  max_audio_samples = 10000000   # of one piece of audio
+  max_nodes = 64
+  idle_timeout_ms = 60000        # of a stream without input
+  [pools]                        # reserved at start
+  gateway_bytes = ...
+  worker_bytes = ...             # for each worker
+  link_capacity = ...
+
+Exit codes:
+   0  stopped by a signal, and all is put away
+  64  the command line is wrong
+  69  an address or the runtime directory is in use
+  70  a mistake of the gateway itself
+  71  the system refused something that is needed: memory, sockets
+  73  the runtime directory cannot be made, or is not private
+  78  the settings are wrong";
+
+/// For calls to finish after the order to stop: longer than the default deadline of an execution.
+const DRAIN: Duration = Duration::from_secs(10);
+
+// === impl Config ===
+
+impl Config {
+    /// Puts the command line over the file over the defaults.
+    ///
+    /// # Errors
+    /// The file cannot be read, or settings are wrong.
+    pub fn of(arguments: &Arguments) -> Result<Self, ConfigError> {
+        let file = arguments.config.as_deref().map_or_else(|| Ok(File::default()), File::read)?;
+        let said = |flag: &Option<LocalAddress>, file: Option<LocalAddress>, port: u16| {
+            let default = LocalAddress::Tcp(([127, 0, 0, 1], port).into());
+            flag.clone().or(file).unwrap_or(default)
+        };
+        let config = Self {
+            grpc: said(&arguments.grpc, file.grpc, 50_051),
+            admin: said(&arguments.admin, file.admin, 9_464),
+            runtime_dir: arguments.runtime_dir.clone().or(file.runtime_dir).unwrap_or_else(|| {
+                default_runtime_dir(std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from))
+            }),
+            log_format: arguments.log_format.or(file.log_format).unwrap_or_default(),
+            drain: file.drain_ms.map_or(DRAIN, Duration::from_millis),
+            limits: file.limits,
+            pools: file.pools,
+        };
+        check_defaults(&config.limits)?;
+        Ok(config)
+    }
+}
+
+// === impl File ===
+
+impl File {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text).map_err(|source| ConfigError::File { path: path.to_owned(), source })
+    }
+}
+
+/// On memory rather than disk: the login's own directory, the system's, or one in shared memory.
+fn default_runtime_dir(of_login: Option<PathBuf>) -> PathBuf {
+    if let Some(of_login) = of_login.filter(|dir| dir.is_absolute()) {
+        return of_login.join("remotemedia");
+    }
+    if geteuid().is_root() || Path::new("/run/remotemedia").is_dir() {
+        return PathBuf::from("/run/remotemedia");
+    }
+    PathBuf::from(format!("/dev/shm/remotemedia-{}", geteuid()))
+}
+
+fn check_defaults(limits: &Limits) -> Result<(), ConfigError> {
+    let pairs = [
+        ("default_timeout_ms", limits.default_timeout_ms, "max_timeout_ms", limits.max_timeout_ms),
+        ("default_memory_bytes", limits.default_memory_bytes, "max_memory_bytes", limits.max_memory_bytes),
+    ];
+    for (what, value, bound, limit) in pairs {
+        if value > limit {
+            return Err(ConfigError::Default { what, value, bound, limit });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_wins_over_the_file_and_the_file_over_the_defaults() {
+        let file = "
+            grpc = '127.0.0.1:1'
+            admin = 'unix:/run/admin.sock'
+            drain_ms = 5
+            [limits]
+            max_sessions = 3
+            [pools]
+            gateway_bytes = 1024
+        ";
+        let config = of(file, &["--grpc", "[::1]:2"]).unwrap();
+        assert_eq!(config.grpc.to_string(), "[::1]:2");
+        assert_eq!(config.admin.to_string(), "unix:/run/admin.sock");
+        assert_eq!(config.drain, Duration::from_millis(5));
+        assert_eq!(config.limits, Limits { max_sessions: 3, ..Limits::default() });
+        assert_eq!(config.pools.gateway_bytes, Some(1_024));
+
+        let config = of("", &[]).unwrap();
+        assert_eq!(
+            (config.grpc.to_string(), config.admin.to_string()),
+            ("127.0.0.1:50051".into(), "127.0.0.1:9464".into())
+        );
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        let check = |file: &str, expect: &str| {
+            let error = of(file, &[]).unwrap_err().to_string();
+            assert!(error.contains(expect), "{error:?} does not say {expect:?}");
+        };
+        check("grcp = '127.0.0.1:1'", "unknown field `grcp`");
+        check("[limits]\nmax_sesions = 1", "unknown field `max_sesions`");
+        check("grpc = '0.0.0.0:50051'", "0.0.0.0:50051 is refused");
+        check(
+            "[limits]\ndefault_timeout_ms = 40000",
+            "default_timeout_ms is 40000, over max_timeout_ms, which is 30000",
+        );
+    }
+
+    #[test]
+    fn the_network_is_refused_on_the_command_line() {
+        let error =
+            Arguments::try_parse_from(["remotemedia-gateway", "--admin", "10.0.0.1:9464"]).unwrap_err();
+        assert!(error.to_string().contains("no authentication"), "{error}");
+    }
+
+    fn of(file: &str, flags: &[&str]) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        std::fs::write(&path, file).unwrap();
+        let words = ["remotemedia-gateway", "--config", path.to_str().unwrap()].into_iter();
+        Config::of(&Arguments::try_parse_from(words.chain(flags.iter().copied())).unwrap())
+    }
+}

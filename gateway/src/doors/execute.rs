@@ -1,0 +1,177 @@
+//! Running a pipeline once: `ExecutePipeline`, and `GetVersion`, which lives in the same service.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prost::Message as _;
+use remotemedia_core::fault::Fault;
+use remotemedia_core::frame::Frame;
+use remotemedia_core::limits::{LimitExceeded, LimitRequest};
+use remotemedia_core::manifest::Manifest;
+use remotemedia_core::transport::{self, ExecutionMetrics, PipelineTransport as _};
+use remotemedia_protos::convert;
+use remotemedia_protos::convert::metrics::milliseconds;
+use remotemedia_protos::v1::execute_response::Outcome;
+use remotemedia_protos::v1::pipeline_execution_service_server::PipelineExecutionService;
+use remotemedia_protos::v1::{
+    DataBuffer, ExecuteRequest, ExecuteResponse, ExecutionResult, ExecutionStatus, NodeResult, NodeStatus,
+    PipelineManifest, VersionRequest, VersionResponse,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Doors, outputs, version};
+use crate::backend::Backend;
+use crate::deadline;
+use crate::life::Phase;
+use crate::measure::Call;
+use crate::rescue::{self, Told};
+
+#[tonic::async_trait]
+impl<B: Backend> PipelineExecutionService for Doors<B> {
+    async fn execute_pipeline(
+        &self,
+        request: Request<ExecuteRequest>,
+    ) -> Result<Response<ExecuteResponse>, Status> {
+        let call = Call::of(&request);
+        let patience = deadline::of(request.metadata());
+        let result = tokio::select! {
+            biased;
+            () = self.life.reached(Phase::Ending) => return Err(rescue::of_closed_door()),
+            result = self.execute(request.into_inner(), patience) => result,
+        };
+        let outcome = match result.map_err(|fault| rescue::of_call(&fault)) {
+            Ok(result) => Outcome::Result(result),
+            Err(Told::Status(status)) => return Err(status),
+            Err(Told::Reply(error)) => {
+                call.failed(error.error_type());
+                Outcome::Error(error)
+            }
+        };
+        Ok(Response::new(ExecuteResponse { outcome: Some(outcome) }))
+    }
+
+    async fn get_version(
+        &self,
+        request: Request<VersionRequest>,
+    ) -> Result<Response<VersionResponse>, Status> {
+        Ok(Response::new(self.version(&request.get_ref().client_version)))
+    }
+}
+
+impl<B: Backend> Doors<B> {
+    async fn execute(
+        &self,
+        request: ExecuteRequest,
+        patience: Option<Duration>,
+    ) -> Result<ExecutionResult, Fault> {
+        let arrived = Instant::now();
+        let request = self.request_from_wire(request, patience)?;
+        let manifest = Arc::clone(&request.manifest);
+        let taken_over = arrived.elapsed();
+
+        let runner = self.backend.runner();
+        let run = runner.execute(request);
+        let execution = match patience {
+            None => run.await?,
+            // The runtime keeps its own deadlines; this one is of a client that will not hear the answer anyway.
+            Some(patience) => {
+                tokio::time::timeout(patience, run).await.map_err(|_elapsed| late(patience))??
+            }
+        };
+
+        let answering = Instant::now();
+        let data_outputs = outputs::join(execution.outputs, &manifest)?;
+        let handed_back = answering.elapsed();
+
+        let (node_results, status) = results(&manifest, &execution.metrics);
+        let mut metrics = convert::metrics::to_wire(&execution.metrics);
+        metrics.wall_time_ms = milliseconds(arrived.elapsed());
+        metrics.proto_to_runtime_ms = milliseconds(taken_over);
+        metrics.runtime_to_proto_ms = milliseconds(handed_back);
+        metrics.serialization_time_ms = milliseconds(taken_over + handed_back);
+        let result =
+            ExecutionResult { data_outputs, metrics: Some(metrics), node_results, status: status.into() };
+        self.check_size(result.encoded_len())?;
+        Ok(result)
+    }
+
+    fn request_from_wire(
+        &self,
+        request: ExecuteRequest,
+        patience: Option<Duration>,
+    ) -> Result<transport::ExecuteRequest, Fault> {
+        version::check(&request.client_version)?;
+        let limits = convert::limits::from_wire(request.resource_limits);
+        Ok(transport::ExecuteRequest {
+            manifest: manifest_from_wire(request.manifest)?,
+            inputs: inputs_from_wire(request.data_inputs)?,
+            limits: self.within(limits, patience),
+        })
+    }
+
+    /// A client that waits shorter than its limits, or the defaults, say is not worked for longer; one that waits
+    /// longer gets what the service allows at most.
+    fn within(&self, limits: LimitRequest, patience: Option<Duration>) -> LimitRequest {
+        let Some(patience) = patience else { return limits };
+        let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX).max(1);
+        let asked = limits.timeout_ms.unwrap_or(self.limits.max_timeout_ms);
+        LimitRequest { timeout_ms: Some(asked.min(patience_ms)), ..limits }
+    }
+
+    /// # Errors
+    /// The answer is larger than clients take.
+    pub(super) fn check_size(&self, bytes: usize) -> Result<(), Fault> {
+        let limit = self.max_answer_bytes();
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(Fault::Limit(LimitExceeded {
+            what: "the answer".to_owned(),
+            value: bytes as u64,
+            limit: limit as u64,
+            unit: "bytes".to_owned(),
+            advice: "send less at once, or use StreamPipeline with smaller chunks".to_owned(),
+        }))
+    }
+}
+
+/// # Errors
+/// As [`convert::manifest::from_wire`]. No manifest is one without nodes.
+pub(super) fn manifest_from_wire(manifest: Option<PipelineManifest>) -> Result<Arc<Manifest>, Fault> {
+    let manifest = manifest.ok_or(remotemedia_core::graph::GraphError::Empty)?;
+    convert::manifest::from_wire(manifest).map(Arc::new)
+}
+
+/// # Errors
+/// An input is not what it claims to be: with its node.
+pub(super) fn inputs_from_wire(
+    inputs: BTreeMap<String, DataBuffer>,
+) -> Result<BTreeMap<String, Frame>, Fault> {
+    let input = |(node, buffer)| match convert::data::from_wire(buffer) {
+        Ok((data, metadata)) => Ok((node, Frame { metadata, ..Frame::new(0, data) })),
+        Err(error) => Err(Fault::Input { node, error }),
+    };
+    inputs.into_iter().map(input).collect()
+}
+
+/// A node that was never called had no input, which a filter before it can bring about.
+fn results(manifest: &Manifest, metrics: &ExecutionMetrics) -> (Vec<NodeResult>, ExecutionStatus) {
+    let called = |id: &str| metrics.nodes.get(id).is_some_and(|report| report.calls > 0);
+    let result = |id: &String| NodeResult {
+        node_id: id.clone(),
+        status: if called(id) { NodeStatus::Success } else { NodeStatus::Skipped }.into(),
+        error: None,
+        output_metadata: String::new(),
+    };
+    let all_ran = manifest.nodes.iter().all(|node| called(&node.id));
+    let status = if all_ran { ExecutionStatus::Success } else { ExecutionStatus::PartialSuccess };
+    (manifest.nodes.iter().map(|node| result(&node.id)).collect(), status)
+}
+
+pub(super) fn late(patience: Duration) -> Fault {
+    Fault::Deadline {
+        limit_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+        waiting_for: "the results, by the deadline of the call itself".to_owned(),
+    }
+}

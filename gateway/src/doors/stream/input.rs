@@ -1,0 +1,172 @@
+//! What a client says on a stream, as the core's words.
+
+#![expect(deprecated, reason = "clients that send audio chunks are served without their changing anything")]
+
+use std::collections::BTreeMap;
+
+use remotemedia_core::data::DataError;
+use remotemedia_core::fault::{Fault, StreamFault};
+use remotemedia_core::frame::Frame;
+use remotemedia_core::graph::GraphError;
+use remotemedia_core::transport::TransportData;
+use remotemedia_protos::convert;
+use remotemedia_protos::v1::data_buffer::DataType;
+use remotemedia_protos::v1::stream_control::Command;
+use remotemedia_protos::v1::stream_request::Request;
+use remotemedia_protos::v1::{AudioChunk, DataBuffer, DataChunk, StreamControl, StreamInit, StreamRequest};
+
+use super::Halt;
+
+/// A message after the first.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// Data for an entry.
+    Chunk(TransportData),
+    /// No more comes.
+    Close,
+    /// Drop what is under way.
+    Cancel,
+}
+
+/// The first message.
+///
+/// # Errors
+/// It is another.
+pub(super) fn init(message: StreamRequest) -> Result<StreamInit, StreamFault> {
+    let received = match message.request.ok_or(StreamFault::EmptyMessage)? {
+        Request::Init(init) => return Ok(init),
+        Request::DataChunk(_) => "data_chunk",
+        Request::AudioChunk(_) => "audio_chunk",
+        Request::Control(_) => "control",
+    };
+    Err(StreamFault::InitRequired { received: received.to_owned() })
+}
+
+/// The inputs of the set-up. They are the first of their entries and have sequence 0, so that the client's chunks for
+/// the same entries go on with 1.
+pub(super) fn first(inputs: BTreeMap<String, Frame>) -> Vec<TransportData> {
+    inputs.into_iter().map(|(node, frame)| TransportData { node, frame }).collect()
+}
+
+/// A message after the first.
+///
+/// # Errors
+/// It breaks the stream's rules, or its data is not what it claims to be.
+pub(super) fn next(message: StreamRequest) -> Result<Input, Halt> {
+    match message.request.ok_or(StreamFault::EmptyMessage)? {
+        Request::Init(_) => Err(StreamFault::InitRepeated.into()),
+        Request::DataChunk(chunk) => data_chunk(chunk),
+        Request::AudioChunk(chunk) => data_chunk(from_audio(chunk)),
+        Request::Control(control) => Ok(command(control)?),
+    }
+}
+
+fn from_audio(chunk: AudioChunk) -> DataChunk {
+    DataChunk {
+        node_id: chunk.node_id,
+        buffer: chunk
+            .buffer
+            .map(|audio| DataBuffer { data_type: Some(DataType::Audio(audio)), ..DataBuffer::default() }),
+        named_buffers: BTreeMap::new(),
+        sequence: chunk.sequence,
+        timestamp_ms: chunk.timestamp_ms,
+    }
+}
+
+fn data_chunk(chunk: DataChunk) -> Result<Input, Halt> {
+    let DataChunk { node_id: node, buffer, named_buffers, sequence, timestamp_ms } = chunk;
+    if let Some(port) = named_buffers.into_keys().next() {
+        return Err(Halt::at_chunk(GraphError::UnknownPort { node, port }, sequence));
+    }
+    let data = buffer.ok_or(DataError::Missing).and_then(convert::data::from_wire);
+    let (data, metadata) =
+        data.map_err(|error| Halt::at_chunk(Fault::Input { node: node.clone(), error }, sequence))?;
+    // A client that says no time says 0.
+    let timestamp_us = timestamp_ms.checked_mul(1_000).filter(|time| *time != 0);
+    Ok(Input::Chunk(TransportData { node, frame: Frame { sequence, timestamp_us, metadata, data } }))
+}
+
+fn command(control: StreamControl) -> Result<Input, StreamFault> {
+    match Command::try_from(control.command) {
+        Ok(Command::Close) => Ok(Input::Close),
+        Ok(Command::Cancel) => Ok(Input::Cancel),
+        Ok(Command::Unspecified) | Err(_) => Err(StreamFault::UnknownCommand { number: control.command }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use remotemedia_protos::v1::TextBuffer;
+
+    use super::*;
+
+    #[test]
+    fn what_breaks_the_rules_is_answered_in_words_and_with_its_sequence() {
+        let check =
+            |request: Option<Request>, expect: &str, expect_sequence: Option<u64>| match next(StreamRequest {
+                request,
+            }) {
+                Err(Halt::Fault(fault, sequence)) => {
+                    assert_eq!((fault.to_string().as_str(), sequence), (expect, expect_sequence));
+                }
+                Ok(_) | Err(_) => panic!("not a fault: {expect}"),
+            };
+        let text =
+            DataBuffer { data_type: Some(DataType::Text(TextBuffer::default())), ..DataBuffer::default() };
+        check(
+            None,
+            "a stream message has no request: set one of init, data_chunk, audio_chunk, control",
+            None,
+        );
+        check(
+            Some(Request::Init(StreamInit::default())),
+            "'init' came twice: a stream runs one session",
+            None,
+        );
+        check(
+            Some(Request::Control(StreamControl { command: 9 })),
+            "control command 9 is not defined: 1 is COMMAND_CLOSE, 2 is COMMAND_CANCEL",
+            None,
+        );
+        check(
+            Some(Request::AudioChunk(AudioChunk { node_id: "a".into(), sequence: 7, ..Default::default() })),
+            "input for node 'a': the buffer has no data: set one of audio, json, text",
+            Some(7),
+        );
+        check(
+            Some(Request::DataChunk(DataChunk {
+                node_id: "a".into(),
+                named_buffers: BTreeMap::from([("left".to_owned(), text)]),
+                sequence: 8,
+                ..Default::default()
+            })),
+            "connection names port 'left' of node 'a': nodes have one unnamed port at each end",
+            Some(8),
+        );
+    }
+
+    #[test]
+    fn a_stream_begins_with_its_set_up() {
+        let control = StreamRequest { request: Some(Request::Control(StreamControl { command: 1 })) };
+        assert_eq!(init(control), Err(StreamFault::InitRequired { received: "control".to_owned() }));
+    }
+
+    #[test]
+    fn a_chunk_keeps_its_place_in_time() {
+        let text = TextBuffer { text_data: "word".into(), ..TextBuffer::default() };
+        let chunk = DataChunk {
+            node_id: "a".into(),
+            buffer: Some(DataBuffer { data_type: Some(DataType::Text(text)), ..DataBuffer::default() }),
+            sequence: 3,
+            timestamp_ms: 40,
+            ..DataChunk::default()
+        };
+        let Ok(Input::Chunk(input)) = next(StreamRequest { request: Some(Request::DataChunk(chunk)) }) else {
+            panic!("not a chunk")
+        };
+        assert_eq!(
+            (input.node.as_str(), input.frame.sequence, input.frame.timestamp_us),
+            ("a", 3, Some(40_000))
+        );
+    }
+}

@@ -1,0 +1,316 @@
+//! Running a pipeline on a stream: `StreamPipeline`. One call is one session.
+//!
+//! A call is one task, which the response body owns: when the client goes, the body is dropped, the task with it, and
+//! the session is cancelled. In the task, requests are read, fed to the session, and its results delivered, all at
+//! once; each waits for the next one down, so that a slow pipeline fills the HTTP/2 window of its own client only:
+//!
+//! ```text
+//! request stream ──read──▶ ahead (bounded) ──feed──▶ session ──deliver──▶ responses (bounded) ──▶ body
+//! ```
+
+mod ahead;
+mod input;
+mod responses;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use remotemedia_core::fault::{Fault, StreamFault};
+use remotemedia_core::limits::LimitRequest;
+use remotemedia_core::transport::{self, PipelineTransport as _, StreamSession};
+use remotemedia_protos::convert;
+use remotemedia_protos::v1::streaming_pipeline_service_server::StreamingPipelineService;
+use remotemedia_protos::v1::{StreamInit, StreamReady, StreamRequest};
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{Instrument as _, debug, info_span};
+
+use self::ahead::{Ahead, Queue};
+use self::input::Input;
+use self::responses::{Body, Responses};
+use super::{Doors, execute, version};
+use crate::backend::Backend;
+use crate::deadline;
+use crate::life::Phase;
+use crate::measure::Call;
+use crate::rescue::{self, Told};
+
+/// Items a chunk where the client has no wish: at speech rates a quarter of a second, at 48 kHz a twelfth.
+const CHUNK_ITEMS: u64 = 4_096;
+/// A wish beyond is answered with this much: one second of 48 kHz stereo.
+const MAX_CHUNK_ITEMS: u64 = 96_000;
+/// Chunks are worked on as they come; nothing waits for others to come.
+const BUFFER_LATENCY_MS: u64 = 0;
+/// Results between two reports of metrics.
+const METRICS_EVERY: u64 = 10;
+/// When a session refuses input because it broke, its results up to the break, and the break, come within this time.
+const LAST_RESULTS: Duration = Duration::from_millis(250);
+
+/// Why a session ends before all its input is answered.
+enum Halt {
+    /// `COMMAND_CANCEL`.
+    Cancelled,
+    /// The rules, or the pipeline, broke. With the sequence of the chunk at fault, where it is known.
+    Fault(Box<Fault>, Option<u64>),
+    /// The session takes no more input, for this reason as far as it told.
+    Refused(Box<Fault>),
+    /// The requests broke off.
+    Request(Status),
+    /// Nobody reads the responses.
+    Gone,
+}
+
+/// The sequence of the chunk that was given to the session last.
+#[derive(Default)]
+struct Taken(Mutex<Option<u64>>);
+
+/// A session that is cancelled when dropped, unless it has ended.
+struct Open<S: StreamSession> {
+    session: S,
+    ended: bool,
+}
+
+#[tonic::async_trait]
+impl<B: Backend> StreamingPipelineService for Doors<B> {
+    type StreamPipelineStream = Body;
+
+    async fn stream_pipeline(
+        &self,
+        request: Request<Streaming<StreamRequest>>,
+    ) -> Result<Response<Body>, Status> {
+        let doors = self.clone();
+        let call = Call::of(&request);
+        let patience = deadline::of(request.metadata());
+        let body = Body::of(self.limits.idle_timeout(), |responses| async move {
+            doors.serve(request.into_inner(), responses, call, patience).await;
+        });
+        Ok(Response::new(body))
+    }
+}
+
+impl<B: Backend> Doors<B> {
+    async fn serve(
+        self,
+        requests: Streaming<StreamRequest>,
+        responses: Responses,
+        call: Call,
+        patience: Option<Duration>,
+    ) {
+        let told = tokio::select! {
+            biased;
+            () = self.life.reached(Phase::Ending) => Told::Status(rescue::of_closed_door()),
+            status = past(patience) => Told::Status(status),
+            result = self.run(requests, &responses) => match result {
+                Ok(()) => return,
+                Err(Halt::Fault(fault, sequence)) => rescue::of_stream(&fault, sequence),
+                Err(Halt::Refused(fault)) => rescue::of_stream(&fault, None),
+                Err(Halt::Request(status)) => Told::Status(self.rescue().of_request(status)),
+                Err(Halt::Cancelled | Halt::Gone) => return,
+            },
+        };
+        let _nobody_reads = match told {
+            Told::Status(status) => responses.status(status).await,
+            Told::Reply(error) => {
+                call.failed(error.error_type());
+                responses.error(error).await
+            }
+        };
+    }
+
+    async fn run(&self, mut requests: Streaming<StreamRequest>, responses: &Responses) -> Result<(), Halt> {
+        let init = self.first(&mut requests).await?;
+        version::check(&init.client_version)?;
+        let chunk_items = match init.expected_chunk_size {
+            0 => CHUNK_ITEMS,
+            wish => wish.min(MAX_CHUNK_ITEMS),
+        };
+        let limits: LimitRequest = convert::limits::from_wire(init.resource_limits);
+        let manifest = execute::manifest_from_wire(init.manifest)?;
+        let inputs = execute::inputs_from_wire(init.data_inputs)?;
+        let runner = self.backend.runner();
+        let session = runner.stream(transport::StreamRequest { manifest, limits }).await?;
+        let mut open = Open { session, ended: false };
+        let span = info_span!("session", id = %open.session.id());
+        let session = async {
+            let ready = StreamReady {
+                session_id: open.session.id().to_string(),
+                recommended_chunk_size: chunk_items,
+                max_buffer_latency_ms: BUFFER_LATENCY_MS,
+            };
+            responses.ready(ready).await?;
+            let ended = self.drive(&open.session, input::first(inputs), &mut requests, responses).await;
+            open.end(ended, responses).await
+        };
+        session.instrument(span).await
+    }
+
+    /// The set-up, which has to come first, and soon.
+    async fn first(&self, requests: &mut Streaming<StreamRequest>) -> Result<StreamInit, Halt> {
+        let limit = self.limits.idle_timeout();
+        let idle = |_elapsed| StreamFault::Idle { idle_ms: self.limits.idle_timeout_ms };
+        let message = tokio::time::timeout(limit, requests.message()).await.map_err(idle)?;
+        match message.map_err(Halt::Request)? {
+            Some(message) => Ok(input::init(message)?),
+            None => Err(StreamFault::InitRequired { received: "the end of the stream".to_owned() }.into()),
+        }
+    }
+
+    /// Runs the session until it ends by itself, or something ends it.
+    async fn drive<S: StreamSession>(
+        &self,
+        session: &S,
+        first: Vec<transport::TransportData>,
+        requests: &mut Streaming<StreamRequest>,
+        responses: &Responses,
+    ) -> Result<(), Halt> {
+        let (ahead, queue) = ahead::bounded();
+        let taken = Taken::default();
+        let intake = async {
+            match tokio::try_join!(read(first, requests, ahead), feed(session, queue, &taken)) {
+                // All is said: what remains is to be delivered.
+                Ok(((), ())) => std::future::pending().await,
+                Err(halt) => halt,
+            }
+        };
+        let mut deliver = std::pin::pin!(self.deliver(session, responses));
+        let halt = tokio::select! {
+            biased;
+            halt = intake => halt,
+            ended = &mut deliver => return ended.map_err(|halt| halt.at(taken.last())),
+        };
+        let Halt::Refused(_) = &halt else { return Err(halt) };
+        // The session knows better what broke, and may have answers from before.
+        let first = tokio::time::timeout(LAST_RESULTS, deliver).await;
+        let halt = if let Ok(Err(first)) = first { first } else { halt };
+        Err(halt.at(taken.last()))
+    }
+
+    async fn deliver<S: StreamSession>(&self, session: &S, responses: &Responses) -> Result<(), Halt> {
+        let mut results = 0_u64;
+        while let Some(output) = session.receive().await? {
+            self.metrics.chunk(output.latency);
+            let metrics = session.metrics();
+            let sequence = output.sequence;
+            let result = responses::result(output, metrics.items)?;
+            self.check_size(prost::Message::encoded_len(&result))
+                .map_err(|fault| Halt::at_chunk(fault, sequence))?;
+            responses.result(result).await?;
+            results += 1;
+            if results.is_multiple_of(METRICS_EVERY) {
+                responses.metrics(session.id(), &metrics).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads requests as fast as there is room ahead of the session, to the end of the stream: so a cancellation is heard
+/// while the session is busy, and something after the close as well.
+async fn read(
+    first: Vec<transport::TransportData>,
+    requests: &mut Streaming<StreamRequest>,
+    ahead: Ahead,
+) -> Result<(), Halt> {
+    let mut ahead = Some(ahead);
+    for input in first {
+        if let Some(ahead) = &ahead {
+            ahead.push(input).await;
+        }
+    }
+    while let Some(message) = requests.message().await.map_err(Halt::Request)? {
+        match input::next(message)? {
+            Input::Chunk(input) => match &ahead {
+                Some(ahead) => ahead.push(input).await,
+                None => return Err(Halt::at_chunk(StreamFault::Closed, input.frame.sequence)),
+            },
+            Input::Close => ahead = None,
+            Input::Cancel => return Err(Halt::Cancelled),
+        }
+    }
+    Ok(())
+}
+
+/// Gives the session one input after the other, then closes it.
+async fn feed<S: StreamSession>(session: &S, mut queue: Queue, taken: &Taken) -> Result<(), Halt> {
+    while let Some(waiting) = queue.next().await {
+        let input = waiting.take();
+        taken.remember(input.frame.sequence);
+        session.send(input).await.map_err(Halt::refused)?;
+    }
+    session.close().await.map_err(Halt::refused)
+}
+
+/// Waits until a client's patience is over; for ever if it has no end.
+async fn past(patience: Option<Duration>) -> Status {
+    let Some(patience) = patience else { return std::future::pending().await };
+    tokio::time::sleep(patience).await;
+    rescue::of_client_deadline(&execute::late(patience))
+}
+
+// === impl Open ===
+
+impl<S: StreamSession> Open<S> {
+    /// Says the last words of a session that was closed or cancelled.
+    async fn end(&mut self, ended: Result<(), Halt>, responses: &Responses) -> Result<(), Halt> {
+        let reason = match ended {
+            Ok(()) => "the client closed the stream, and all of it is answered",
+            Err(Halt::Cancelled) => {
+                self.session.cancel();
+                "the client cancelled the stream"
+            }
+            Err(halt @ (Halt::Fault(..) | Halt::Refused(_) | Halt::Request(_) | Halt::Gone)) => {
+                return Err(halt);
+            }
+        };
+        self.ended = true;
+        debug!(reason, "session_ended");
+        let metrics = self.session.metrics();
+        responses.metrics(self.session.id(), &metrics).await?;
+        responses.closed(self.session.id(), &metrics, reason).await
+    }
+}
+
+impl<S: StreamSession> Drop for Open<S> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.session.cancel();
+        }
+    }
+}
+
+// === impl Taken ===
+
+impl Taken {
+    fn remember(&self, sequence: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sequence);
+    }
+
+    fn last(&self) -> Option<u64> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Halt ===
+
+impl Halt {
+    fn at_chunk(fault: impl Into<Fault>, sequence: u64) -> Self {
+        Self::Fault(Box::new(fault.into()), Some(sequence))
+    }
+
+    fn refused(fault: Fault) -> Self {
+        Self::Refused(Box::new(fault))
+    }
+
+    /// With a sequence, where a fault has none yet.
+    fn at(self, sequence: Option<u64>) -> Self {
+        match self {
+            Self::Fault(fault, None) | Self::Refused(fault) => Self::Fault(fault, sequence),
+            Self::Fault(_, Some(_)) | Self::Cancelled | Self::Request(_) | Self::Gone => self,
+        }
+    }
+}
+
+impl<F: Into<Fault>> From<F> for Halt {
+    fn from(fault: F) -> Self {
+        Self::Fault(Box::new(fault.into()), None)
+    }
+}
