@@ -47,7 +47,7 @@ pub struct Descriptor {
     pub fixed: [u64; 16],
     /// The edge of the session's graph on which the frame travels: who gets it, and whose credit it used.
     pub edge: u32,
-    /// [`Kind`] as a number.
+    /// What kind of message this is: [`crate::plane`] gives the numbers their meaning.
     pub kind: u16,
     /// Set of [`flag`]s.
     pub flags: u16,

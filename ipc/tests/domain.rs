@@ -130,4 +130,5 @@ fn a_frame_goes_to_a_guest_and_comes_back_in_the_same_block() {
     stop.send(()).unwrap();
     guest.join().unwrap();
     assert_eq!(plane.lost_of_living(), 0);
+    host.close().unwrap();
 }
