@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use command_line::{CommandLine, LogFormat};
-use engine::Engine;
+use engine::{Engine, Stop};
 
 /// Exit code of a worker that the system did not let start.
 pub const EXIT_SYSTEM: u8 = 1;
@@ -41,7 +41,8 @@ pub fn run(registry: Registry) -> ExitCode {
     if let Err(error) = log_to_stderr(&line) {
         return fail(EXIT_USAGE, &format!("--log: {error}"));
     }
-    let engine = match Engine::start(line.settings(), registry) {
+    let started = Stop::on_signals().and_then(|stop| Engine::start(line.settings(), registry, stop));
+    let engine = match started {
         Ok(engine) => engine,
         Err(error) => return fail(EXIT_SYSTEM, &format!("cannot start the worker's threads: {error}")),
     };

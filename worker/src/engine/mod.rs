@@ -34,7 +34,8 @@ use remotemedia_ipc::guest::{Guest, GuestError};
 use crate::registry::Registry;
 use crew::Crew;
 use membership::{Desk, Membership};
-use stop::Stop;
+
+pub(crate) use stop::Stop;
 
 /// A worker process at work.
 pub(crate) struct Engine {
@@ -72,12 +73,11 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)
 // === impl Engine ===
 
 impl Engine {
-    /// Takes over SIGTERM and SIGINT, and panics in nodes, and starts the node threads.
+    /// Takes over panics in nodes, and starts the node threads.
     ///
     /// # Errors
     /// The system has no threads left.
-    pub(crate) fn start(settings: Settings, registry: Registry) -> io::Result<Self> {
-        let stop = Stop::on_signals()?;
+    pub(crate) fn start(settings: Settings, registry: Registry, stop: Arc<Stop>) -> io::Result<Self> {
         contained::install_panic_hook();
         let crew = Crew::start(settings.threads)?;
         Ok(Self { settings, registry: Arc::new(registry), stop, crew })
@@ -150,6 +150,9 @@ impl Absence {
         self.pause
     }
 }
+
+#[cfg(test)]
+mod served;
 
 #[cfg(test)]
 mod tests {

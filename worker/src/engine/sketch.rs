@@ -12,12 +12,12 @@ use remotemedia_ipc::slot::{Incarnation, Member, Slot};
 pub(super) struct Sketch(StagePlan);
 
 impl Sketch {
-    /// One node for each letter, of a type of the same name.
+    /// A pass-through node for each letter.
     pub(super) fn of(ids: &str) -> Self {
         let node = |(index, id): (u16, char)| StageNode {
             index: NodeIndex(index),
             id: id.to_string(),
-            node_type: id.to_string(),
+            node_type: "PassThrough".to_owned(),
             params: "{}".to_owned(),
         };
         Self(StagePlan {

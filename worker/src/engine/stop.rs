@@ -10,7 +10,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 /// Whether the worker has been asked to stop. Once asked, always asked.
 #[derive(Debug, Default)]
-pub(super) struct Stop {
+pub(crate) struct Stop {
     asked: AtomicBool,
     change: Mutex<()>,
     signal: Condvar,
@@ -28,7 +28,7 @@ impl Stop {
     ///
     /// # Errors
     /// The system has no thread left, or does not know these signals.
-    pub(super) fn on_signals() -> io::Result<Arc<Self>> {
+    pub(crate) fn on_signals() -> io::Result<Arc<Self>> {
         let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
         signals.thread_block()?;
         let stop = Arc::new(Self::default());
@@ -44,19 +44,19 @@ impl Stop {
         Ok(stop)
     }
 
-    pub(super) fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }
 
     /// Waits, but not longer than this and not once asked. Says whether it was asked.
-    pub(super) fn wait(&self, at_most: Duration) -> bool {
+    pub(crate) fn wait(&self, at_most: Duration) -> bool {
         let change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.signal.wait_timeout_while(change, at_most, |()| !self.is_asked());
         drop(waited.unwrap_or_else(PoisonError::into_inner));
         self.is_asked()
     }
 
-    pub(super) fn ask(&self) {
+    pub(crate) fn ask(&self) {
         let change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         self.asked.store(true, Ordering::Relaxed);
         drop(change);
