@@ -52,6 +52,16 @@ struct GatewayStatus<'a> {
     grpc: String,
 }
 
+/// What can be asked for.
+#[derive(Clone, Copy, Debug)]
+enum Page {
+    Health,
+    Readiness,
+    Metrics,
+    Nodes,
+    Status,
+}
+
 type Answer = Response<Full<Bytes>>;
 
 /// Probes and a person or two.
@@ -101,25 +111,24 @@ impl<B: Backend> Admin<B> {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
-        let path = request.uri().path();
-        if !matches!(path, "/healthz" | "/readyz" | "/metrics" | "/status" | "/nodes") {
+        let Some(page) = Page::at(request.uri().path()) else {
             let text = "there is /healthz, /readyz, /metrics, /status and /nodes\n";
             return Ok(answer(StatusCode::NOT_FOUND, TEXT, text));
-        }
+        };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n");
             refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return Ok(refusal);
         }
-        Ok(match path {
-            "/healthz" => answer(StatusCode::OK, TEXT, "ok"),
-            "/readyz" => self.readiness().await,
-            "/metrics" => match self.metrics.text(&self.runtime().await) {
+        Ok(match page {
+            Page::Health => answer(StatusCode::OK, TEXT, "ok"),
+            Page::Readiness => self.readiness().await,
+            Page::Metrics => match self.metrics.text(&self.runtime().await) {
                 Ok(text) => answer(StatusCode::OK, PROMETHEUS, text),
                 Err(error) => broken(&error),
             },
-            "/nodes" => json(&self.backend.node_infos()),
-            _ => json(&self.status().await),
+            Page::Nodes => json(&self.backend.node_infos()),
+            Page::Status => json(&self.status().await),
         })
     }
 
@@ -148,6 +157,21 @@ impl<B: Backend> Admin<B> {
     async fn runtime(&self) -> RuntimeStatus {
         let status = tokio::time::timeout(STATUS_TIMEOUT, self.backend.status()).await;
         status.ok().flatten().unwrap_or_default()
+    }
+}
+
+// === impl Page ===
+
+impl Page {
+    fn at(path: &str) -> Option<Self> {
+        Some(match path {
+            "/healthz" => Self::Health,
+            "/readyz" => Self::Readiness,
+            "/metrics" => Self::Metrics,
+            "/nodes" => Self::Nodes,
+            "/status" => Self::Status,
+            _ => return None,
+        })
     }
 }
 

@@ -103,6 +103,12 @@ pub enum ConfigError {
         /// With line and column.
         source: toml::de::Error,
     },
+    /// A limit that lets nothing through.
+    #[error("limits: {what} is 0, which lets nothing through")]
+    Zero {
+        /// The limit.
+        what: &'static str,
+    },
     /// A limit that makes others impossible.
     #[error(
         "limits: {what} is {value}, over {bound}, which is {limit}: a client that asks for nothing would be refused"
@@ -208,7 +214,7 @@ impl Config {
             limits: file.limits,
             pools: file.pools,
         };
-        check_defaults(&config.limits)?;
+        check_limits(&config.limits)?;
         Ok(config)
     }
 }
@@ -234,7 +240,15 @@ fn default_runtime_dir(of_login: Option<PathBuf>) -> PathBuf {
     PathBuf::from(format!("/dev/shm/remotemedia-{}", geteuid()))
 }
 
-fn check_defaults(limits: &Limits) -> Result<(), ConfigError> {
+fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
+    let counts = [
+        ("max_message_bytes", limits.max_message_bytes),
+        ("max_sessions", limits.max_sessions),
+        ("max_nodes", limits.max_nodes),
+    ];
+    if let Some((what, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+        return Err(ConfigError::Zero { what });
+    }
     let pairs = [
         ("default_timeout_ms", limits.default_timeout_ms, "max_timeout_ms", limits.max_timeout_ms),
         ("default_memory_bytes", limits.default_memory_bytes, "max_memory_bytes", limits.max_memory_bytes),
@@ -284,6 +298,7 @@ mod tests {
         };
         check("grcp = '127.0.0.1:1'", "unknown field `grcp`");
         check("[limits]\nmax_sesions = 1", "unknown field `max_sesions`");
+        check("[limits]\nmax_sessions = 0", "max_sessions is 0");
         check("grpc = '0.0.0.0:50051'", "0.0.0.0:50051 is refused");
         check(
             "[limits]\ndefault_timeout_ms = 40000",

@@ -9,7 +9,7 @@ use remotemedia_gateway::rescue::error_in;
 use remotemedia_protos::v1::stream_request::Request;
 use remotemedia_protos::v1::stream_response::Response;
 use remotemedia_protos::v1::streaming_pipeline_service_client::StreamingPipelineServiceClient;
-use remotemedia_protos::v1::{ErrorType, StreamInit, StreamRequest, StreamResponse};
+use remotemedia_protos::v1::{DataChunk, ErrorType, StreamInit, StreamRequest, StreamResponse};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -129,14 +129,14 @@ async fn a_stuck_pipeline_stops_its_client_within_the_windows() {
     let plant = Plant::of(Loopback::new(Manner::Stuck)).await;
     let (requests, _responses) = open(&plant.grpc).await;
     const CHUNK_BYTES: usize = 64 * 1_024;
-    let mut sent = 0;
-    while timeout(Duration::from_millis(300), requests.send(chunk(sent, CHUNK_BYTES))).await.is_ok() {
+    let mut sent = 0_usize;
+    while timeout(Duration::from_millis(300), requests.send(chunk(sent as u64, CHUNK_BYTES))).await.is_ok() {
         sent += 1;
         assert!(sent < 1_000, "nothing stops the client");
     }
     // The session's, what waits ahead of it, the window of the stream, and buffers of the two ends.
     let bytes = (4 + 16) * CHUNK_BYTES + 2 * 1_024 * 1_024 + 1_024 * 1_024;
-    assert!(sent as usize * CHUNK_BYTES <= bytes, "{sent} chunks went out");
+    assert!(sent * CHUNK_BYTES <= bytes, "{sent} chunks went out");
 }
 
 #[tokio::test]
@@ -159,6 +159,18 @@ async fn a_broken_pipeline_is_told_after_what_came_before_and_nothing_follows() 
     assert!(error.context.contains("\"stream_error_type\":\"STREAM_ERROR_EXECUTION\""), "{}", error.context);
     assert!(error.context.contains("\"failing_sequence\":2"), "{}", error.context);
     plant.backend.ends().wait_for(|ends| ends.cancelled == 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_came_before_a_wrong_chunk_is_answered_before_it_is_told() {
+    let plant = Plant::of(Loopback::new(Manner::Echo)).await;
+    let wrong = DataChunk { node_id: "pass".to_owned(), sequence: 2, ..DataChunk::default() };
+    let wrong = StreamRequest { request: Some(Request::DataChunk(wrong)) };
+    let (said, _) = all(&plant, vec![init(), chunk(0, 1), chunk(1, 1), wrong, chunk(3, 1)]).await;
+    let words: Vec<String> = said.iter().map(word).collect();
+    assert_eq!(words, ["ready", "result 0", "result 1", "error ERROR_TYPE_VALIDATION"]);
+    let Some(Response::Error(error)) = said.last() else { panic!("not an error") };
+    assert!(error.context.contains("\"failing_sequence\":2"), "{}", error.context);
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use remotemedia_core::transport::TransportData;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::Halt;
+
 /// Bytes of payload that wait at most, or one chunk if it is larger: half of what the HTTP/2 window of a stream lets
 /// wait below us anyway.
 const MAX_BYTES: u32 = 1_024 * 1_024;
@@ -20,10 +22,11 @@ pub(super) struct Ahead {
 /// Where input is taken.
 pub(super) struct Queue(mpsc::Receiver<Waiting>);
 
-/// Input with the room that it takes.
-pub(super) struct Waiting {
-    input: TransportData,
-    _room: OwnedSemaphorePermit,
+enum Waiting {
+    /// With the room that it takes.
+    Input(TransportData, OwnedSemaphorePermit),
+    /// What followed was wrong.
+    Wrong(Halt),
 }
 
 pub(super) fn bounded() -> (Ahead, Queue) {
@@ -38,26 +41,25 @@ impl Ahead {
     pub(super) async fn push(&self, input: TransportData) {
         let bytes = u32::try_from(input.frame.data.payload().len()).unwrap_or(MAX_BYTES).min(MAX_BYTES);
         if let Ok(room) = Arc::clone(&self.room).acquire_many_owned(bytes).await {
-            let _nobody_takes = self.queue.send(Waiting { input, _room: room }).await;
+            let _nobody_takes = self.queue.send(Waiting::Input(input, room)).await;
         }
+    }
+
+    /// Has whoever takes the input stop, after all that came before.
+    pub(super) async fn fail(&self, halt: Halt) {
+        let _nobody_takes = self.queue.send(Waiting::Wrong(halt)).await;
     }
 }
 
 // === impl Queue ===
 
 impl Queue {
-    /// None when all has been taken, and no more comes.
-    pub(super) async fn next(&mut self) -> Option<Waiting> {
-        self.0.recv().await
-    }
-}
-
-// === impl Waiting ===
-
-impl Waiting {
-    /// The room is free from here on.
-    pub(super) fn take(self) -> TransportData {
-        self.input
+    /// Makes room for as much as it takes. None when all has been taken, and no more comes.
+    pub(super) async fn next(&mut self) -> Option<Result<TransportData, Halt>> {
+        Some(match self.0.recv().await? {
+            Waiting::Input(input, _room) => Ok(input),
+            Waiting::Wrong(halt) => Err(halt),
+        })
     }
 }
 
@@ -88,7 +90,7 @@ mod tests {
         let (ahead, mut queue) = bounded();
         assert!(is_pushed(&ahead, 2_000_000));
         assert!(!is_pushed(&ahead, 1));
-        queue.0.try_recv().unwrap().take();
+        drop(queue.0.try_recv().unwrap());
         assert!(is_pushed(&ahead, 1));
     }
 

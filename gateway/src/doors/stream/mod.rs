@@ -12,6 +12,7 @@ mod ahead;
 mod input;
 mod responses;
 
+use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,8 +43,8 @@ const MAX_CHUNK_ITEMS: u64 = 96_000;
 const BUFFER_LATENCY_MS: u64 = 0;
 /// Results between two reports of metrics.
 const METRICS_EVERY: u64 = 10;
-/// When a session refuses input because it broke, its results up to the break, and the break, come within this time.
-const LAST_RESULTS: Duration = Duration::from_millis(250);
+/// For what came before a fault to be answered still, before the fault is told.
+const LAST_RESULTS: Duration = Duration::from_millis(100);
 
 /// Why a session ends before all its input is answered.
 enum Halt {
@@ -177,11 +178,13 @@ impl<B: Backend> Doors<B> {
             halt = intake => halt,
             ended = &mut deliver => return ended.map_err(|halt| halt.at(taken.last())),
         };
-        let Halt::Refused(_) = &halt else { return Err(halt) };
-        // The session knows better what broke, and may have answers from before.
-        let first = tokio::time::timeout(LAST_RESULTS, deliver).await;
-        let halt = if let Ok(Err(first)) = first { first } else { halt };
-        Err(halt.at(taken.last()))
+        match halt {
+            Halt::Fault(..) | Halt::Refused(_) => {
+                let last = finish(session, deliver).await;
+                Err(last.unwrap_or(halt).at(taken.last()))
+            }
+            Halt::Cancelled | Halt::Request(_) | Halt::Gone => Err(halt),
+        }
     }
 
     async fn deliver<S: StreamSession>(&self, session: &S, responses: &Responses) -> Result<(), Halt> {
@@ -203,8 +206,21 @@ impl<B: Backend> Doors<B> {
     }
 }
 
+/// Lets a session answer what came before a fault. A session that broke knows better than the fault what broke.
+async fn finish<S: StreamSession>(
+    session: &S,
+    deliver: impl Future<Output = Result<(), Halt>>,
+) -> Option<Halt> {
+    let rest = async {
+        // One that is over refuses, and `deliver` ends with its reason.
+        let _over = session.close().await;
+        deliver.await
+    };
+    tokio::time::timeout(LAST_RESULTS, rest).await.ok()?.err()
+}
+
 /// Reads requests as fast as there is room ahead of the session, to the end of the stream: so a cancellation is heard
-/// while the session is busy, and something after the close as well.
+/// while the session is busy, and something after the close as well. What is wrong waits its turn behind what is not.
 async fn read(
     first: Vec<transport::TransportData>,
     requests: &mut Streaming<StreamRequest>,
@@ -217,13 +233,18 @@ async fn read(
         }
     }
     while let Some(message) = requests.message().await.map_err(Halt::Request)? {
-        match input::next(message)? {
-            Input::Chunk(input) => match &ahead {
-                Some(ahead) => ahead.push(input).await,
-                None => return Err(Halt::at_chunk(StreamFault::Closed, input.frame.sequence)),
-            },
-            Input::Close => ahead = None,
-            Input::Cancel => return Err(Halt::Cancelled),
+        match (input::next(message), &ahead) {
+            (Ok(Input::Chunk(input)), Some(ahead)) => ahead.push(input).await,
+            (Ok(Input::Chunk(input)), None) => {
+                return Err(Halt::at_chunk(StreamFault::Closed, input.frame.sequence));
+            }
+            (Ok(Input::Close), _) => ahead = None,
+            (Ok(Input::Cancel), _) => return Err(Halt::Cancelled),
+            (Err(halt), Some(ahead)) => {
+                ahead.fail(halt).await;
+                return Ok(());
+            }
+            (Err(halt), None) => return Err(halt),
         }
     }
     Ok(())
@@ -231,8 +252,8 @@ async fn read(
 
 /// Gives the session one input after the other, then closes it.
 async fn feed<S: StreamSession>(session: &S, mut queue: Queue, taken: &Taken) -> Result<(), Halt> {
-    while let Some(waiting) = queue.next().await {
-        let input = waiting.take();
+    while let Some(input) = queue.next().await {
+        let input = input?;
         taken.remember(input.frame.sequence);
         session.send(input).await.map_err(Halt::refused)?;
     }
