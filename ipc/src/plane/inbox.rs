@@ -8,6 +8,7 @@ use remotemedia_core::frame::Metadata;
 
 use super::frames::{self, Decoded};
 use super::pools::Refusal;
+use super::trace::{self, Step};
 use super::{Header, Plane};
 use crate::descriptor::{Descriptor, flag};
 use crate::lease::{Intake, LinkSequence, References, state};
@@ -143,6 +144,7 @@ impl Incoming {
             self.refused(plane, descriptor, &refusal);
             return Some(Content::Lost);
         }
+        trace::payload(pools, Step::Arrived, self.from, descriptor);
         match frames::read(pools, descriptor) {
             Ok(Decoded::Frame(data, metadata)) => {
                 let time = Some(descriptor.timestamp_us).filter(|time| *time != u64::MAX);

@@ -15,6 +15,7 @@ mod frames;
 mod inbox;
 mod peers;
 mod pools;
+mod trace;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -36,6 +37,7 @@ use crate::slot::{Member, PoolId, Slot};
 
 use peers::Peers;
 use pools::Pools;
+use trace::Step;
 
 /// One process's side of the data plane. Cloning gives another handle.
 #[derive(Clone)]
@@ -264,7 +266,9 @@ impl Plane {
         references: &References,
     ) -> Result<(), SendError> {
         frames::address(descriptor, header, self.0.me);
-        self.0.peers.send(&self.0.domain, &self.0.pools, to, descriptor, references)
+        self.0.peers.send(&self.0.domain, &self.0.pools, to, descriptor, references)?;
+        trace::payload(&self.0.pools, Step::Sent, to, descriptor);
+        Ok(())
     }
 
     fn wait_for_freed(&self, at_most: Duration) {
