@@ -26,6 +26,8 @@ pub(super) struct Admission {
     next_place: usize,
     candidates: BTreeMap<PoolId, Candidate>,
     maker: Maker,
+    /// Until when the door stays shut.
+    shut_until: Option<Instant>,
 }
 
 /// A process that has introduced itself.
@@ -97,16 +99,31 @@ const NODE_TYPES: usize = 256;
 /// Connections that have said nothing: more than there are slots, so that a full domain still says so.
 const STRANGERS: usize = SLOTS * 2;
 
+/// How long the door stays shut when the system refuses to accept.
+const PAUSE: Duration = Duration::from_millis(100);
+
 // === impl Admission ===
 
 impl Admission {
     pub(super) fn start(waker: Waker) -> Result<Self, HostError> {
         let maker = Maker::start(waker).map_err(HostError::Thread)?;
-        Ok(Self { strangers: BTreeMap::new(), next_place: 0, candidates: BTreeMap::new(), maker })
+        Ok(Self {
+            strangers: BTreeMap::new(),
+            next_place: 0,
+            candidates: BTreeMap::new(),
+            maker,
+            shut_until: None,
+        })
     }
 
     pub(super) fn strangers(&self) -> impl Iterator<Item = (usize, &Channel)> {
         self.strangers.iter().map(|(place, stranger)| (*place, &stranger.channel))
+    }
+
+    /// Whether the door is to be watched. A connection that the system refused, such as for want of file descriptors,
+    /// still waits there, and would keep us from ever waiting for anything else.
+    pub(super) fn is_open(&self) -> bool {
+        self.shut_until.is_none_or(|until| Instant::now() >= until)
     }
 
     /// Takes what waits at the door. What does not fit is closed, which its peer sees at once.
@@ -122,6 +139,7 @@ impl Admission {
                 Ok(None) => return,
                 Err(error) => {
                     tracing::warn!(%error, "accept_failed");
+                    self.shut_until = Some(Instant::now() + PAUSE);
                     return;
                 }
             }

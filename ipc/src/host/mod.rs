@@ -13,8 +13,10 @@
 //!
 //! Death is its pidfd. In this order: the slot is marked dead, our inbox is drained of its last messages, its bits are
 //! cleared in every pool, its own pool is retired, its links' residue is given to the cleaner, the others are told, the
-//! slot is vacant again, and [`HostEvent::Died`] comes as soon as the kernel says of what. A connection that ends, or a
-//! peer that breaks the protocol, only condemns: the process is killed, and its pidfd then does the rest.
+//! slot is vacant again, and [`HostEvent::Died`] comes as soon as the kernel says of what. A peer that breaks the protocol
+//! is only condemned: the process is killed, and its pidfd then does the rest. So is one whose connection ends, but not
+//! at once: the connection of a process that is being killed ends a moment before its last thread does, and it is to be
+//! known of what it died.
 
 mod admission;
 mod links;
@@ -33,7 +35,7 @@ use nix::sys::signal::Signal;
 use remotemedia_core::fault::DeathCause;
 
 use crate::cleaner::{self, Cleaner};
-use crate::control::messages::{Hello, SessionCommand, SessionReply, ToGateway, ToWorker};
+use crate::control::messages::{Hello, SessionCommand, SessionReply, Step, ToGateway, ToWorker};
 use crate::control::{BindError, Channel, ChannelError, Incoming, Listener, codec};
 use crate::death::{Exit, PidFd};
 use crate::doorbell::{self, Doorbell, DoorbellError};
@@ -181,8 +183,7 @@ struct Worker {
     hello: Hello,
     bell: Doorbell,
     phase: Phase,
-    /// Why it is being killed, if it is.
-    condemned: Option<DeathCause>,
+    standing: Standing,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -193,6 +194,17 @@ enum Phase {
     Linking,
     /// It works.
     Up,
+}
+
+/// Whether a worker is listened to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    /// It is.
+    Trusted,
+    /// Its connection has ended, at this moment, or its end of a link is not there: it is dying, or is killed.
+    Parted(Instant),
+    /// It was killed, for this.
+    Condemned(DeathCause),
 }
 
 /// A death of which the cause is not known yet.
@@ -210,6 +222,9 @@ const STEP: Duration = Duration::from_secs(5);
 
 /// How long the cause of a death is waited for: the kernel knows it when the launcher has reaped the process.
 const OBITUARY: Duration = Duration::from_millis(50);
+
+/// How long a process may live on that has ended its connection.
+const PARTING: Duration = Duration::from_millis(50);
 
 /// How long descriptors may keep the host from looking at sockets and deaths.
 const BUSY: Duration = Duration::from_millis(1);
@@ -302,22 +317,22 @@ impl Host {
     /// Tells a worker something about a session.
     ///
     /// # Errors
-    /// It is gone, or its connection is full, for which it is condemned.
+    /// It is gone or going, or its connection is full, for which it is condemned.
     pub fn tell(&mut self, member: Member, command: SessionCommand) -> Result<(), TellError> {
         self.say(member, &ToWorker::Session(command), &[])
     }
 
     /// Ends a worker that cannot be trusted any more. Its death follows as [`HostEvent::Died`].
     pub fn condemn(&mut self, member: Member, cause: DeathCause) {
-        if let Some(worker) = self.workers.get_mut(&member.slot).filter(|worker| worker.member() == member) {
+        if let Some(worker) = self.worker_mut(member) {
             worker.condemn(cause);
         }
     }
 
     /// Makes a link between two processes, unless it is there. True if it stands now; else [`HostEvent::LinkUp`]
-    /// follows, or the death of one of the two.
+    /// follows, or the death of one of the two, if that was not long ago.
     pub fn connect(&mut self, from: Member, to: Member, take: &mut impl FnMut(HostEvent)) -> bool {
-        if !self.links.has(from, to) {
+        if !self.links.has(from, to) && self.can_link(from) && self.can_link(to) {
             match self.ends.transport().create_link(from, to) {
                 Ok(service) => {
                     let next = self.links.begin(from, to, service);
@@ -372,8 +387,10 @@ impl Host {
     }
 
     fn wait(&self, timeout: Duration) -> Result<Vec<Ready>, HostError> {
-        let mut sources =
-            vec![(Ready::Bell, self.bell.as_fd(), false), (Ready::Listener, self.listener.as_fd(), false)];
+        let mut sources = vec![(Ready::Bell, self.bell.as_fd(), false)];
+        if self.admission.is_open() {
+            sources.push((Ready::Listener, self.listener.as_fd(), false));
+        }
         sources.extend(
             self.admission
                 .strangers()
@@ -381,7 +398,7 @@ impl Host {
         );
         for (slot, worker) in &self.workers {
             sources.push((Ready::Death(*slot), worker.process.as_fd(), false));
-            if worker.condemned.is_none() {
+            if worker.is_trusted() {
                 sources.push((Ready::Worker(*slot), worker.channel.as_fd(), worker.channel.wants_write()));
             }
         }
@@ -439,31 +456,34 @@ impl Host {
     }
 
     fn admit(&mut self, candidate: admission::Candidate, files: crate::memory::PoolFiles, vacancy: Vacancy) {
-        let member = vacancy.member();
-        let welcome = candidate.welcome(member, &self.transport, &self.config.worker_pool);
+        let (member, geometry) = (vacancy.member(), &self.config.worker_pool);
+        let map = match pools::map(geometry, &files) {
+            Ok(map) => map,
+            Err(error) => {
+                self.vacancies.push_front(vacancy);
+                return candidate.refuse(&error.into());
+            }
+        };
+        let welcome = candidate.welcome(member, &self.transport, geometry);
         let fds = [self.plane.domain().fd(), files.words.as_fd(), files.payload.as_fd()];
         let admission::Candidate { mut channel, process, pid, hello, bell, pool } = candidate;
+        // Not before the welcome can be meant: one who has it makes files, which somebody must bury.
         if let Err(error) = say(&mut channel, &ToWorker::Welcome(welcome), &fds) {
-            tracing::warn!(name = hello.name, %error, "worker_lost_before_welcome");
+            tracing::info!(name = hello.name, %error, "worker_lost_before_welcome");
             self.vacancies.push_front(vacancy);
             return;
         }
-        if let Err(error) = self.pools.add(&self.plane, pool, member, self.config.worker_pool.clone(), files)
-        {
-            tracing::error!(name = hello.name, %error, "worker_pool_not_mapped");
-            self.vacancies.push_front(vacancy);
-            return;
-        }
+        self.pools.add(&self.plane, pool, member, geometry.clone(), files, map);
         let tenancy = vacancy.admit(self.plane.domain());
         tracing::info!(%member, pid, name = hello.name, "worker_admitted");
-        let phase = Phase::Mapping(Instant::now());
-        let worker = Worker { tenancy, pool, channel, process, pid, hello, bell, phase, condemned: None };
+        let (phase, standing) = (Phase::Mapping(Instant::now()), Standing::Trusted);
+        let worker = Worker { tenancy, pool, channel, process, pid, hello, bell, phase, standing };
         self.workers.insert(member.slot, worker);
     }
 
     fn hear(&mut self, slot: Slot, take: &mut impl FnMut(HostEvent)) {
         loop {
-            let Some(worker) = self.workers.get_mut(&slot).filter(|worker| worker.condemned.is_none()) else {
+            let Some(worker) = self.workers.get_mut(&slot).filter(|worker| worker.is_trusted()) else {
                 return;
             };
             let member = worker.member();
@@ -472,6 +492,11 @@ impl Host {
                     codec::decode(&bytes).map_err(|error| error.to_string())
                 }
                 Ok(None) => return,
+                Err(ChannelError::Closed) => {
+                    tracing::info!(%member, "worker_parted");
+                    worker.part();
+                    return take(HostEvent::Condemned { member });
+                }
                 Err(error) => Err(error.to_string()),
             };
             let outcome = message.and_then(|message| self.obey(member, message, take));
@@ -492,20 +517,26 @@ impl Host {
         match message {
             ToGateway::Hello(_) => Err("a second hello".to_owned()),
             ToGateway::Mapped => self.introduce(member, take),
-            ToGateway::Done(step) => {
-                let next = self
-                    .links
-                    .done(member, step)
-                    .ok_or_else(|| format!("{step:?}, which nobody asked for"))?;
-                self.step(next, take);
-                Ok(())
+            ToGateway::Done(step) => match self.links.done(member, step) {
+                Some(next) => {
+                    self.step(next, take);
+                    Ok(())
+                }
+                None => self.unless_in_vain(step, format!("{step:?}, which nobody asked for")),
+            },
+            ToGateway::Undone { step, problem } => {
+                self.unless_in_vain(step, format!("{step:?} failed: {problem}"))
             }
-            ToGateway::Undone { step, problem } => Err(format!("{step:?} failed: {problem}")),
             ToGateway::Session(reply) => {
                 take(HostEvent::Reply { member, reply });
                 Ok(())
             }
         }
+    }
+
+    /// Whoever took a step towards a process that has died meanwhile is not to blame for what came of it.
+    fn unless_in_vain(&self, step: Step, problem: String) -> Result<(), String> {
+        if self.can_link(links::other_end(step)) { Err(problem) } else { Ok(()) }
     }
 
     /// Mapping => Linking: all are told of each other, then the links to and from us are made.
@@ -565,7 +596,9 @@ impl Host {
                     Err(error) => {
                         let other = links::other_end(step);
                         tracing::warn!(%other, %error, "link_step_failed");
-                        self.condemn(other, DeathCause::Protocol);
+                        if let Some(worker) = self.worker_mut(other) {
+                            worker.part();
+                        }
                         take(HostEvent::Condemned { member: other });
                     }
                 },
@@ -585,10 +618,7 @@ impl Host {
     fn join_if_linked(&mut self, member: Member, take: &mut impl FnMut(HostEvent)) {
         let me = self.plane.me();
         let linked = self.links.is_up(me, member) && self.links.is_up(member, me);
-        let Some(worker) = self.workers.get_mut(&member.slot).filter(|worker| worker.member() == member)
-        else {
-            return;
-        };
+        let Some(worker) = self.worker_mut(member) else { return };
         if linked && worker.phase == Phase::Linking {
             worker.phase = Phase::Up;
             tracing::info!(%member, pid = worker.pid, name = worker.hello.name, "worker_joined");
@@ -599,7 +629,7 @@ impl Host {
     /// The reaction to a death, in the order that the module's head gives.
     fn bury(&mut self, slot: Slot, take: &mut impl FnMut(HostEvent)) {
         let Some(worker) = self.workers.remove(&slot) else { return };
-        let member = worker.member();
+        let (member, condemned) = (worker.member(), worker.condemned());
         let mut remains = worker.tenancy.bury(self.plane.domain(), self.pools.ids());
         self.ends.peer_down(member, &mut |arrival| take(HostEvent::Arrival(arrival)));
         let held = self.plane.pools().iter().map(|pool| pool.reap(&mut remains)).sum::<u32>();
@@ -617,7 +647,7 @@ impl Host {
             Ok(vacancy) => self.vacancies.extend(vacancy),
             Err(remains) => tracing::error!(?remains, "slot_lost"),
         }
-        let Worker { process, pid, condemned, .. } = worker;
+        let Worker { process, pid, .. } = worker;
         let until = Instant::now() + OBITUARY;
         self.obituaries.push(Obituary { member, pid, process, condemned, until });
         self.publish_obituaries(take);
@@ -648,8 +678,10 @@ impl Host {
         let slow_ends = self.links.overdue(STEP);
         for worker in self.workers.values_mut() {
             let mapping_late = matches!(worker.phase, Phase::Mapping(since) if since.elapsed() > STEP);
-            if mapping_late || slow_ends.contains(&worker.member()) {
-                tracing::warn!(member = %worker.member(), "worker_too_slow");
+            let too_slow = mapping_late || slow_ends.contains(&worker.member());
+            let lives_on = matches!(worker.standing, Standing::Parted(since) if since.elapsed() > PARTING);
+            if (too_slow && worker.is_trusted()) || lives_on {
+                tracing::warn!(member = %worker.member(), too_slow, lives_on, "worker_condemned");
                 worker.condemn(DeathCause::Protocol);
             }
         }
@@ -659,6 +691,19 @@ impl Host {
     fn introduced(&self) -> impl Iterator<Item = Member> {
         let introduced = |worker: &&Worker| !matches!(worker.phase, Phase::Mapping(_));
         self.workers.values().filter(introduced).map(Worker::member)
+    }
+
+    /// A slot's worker, if it is still that one.
+    fn worker_mut(&mut self, member: Member) -> Option<&mut Worker> {
+        self.workers.get_mut(&member.slot).filter(|worker| worker.member() == member)
+    }
+
+    /// Whether a link to or from it can be made: it is this process, or a worker that lives and knows of the others.
+    fn can_link(&self, member: Member) -> bool {
+        member == self.plane.me() || {
+            let worker = self.workers.get(&member.slot).filter(|worker| worker.member() == member);
+            worker.is_some_and(|worker| worker.is_trusted() && !matches!(worker.phase, Phase::Mapping(_)))
+        }
     }
 
     fn bell_of(&self, member: Member) -> Option<std::os::fd::OwnedFd> {
@@ -671,11 +716,14 @@ impl Host {
         message: &ToWorker,
         fds: &[std::os::fd::BorrowedFd<'_>],
     ) -> Result<(), TellError> {
-        let worker = self.workers.get_mut(&member.slot).filter(|worker| worker.member() == member);
-        let worker = worker.ok_or(TellError::Gone { member })?;
+        let worker = self.worker_mut(member).ok_or(TellError::Gone { member })?;
         let said = say(&mut worker.channel, message, fds);
-        if said.is_err() {
-            worker.condemn(DeathCause::Protocol);
+        match &said {
+            Ok(()) => {}
+            Err(TellError::Channel(ChannelError::Closed)) => worker.part(),
+            Err(TellError::Channel(_) | TellError::Codec(_) | TellError::Gone { .. }) => {
+                worker.condemn(DeathCause::Protocol);
+            }
         }
         said
     }
@@ -698,9 +746,28 @@ impl Worker {
         self.tenancy.member()
     }
 
+    fn is_trusted(&self) -> bool {
+        self.standing == Standing::Trusted
+    }
+
+    const fn condemned(&self) -> Option<DeathCause> {
+        match self.standing {
+            Standing::Condemned(cause) => Some(cause),
+            Standing::Trusted | Standing::Parted(_) => None,
+        }
+    }
+
+    /// Trusted => Parted
+    fn part(&mut self) {
+        if self.is_trusted() {
+            self.standing = Standing::Parted(Instant::now());
+        }
+    }
+
+    /// (Trusted | Parted) => Condemned
     fn condemn(&mut self, cause: DeathCause) {
-        if self.condemned.is_none() {
-            self.condemned = Some(cause);
+        if self.condemned().is_none() {
+            self.standing = Standing::Condemned(cause);
             if let Err(error) = self.process.kill(Signal::SIGKILL) {
                 tracing::error!(pid = self.pid, %error, "worker_not_killed");
             }

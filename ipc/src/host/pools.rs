@@ -37,6 +37,11 @@ enum State {
 /// How often retired pools are looked through: their memory is only late, not lost.
 const SCAN: Duration = Duration::from_millis(20);
 
+/// A worker's pool as the gateway reads it.
+pub(super) fn map(geometry: &Geometry, files: &PoolFiles) -> Result<ReaderMap, SharedFileError> {
+    ReaderMap::map(geometry.clone(), &files.words, files.payload_read_only()?)
+}
+
 impl PoolBook {
     /// With the gateway's own pool.
     pub(super) fn start(plane: &Plane, geometry: &Geometry) -> Result<Self, HostError> {
@@ -63,11 +68,10 @@ impl PoolBook {
         owner: Member,
         geometry: Geometry,
         files: PoolFiles,
-    ) -> Result<(), SharedFileError> {
-        let map = ReaderMap::map(geometry.clone(), &files.words, files.payload_read_only()?)?;
+        map: ReaderMap,
+    ) {
         plane.add_pool(id, owner, map);
         self.pools.insert(id, Entry { owner, geometry, files, state: State::Active });
-        Ok(())
     }
 
     /// The producer has mapped it: from now on nobody else can write it.

@@ -1,0 +1,300 @@
+//! A host in this process, and guests in processes of their own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use remotemedia_core::fault::DeathCause;
+use remotemedia_ipc::cleaner;
+use remotemedia_ipc::host::{Host, HostConfig, HostEvent};
+use remotemedia_ipc::memory::Geometry;
+use remotemedia_ipc::plane::{Arrival, Plane};
+use remotemedia_ipc::slot::Member;
+use tempfile::TempDir;
+
+/// A domain under test. Guests that still live when it is dropped are killed and reaped.
+#[derive(Debug)]
+pub struct Field {
+    host: Option<Host>,
+    directory: TempDir,
+    guest: PathBuf,
+    /// Started, and not yet reaped.
+    children: BTreeMap<i32, Child>,
+    /// Of these the death by our hand is expected.
+    killed: BTreeSet<i32>,
+    joined: BTreeMap<Member, i32>,
+    links: BTreeSet<(Member, Member)>,
+    /// Whose death was reported.
+    dead: BTreeSet<Member>,
+    /// How those ended that were not killed, if they were never admitted or have not been reported.
+    exits: BTreeMap<i32, Option<i32>>,
+}
+
+/// What a guest does apart from serving parcels.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Nothing.
+    Serve,
+    /// Sends parcels of its own all the time: home, and home by way of these.
+    Chatter(Vec<Member>),
+}
+
+/// How a guest ends that was not killed.
+pub mod exit {
+    /// The gateway is gone.
+    pub const OVER: u8 = 0;
+    /// A parcel was damaged, or could not be passed on.
+    pub const PARCEL: u8 = 71;
+    /// A frame of a living sender was refused.
+    pub const LOST_OF_LIVING: u8 = 72;
+    /// The gateway did not admit it, and said why.
+    pub const REFUSED: u8 = 74;
+    /// Membership ended otherwise.
+    pub const MEMBERSHIP: u8 = 75;
+    /// Its arguments are wrong.
+    pub const USAGE: u8 = 76;
+}
+
+// === impl Field ===
+
+impl Field {
+    /// Starts a host. `guest` is the program to start guests with.
+    ///
+    /// # Panics
+    /// The host does not start.
+    #[must_use]
+    pub fn start(guest: impl Into<PathBuf>, gateway_pool: Geometry, worker_pool: Geometry) -> Self {
+        let directory = tempfile::Builder::new().prefix("rm").tempdir_in("/dev/shm");
+        let directory = directory.expect("tmpfs takes a directory");
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).expect("it is ours");
+        let runtime_dir = directory.path().to_owned();
+        let config = HostConfig { runtime_dir, gateway_pool, worker_pool, link_capacity: 256 };
+        Self {
+            host: Some(Host::start(config).expect("a host starts")),
+            directory,
+            guest: guest.into(),
+            children: BTreeMap::new(),
+            killed: BTreeSet::new(),
+            joined: BTreeMap::new(),
+            links: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            exits: BTreeMap::new(),
+        }
+    }
+
+    /// The gateway's data plane.
+    #[must_use]
+    pub fn plane(&self) -> Plane {
+        self.host().plane().clone()
+    }
+
+    /// Who has joined and is not known to be dead.
+    pub fn joined(&self) -> impl Iterator<Item = Member> {
+        self.joined.keys().copied()
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid_of(&self, member: Member) -> Option<i32> {
+        self.joined.get(&member).copied()
+    }
+
+    /// Who was killed by [`Self::kill`], joined or not.
+    #[must_use]
+    pub const fn killed(&self) -> &BTreeSet<i32> {
+        &self.killed
+    }
+
+    /// Whose death has been reported.
+    #[must_use]
+    pub const fn dead(&self) -> &BTreeSet<Member> {
+        &self.dead
+    }
+
+    /// How guests have ended that nobody killed: by pid, the exit code, or none for a signal.
+    #[must_use]
+    pub const fn exits(&self) -> &BTreeMap<i32, Option<i32>> {
+        &self.exits
+    }
+
+    /// Starts a guest.
+    ///
+    /// # Panics
+    /// The program does not start.
+    pub fn spawn(&mut self, role: &Role) -> i32 {
+        let mut arguments = vec![OsString::from(self.directory.path())];
+        match role {
+            Role::Serve => arguments.push("serve".into()),
+            Role::Chatter(by_way_of) => {
+                arguments.push("chatter".into());
+                arguments.extend(by_way_of.iter().map(|member| member.to_string().into()));
+            }
+        }
+        let command = Command::new(&self.guest).args(arguments).stdin(Stdio::null()).spawn();
+        let child = command.expect("a guest starts");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        self.children.insert(pid, child);
+        pid
+    }
+
+    /// Kills a guest, if it is one of ours and lives.
+    ///
+    /// # Panics
+    /// The signal cannot be sent.
+    pub fn kill(&mut self, pid: i32) {
+        // Not yet reaped, so the number is still its own.
+        if self.children.contains_key(&pid) {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).expect("our own child takes a signal");
+            self.killed.insert(pid);
+        }
+    }
+
+    /// One turn of the host. Every death must be one that was ordered, and be reported once and for what it is.
+    ///
+    /// # Panics
+    /// Something happened that must not.
+    pub fn turn(&mut self, at_most: Duration, take: &mut impl FnMut(Arrival)) {
+        let mut events = Vec::new();
+        let host = self.host.as_mut().expect("not closed");
+        host.turn(at_most, || false, &mut |event| events.push(event)).expect("the host turns");
+        assert_eq!(host.plane().lost_of_living(), 0, "a frame of a living sender was refused");
+        for event in events {
+            self.note(event, take);
+        }
+        self.reap();
+    }
+
+    /// Turns until `done` says so.
+    ///
+    /// # Panics
+    /// It does not, within the time.
+    pub fn until(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        take: &mut impl FnMut(Arrival),
+        mut done: impl FnMut(&mut Self) -> bool,
+    ) {
+        let give_up = Instant::now() + limit;
+        while !done(self) {
+            assert!(Instant::now() < give_up, "not within {limit:?}: {what}; {self:?}");
+            self.turn(Duration::from_millis(5), take);
+        }
+    }
+
+    /// Links two members, both ways. True if both links stand already.
+    pub fn link(&mut self, one: Member, other: Member) -> bool {
+        let mut events = Vec::new();
+        for (from, to) in [(one, other), (other, one)] {
+            if !self.links.contains(&(from, to)) {
+                let host = self.host.as_mut().expect("not closed");
+                host.connect(from, to, &mut |event| events.push(event));
+            }
+        }
+        for event in events {
+            self.note(event, &mut |_| unreachable!("connecting brings no frames"));
+        }
+        self.linked(one, other)
+    }
+
+    /// Whether links stand both ways between two members.
+    #[must_use]
+    pub fn linked(&self, one: Member, other: Member) -> bool {
+        self.links.contains(&(one, other)) && self.links.contains(&(other, one))
+    }
+
+    /// Whether the residue of all dead processes is gone now.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.host().is_clean(Instant::now())
+    }
+
+    /// What the domain's transport has on disk, in order.
+    ///
+    /// # Panics
+    /// It cannot be listed.
+    #[must_use]
+    pub fn residue(&self) -> BTreeSet<PathBuf> {
+        cleaner::residue(self.host().transport()).expect("it can be listed").into_iter().collect()
+    }
+
+    /// The runtime directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Ends the domain, and says what is left of it in the runtime directory and in `/dev/shm`.
+    ///
+    /// # Panics
+    /// The host does not end.
+    #[must_use]
+    pub fn close(mut self) -> Vec<PathBuf> {
+        let host = self.host.take().expect("not closed before");
+        let transport = host.transport().clone();
+        host.close().expect("the domain's files can be removed");
+        let mut left = cleaner::residue(&transport).expect("it can be listed");
+        let directory = std::fs::read_dir(self.directory.path()).expect("it can be listed");
+        left.extend(directory.flatten().map(|entry| entry.path()));
+        left
+    }
+
+    fn host(&self) -> &Host {
+        self.host.as_ref().expect("not closed")
+    }
+
+    fn note(&mut self, event: HostEvent, take: &mut impl FnMut(Arrival)) {
+        match event {
+            HostEvent::Joined { member, pid, hello: _ } => {
+                self.joined.insert(member, pid);
+            }
+            // Its connection ends a moment before its last thread.
+            HostEvent::Condemned { member } => {
+                let pid = self.pid_of(member);
+                let expected = pid.is_none_or(|pid| self.killed.contains(&pid));
+                assert!(expected, "{member} ({pid:?}) is condemned and was not killed: {:?}", self.exits);
+            }
+            HostEvent::Died { member, pid, cause } => {
+                assert!(self.killed.contains(&pid), "{member} ({pid}) died by itself: {cause:?}");
+                assert_eq!(cause, DeathCause::Signal(9), "the cause of the death of {member} ({pid})");
+                assert!(self.dead.insert(member), "the death of {member} ({pid}) is reported twice");
+                self.joined.remove(&member);
+                self.links.retain(|(from, to)| *from != member && *to != member);
+            }
+            HostEvent::LinkUp { from, to } => {
+                self.links.insert((from, to));
+            }
+            HostEvent::Arrival(arrival) => take(arrival),
+            HostEvent::Reply { member, reply } => panic!("{member} replies to nothing: {reply:?}"),
+        }
+    }
+
+    /// Lets the kernel tell how they ended: it does so when the parent has reaped.
+    fn reap(&mut self) {
+        let Self { children, killed, exits, .. } = self;
+        children.retain(|pid, child| match child.try_wait().expect("our own child") {
+            Some(status) if !killed.contains(pid) => {
+                exits.insert(*pid, status.code());
+                false
+            }
+            Some(_) => false,
+            None => true,
+        });
+    }
+}
+
+impl Drop for Field {
+    fn drop(&mut self) {
+        for child in self.children.values_mut() {
+            // A test that failed leaves no process behind; one that is dead already needs no signal.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
