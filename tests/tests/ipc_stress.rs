@@ -107,7 +107,7 @@ impl Storm {
             }
             post.kept.clear();
             post.mourn(field);
-            mesh(field);
+            field.mesh();
             let living = field.joined().count() + 1;
             let pools = plane.pools();
             let quiet = post.open.is_empty()
@@ -137,7 +137,7 @@ impl Storm {
                 self.post.receive(arrival);
             }
             self.post.mourn(&self.field);
-            mesh(&mut self.field);
+            self.field.mesh();
             let clique = clique(&self.field);
             self.post.send(&self.plane, &mut self.dice, &clique);
             if Instant::now() >= next_kill {
@@ -167,16 +167,6 @@ impl Storm {
         });
         drop(plane);
         assert_eq!(field.close(), Vec::<std::path::PathBuf>::new());
-    }
-}
-
-/// Everybody who has joined is linked to everybody else, sooner or later.
-fn mesh(field: &mut Field) {
-    let joined: Vec<Member> = field.joined().collect();
-    for (place, one) in joined.iter().enumerate() {
-        for other in &joined[..place] {
-            field.link(*one, *other);
-        }
     }
 }
 

@@ -214,7 +214,8 @@ struct Obituary {
     pid: i32,
     process: PidFd,
     condemned: Option<DeathCause>,
-    until: Instant,
+    /// When it is published all the same. Counted from the first look: burying many takes longer than this.
+    until: Option<Instant>,
 }
 
 /// How long a worker may take for a step that costs milliseconds.
@@ -223,8 +224,9 @@ const STEP: Duration = Duration::from_secs(5);
 /// How long the cause of a death is waited for: the kernel knows it when the launcher has reaped the process.
 const OBITUARY: Duration = Duration::from_millis(50);
 
-/// How long a process may live on that has ended its connection.
-const PARTING: Duration = Duration::from_millis(50);
+/// How long a process may live on that has ended its connection. One that is being killed needs less than a
+/// millisecond, and some tens where more threads want to run than there are processors.
+const PARTING: Duration = Duration::from_millis(200);
 
 /// How long descriptors may keep the host from looking at sockets and deaths.
 const BUSY: Duration = Duration::from_millis(1);
@@ -501,8 +503,11 @@ impl Host {
             };
             let outcome = message.and_then(|message| self.obey(member, message, take));
             if let Err(problem) = outcome {
-                tracing::warn!(%member, problem, "worker_condemned");
-                self.condemn(member, DeathCause::Protocol);
+                // Unless the problem is that it does not hear the answer: then it has parted.
+                if self.worker_mut(member).is_some_and(|worker| worker.is_trusted()) {
+                    tracing::warn!(%member, problem, "worker_condemned");
+                    self.condemn(member, DeathCause::Protocol);
+                }
                 take(HostEvent::Condemned { member });
             }
         }
@@ -648,14 +653,12 @@ impl Host {
             Err(remains) => tracing::error!(?remains, "slot_lost"),
         }
         let Worker { process, pid, .. } = worker;
-        let until = Instant::now() + OBITUARY;
-        self.obituaries.push(Obituary { member, pid, process, condemned, until });
-        self.publish_obituaries(take);
+        self.obituaries.push(Obituary { member, pid, process, condemned, until: None });
     }
 
     fn publish_obituaries(&mut self, take: &mut impl FnMut(HostEvent)) {
         let now = Instant::now();
-        self.obituaries.retain(|obituary| match obituary.cause(now) {
+        self.obituaries.retain_mut(|obituary| match obituary.cause(now) {
             Some(cause) => {
                 take(HostEvent::Died { member: obituary.member, pid: obituary.pid, cause });
                 false
@@ -764,9 +767,9 @@ impl Worker {
         }
     }
 
-    /// (Trusted | Parted) => Condemned
+    /// (Trusted | Parted) => Condemned. One who is dead by now has died of something else.
     fn condemn(&mut self, cause: DeathCause) {
-        if self.condemned().is_none() {
+        if self.condemned().is_none() && !self.process.is_dead().unwrap_or(false) {
             self.standing = Standing::Condemned(cause);
             if let Err(error) = self.process.kill(Signal::SIGKILL) {
                 tracing::error!(pid = self.pid, %error, "worker_not_killed");
@@ -779,13 +782,14 @@ impl Worker {
 
 impl Obituary {
     /// What is known now; at the deadline, that nothing is.
-    fn cause(&self, now: Instant) -> Option<DeathCause> {
+    fn cause(&mut self, now: Instant) -> Option<DeathCause> {
+        let until = *self.until.get_or_insert(now + OBITUARY);
         match self.process.exit_info() {
             // It was we who sent the signal.
             Some(Exit::Signal(9)) if self.condemned.is_some() => self.condemned,
             Some(Exit::Signal(number)) => Some(DeathCause::Signal(number)),
             Some(Exit::Code(code)) => Some(DeathCause::Exit(code)),
-            None if now >= self.until => Some(self.condemned.unwrap_or(DeathCause::Unknown)),
+            None if now >= until => Some(self.condemned.unwrap_or(DeathCause::Unknown)),
             None => None,
         }
     }

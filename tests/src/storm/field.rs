@@ -123,6 +123,19 @@ impl Field {
         &self.exits
     }
 
+    /// Whether everybody who was killed is known to be dead, and every death reported.
+    #[must_use]
+    pub fn reaped(&self) -> bool {
+        let gone =
+            |pid: &i32| !self.children.contains_key(pid) && !self.joined.values().any(|other| other == pid);
+        self.killed.iter().all(gone)
+    }
+
+    /// That guest was meant to end by itself.
+    pub fn forget_exit(&mut self, pid: i32) {
+        self.exits.remove(&pid);
+    }
+
     /// Starts a guest.
     ///
     /// # Panics
@@ -188,19 +201,27 @@ impl Field {
         }
     }
 
-    /// Links two members, both ways. True if both links stand already.
-    pub fn link(&mut self, one: Member, other: Member) -> bool {
-        let mut events = Vec::new();
-        for (from, to) in [(one, other), (other, one)] {
-            if !self.links.contains(&(from, to)) {
-                let host = self.host.as_mut().expect("not closed");
-                host.connect(from, to, &mut |event| events.push(event));
+    /// Links everybody who has joined to everybody else, sooner or later.
+    pub fn mesh(&mut self) {
+        let joined: Vec<Member> = self.joined().collect();
+        for (place, one) in joined.iter().enumerate() {
+            for other in &joined[..place] {
+                self.link(*one, *other);
+                self.link(*other, *one);
             }
         }
+    }
+
+    fn link(&mut self, from: Member, to: Member) {
+        if self.links.contains(&(from, to)) {
+            return;
+        }
+        let mut events = Vec::new();
+        let host = self.host.as_mut().expect("not closed");
+        host.connect(from, to, &mut |event| events.push(event));
         for event in events {
             self.note(event, &mut |_| unreachable!("connecting brings no frames"));
         }
-        self.linked(one, other)
     }
 
     /// Whether links stand both ways between two members.
