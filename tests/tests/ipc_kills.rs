@@ -181,7 +181,7 @@ impl Scene {
     fn census(&self) -> String {
         format!(
             "{} killed: {} had been admitted, {} joined, {} heard; {} round trips, the longest {:?}",
-            self.field.killed().len(),
+            self.field.doomed().len(),
             self.field.dead().len(),
             self.joined.len() - self.survivors.len(),
             self.heard.len(),
@@ -192,7 +192,7 @@ impl Scene {
 
     /// Some of them died before they were admitted, some while they joined, some while they sent.
     fn assert_all_phases_were_hit(&self) {
-        let (killed, admitted) = (self.field.killed().len(), self.field.dead().len());
+        let (killed, admitted) = (self.field.doomed().len(), self.field.dead().len());
         let joined = self.joined.len() - self.survivors.len();
         let phases = [killed - admitted, admitted - joined, self.heard.len()];
         let enough = phases.iter().all(|phase| *phase >= KILLS / 50);

@@ -1,6 +1,6 @@
 //! A guest of a domain under test: serves parcels as their routes say until the gateway is gone.
 //!
-//! `storm-guest RUNTIME_DIR serve` or `storm-guest RUNTIME_DIR chatter MEMBER...`
+//! `storm-guest RUNTIME_DIR serve | chatter MEMBER... | part | quit CODE`
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -34,15 +34,7 @@ fn main() -> ExitCode {
     let directory = arguments.next().map(PathBuf::from);
     let words: Option<Vec<String>> = arguments.map(|word| word.into_string().ok()).collect();
     let (Some(directory), Some(words)) = (directory, words) else { return exit::USAGE.into() };
-    let by_way_of = match words.split_first() {
-        Some((role, [])) if role == "serve" => None,
-        Some((role, members)) if role == "chatter" => {
-            let routes = members.iter().map(|member| format!("{member}f").parse::<Route>());
-            let Ok(routes) = routes.collect::<Result<Vec<_>, _>>() else { return exit::USAGE.into() };
-            Some(routes)
-        }
-        Some(_) | None => return exit::USAGE.into(),
-    };
+    let Some(part) = part(&words) else { return exit::USAGE.into() };
     let hello = Hello {
         protocol: PROTOCOL,
         name: format!("storm {}", std::process::id()),
@@ -51,10 +43,35 @@ fn main() -> ExitCode {
     };
     let ended = Guest::join(&directory, hello, Instant::now() + PATIENCE)
         .map_err(Ended::Membership)
-        .and_then(|guest| Storm::new(guest, by_way_of).serve());
+        .and_then(|guest| Storm::new(guest, part).serve());
     match ended {
-        Ok(never) => match never {},
+        Ok(code) => code.into(),
         Err(ended) => ended.tell(),
+    }
+}
+
+/// What there is to do apart from serving.
+enum Part {
+    Nothing,
+    Chatter(Chatter),
+    /// At the first parcel: leave, and live on.
+    Leave,
+    /// At the first parcel: exit with this code.
+    Quit(u8),
+}
+
+fn part(words: &[String]) -> Option<Part> {
+    let (role, rest) = words.split_first()?;
+    match (role.as_str(), rest) {
+        ("serve", []) => Some(Part::Nothing),
+        ("part", []) => Some(Part::Leave),
+        ("quit", [code]) => Some(Part::Quit(code.parse().ok()?)),
+        ("chatter", members) => {
+            let routes = members.iter().map(|member| format!("{member}f").parse::<Route>().ok());
+            let routes = routes.chain([Some(Route::default())]).collect::<Option<_>>()?;
+            Some(Part::Chatter(Chatter { routes, said: 0 }))
+        }
+        _ => None,
     }
 }
 
@@ -63,7 +80,7 @@ struct Storm {
     plane: Plane,
     dice: Dice,
     held: VecDeque<(Parcel, Instant)>,
-    chatter: Option<Chatter>,
+    part: Part,
 }
 
 /// Whoever sends without being asked.
@@ -71,8 +88,6 @@ struct Chatter {
     routes: Vec<Route>,
     said: u64,
 }
-
-enum Never {}
 
 /// Why a guest is no guest any more.
 enum Ended {
@@ -84,17 +99,13 @@ enum Ended {
 // === impl Storm ===
 
 impl Storm {
-    fn new(guest: Guest, by_way_of: Option<Vec<Route>>) -> Self {
+    fn new(guest: Guest, part: Part) -> Self {
         let plane = guest.plane().clone();
         let dice = Dice::seeded(u64::from(std::process::id()));
-        let chatter = by_way_of.map(|mut routes| {
-            routes.push(Route::default());
-            Chatter { routes, said: 0 }
-        });
-        Self { guest, plane, dice, held: VecDeque::new(), chatter }
+        Self { guest, plane, dice, held: VecDeque::new(), part }
     }
 
-    fn serve(mut self) -> Result<Never, Ended> {
+    fn serve(mut self) -> Result<u8, Ended> {
         let mut arrivals = Vec::new();
         loop {
             let turned = self.guest.turn(Duration::from_millis(5), || false, &mut |event| match event {
@@ -102,6 +113,15 @@ impl Storm {
                 GuestEvent::Command(_) | GuestEvent::PeerDown(_) => {}
             });
             turned.map_err(Ended::Membership)?;
+            match self.part {
+                Part::Leave if !arrivals.is_empty() => {
+                    drop((arrivals, self));
+                    live_on();
+                    return Ok(exit::OVER);
+                }
+                Part::Quit(code) if !arrivals.is_empty() => return Ok(code),
+                Part::Nothing | Part::Chatter(_) | Part::Leave | Part::Quit(_) => {}
+            }
             for arrival in arrivals.drain(..) {
                 if let Some(parcel) = Parcel::open(arrival).map_err(Ended::Parcel)? {
                     self.serve_one(parcel)?;
@@ -154,7 +174,7 @@ impl Storm {
     }
 
     fn chat(&mut self) -> Result<(), Ended> {
-        let Some(chatter) = &mut self.chatter else { return Ok(()) };
+        let Part::Chatter(chatter) = &mut self.part else { return Ok(()) };
         while self.plane.in_flight() < CHATTER {
             chatter.said += 1;
             let number = u64::from(std::process::id()) << 32 | chatter.said;
@@ -196,6 +216,14 @@ impl Ended {
         };
         eprintln!("storm-guest {}: {problem}", std::process::id());
         code.into()
+    }
+}
+
+/// Until somebody puts an end to it, or nobody has done so for long.
+fn live_on() {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        std::thread::park_timeout(PATIENCE);
     }
 }
 

@@ -26,13 +26,13 @@ pub struct Field {
     guest: PathBuf,
     /// Started, and not yet reaped.
     children: BTreeMap<i32, Child>,
-    /// Of these the death by our hand is expected.
-    killed: BTreeSet<i32>,
+    /// Whose death is expected, and how.
+    doomed: BTreeMap<i32, DeathCause>,
     joined: BTreeMap<Member, i32>,
     links: BTreeSet<(Member, Member)>,
     /// Whose death was reported.
     dead: BTreeSet<Member>,
-    /// How those ended that were not killed, if they were never admitted or have not been reported.
+    /// How those ended whose death was not expected: the exit code, or none for a signal.
     exits: BTreeMap<i32, Option<i32>>,
 }
 
@@ -43,6 +43,10 @@ pub enum Role {
     Serve,
     /// Sends parcels of its own all the time: home, and home by way of these.
     Chatter(Vec<Member>),
+    /// Ends its membership as soon as it hears from the gateway, and lives on.
+    Part,
+    /// Exits as soon as it hears from the gateway, with this code.
+    Quit(u8),
 }
 
 /// How a guest ends that was not killed.
@@ -80,7 +84,7 @@ impl Field {
             directory,
             guest: guest.into(),
             children: BTreeMap::new(),
-            killed: BTreeSet::new(),
+            doomed: BTreeMap::new(),
             joined: BTreeMap::new(),
             links: BTreeSet::new(),
             dead: BTreeSet::new(),
@@ -105,10 +109,15 @@ impl Field {
         self.joined.get(&member).copied()
     }
 
-    /// Who was killed by [`Self::kill`], joined or not.
+    /// Whose death is expected, joined or not.
     #[must_use]
-    pub const fn killed(&self) -> &BTreeSet<i32> {
-        &self.killed
+    pub const fn doomed(&self) -> &BTreeMap<i32, DeathCause> {
+        &self.doomed
+    }
+
+    /// That guest is going to die of this.
+    pub fn expect(&mut self, pid: i32, cause: DeathCause) {
+        self.doomed.insert(pid, cause);
     }
 
     /// Whose death has been reported.
@@ -117,18 +126,18 @@ impl Field {
         &self.dead
     }
 
-    /// How guests have ended that nobody killed: by pid, the exit code, or none for a signal.
+    /// How guests have ended whose death was not expected: by pid, the exit code, or none for a signal.
     #[must_use]
     pub const fn exits(&self) -> &BTreeMap<i32, Option<i32>> {
         &self.exits
     }
 
-    /// Whether everybody who was killed is known to be dead, and every death reported.
+    /// Whether everybody who is doomed is known to be dead, and every death reported.
     #[must_use]
     pub fn reaped(&self) -> bool {
         let gone =
             |pid: &i32| !self.children.contains_key(pid) && !self.joined.values().any(|other| other == pid);
-        self.killed.iter().all(gone)
+        self.doomed.keys().all(gone)
     }
 
     /// That guest was meant to end by itself.
@@ -148,6 +157,8 @@ impl Field {
                 arguments.push("chatter".into());
                 arguments.extend(by_way_of.iter().map(|member| member.to_string().into()));
             }
+            Role::Part => arguments.push("part".into()),
+            Role::Quit(code) => arguments.extend(["quit".into(), code.to_string().into()]),
         }
         let command = Command::new(&self.guest).args(arguments).stdin(Stdio::null()).spawn();
         let child = command.expect("a guest starts");
@@ -164,7 +175,7 @@ impl Field {
         // Not yet reaped, so the number is still its own.
         if self.children.contains_key(&pid) {
             kill(Pid::from_raw(pid), Signal::SIGKILL).expect("our own child takes a signal");
-            self.killed.insert(pid);
+            self.expect(pid, DeathCause::Signal(9));
         }
     }
 
@@ -278,12 +289,11 @@ impl Field {
             // Its connection ends a moment before its last thread.
             HostEvent::Condemned { member } => {
                 let pid = self.pid_of(member);
-                let expected = pid.is_none_or(|pid| self.killed.contains(&pid));
-                assert!(expected, "{member} ({pid:?}) is condemned and was not killed: {:?}", self.exits);
+                let expected = pid.is_none_or(|pid| self.doomed.contains_key(&pid));
+                assert!(expected, "{member} ({pid:?}) is condemned and was not doomed: {:?}", self.exits);
             }
             HostEvent::Died { member, pid, cause } => {
-                assert!(self.killed.contains(&pid), "{member} ({pid}) died by itself: {cause:?}");
-                assert_eq!(cause, DeathCause::Signal(9), "the cause of the death of {member} ({pid})");
+                assert_eq!(Some(&cause), self.doomed.get(&pid), "the cause of the death of {member} ({pid})");
                 assert!(self.dead.insert(member), "the death of {member} ({pid}) is reported twice");
                 self.joined.remove(&member);
                 self.links.retain(|(from, to)| *from != member && *to != member);
@@ -298,9 +308,9 @@ impl Field {
 
     /// Lets the kernel tell how they ended: it does so when the parent has reaped.
     fn reap(&mut self) {
-        let Self { children, killed, exits, .. } = self;
+        let Self { children, doomed, exits, .. } = self;
         children.retain(|pid, child| match child.try_wait().expect("our own child") {
-            Some(status) if !killed.contains(pid) => {
+            Some(status) if !doomed.contains_key(pid) => {
                 exits.insert(*pid, status.code());
                 false
             }
