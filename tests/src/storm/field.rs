@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,6 @@ use remotemedia_ipc::slot::Member;
 use tempfile::TempDir;
 
 /// A domain under test. Guests that still live when it is dropped are killed and reaped.
-#[derive(Debug)]
 pub struct Field {
     host: Option<Host>,
     directory: TempDir,
@@ -317,6 +317,22 @@ impl Field {
             Some(_) => false,
             None => true,
         });
+    }
+}
+
+impl fmt::Debug for Field {
+    /// What a failed test wants to know of it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Field")
+            .field("children", &self.children.keys())
+            .field("joined", &self.joined)
+            .field("links", &self.links)
+            .field(
+                "doomed and not reaped",
+                &self.doomed.keys().filter(|pid| self.children.contains_key(pid)).count(),
+            )
+            .field("exits", &self.exits)
+            .finish_non_exhaustive()
     }
 }
 
