@@ -1,7 +1,7 @@
 //! The directory where workers and tools find the gateway: of this user alone, and of one gateway at a time.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -147,9 +147,11 @@ impl RuntimeDir {
 
 impl Drop for RuntimeDir {
     fn drop(&mut self) {
-        // The lock's file stays: removing it would let two others hold one each.
-        if let Err(error) = std::fs::remove_file(self.path.join(ANNOUNCEMENT)) {
-            debug!(%error, "announcement_not_removed");
+        // The lock's file goes while it is locked: whoever opened it before finds out, see `lock`.
+        for name in [ANNOUNCEMENT, LOCK] {
+            if let Err(error) = std::fs::remove_file(self.path.join(name)) {
+                debug!(%error, name, "file_not_removed");
+            }
         }
     }
 }
@@ -173,20 +175,33 @@ fn check_private(path: &Path) -> Result<(), RuntimeDirError> {
 
 fn lock(dir: &Path) -> Result<File, RuntimeDirError> {
     let path = dir.join(LOCK);
-    let locked = io_error("lock", &path);
-    let mut file = private_kept(&path).map_err(&locked)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            file.take(MAX_LOCK_BYTES).read_to_string(&mut pid).map_err(locked)?;
-            return Err(RuntimeDirError::Taken { path: dir.to_owned(), pid });
+    let failed = io_error("lock", &path);
+    loop {
+        let mut file = private_kept(&path).map_err(&failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                file.take(MAX_LOCK_BYTES).read_to_string(&mut pid).map_err(failed)?;
+                return Err(RuntimeDirError::Taken { path: dir.to_owned(), pid });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        Err(TryLockError::Error(error)) => return Err(locked(error)),
+        // Between opening and locking, the last holder may have ended and taken its file away: then the lock is of a
+        // file that nobody else will ever open.
+        if is_at(&file, &path).map_err(&failed)? {
+            file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
+            return Ok(file);
+        }
     }
-    let written = file.set_len(0).and_then(|()| file.rewind());
-    written.and_then(|()| write!(file, "{}", std::process::id())).map_err(locked)?;
-    Ok(file)
+}
+
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => Ok(found.ino() == file.metadata()?.ino()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn private(path: &Path) -> io::Result<File> {
@@ -243,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_announcement_goes_with_its_gateway() {
+    fn a_gateway_leaves_nothing_in_its_directory() {
         let parent = tempfile::tempdir().unwrap();
         let dir = RuntimeDir::take(&parent.path().join("dir")).unwrap();
         let serving = Serving {
@@ -255,7 +270,8 @@ mod tests {
         dir.announce(&serving).unwrap();
         let file = dir.path().join("gateway.json");
         assert_eq!(serde_json::from_slice::<Serving>(&std::fs::read(&file).unwrap()).unwrap(), serving);
+        let path = dir.path().to_owned();
         drop(dir);
-        assert!(!file.exists());
+        assert_eq!(std::fs::read_dir(path).unwrap().count(), 0);
     }
 }
