@@ -108,12 +108,13 @@ struct Worker(Child);
 impl Service {
     async fn start() -> Self {
         let private = Permissions::from_mode(0o700);
-        let dir = tempfile::Builder::new().permissions(private).tempdir_in("/dev/shm").unwrap();
+        let dir = tempfile::Builder::new().permissions(private).tempdir_in("/dev/shm");
+        let dir = dir.expect("a directory on tmpfs");
         let mut config = RuntimeConfig::new(dir.path().to_owned());
         // Little memory, since tests run side by side.
         config.limits.max_message_bytes = 1 << 20;
         (config.gateway_pool_bytes, config.worker_pool_bytes) = (16 << 20, 16 << 20);
-        let runtime = Runtime::start(config).unwrap();
+        let runtime = Runtime::start(config).expect("nobody else serves there");
         let workers = ["one", "two"].map(|name| Worker::start(dir.path(), name));
         let service = Self { runtime, workers, dir };
         tokio::time::timeout(PATIENCE, service.until_joined()).await.expect("the workers join");
@@ -121,7 +122,7 @@ impl Service {
     }
 
     async fn until_joined(&self) {
-        while self.runtime.status().await.unwrap().workers.len() < self.workers.len() {
+        while self.runtime.status().await.expect("the hub lives").workers.len() < self.workers.len() {
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -131,7 +132,7 @@ impl Service {
         let Self { runtime, workers, dir } = self;
         let idle = async {
             loop {
-                let status = runtime.status().await.unwrap();
+                let status = runtime.status().await.expect("the hub lives");
                 let held: u32 = status.frame_pools.iter().map(|pool| pool.blocks_in_use).sum();
                 if status.sessions.is_empty() && held == 0 {
                     break;
@@ -142,7 +143,7 @@ impl Service {
         tokio::time::timeout(PATIENCE, idle).await.expect("all blocks come free");
         runtime.shutdown(PATIENCE).await;
         drop(workers);
-        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+        let left: Vec<_> = std::fs::read_dir(dir.path()).expect("the directory is there").collect();
         assert!(left.is_empty(), "left behind: {left:?}");
     }
 }
@@ -153,7 +154,7 @@ impl Worker {
     fn start(runtime_dir: &Path, name: &str) -> Self {
         let mut command = Command::new(stock_worker());
         command.arg("--runtime-dir").arg(runtime_dir).args(["--threads", "1", "--name", name]);
-        Self(command.spawn().unwrap())
+        Self(command.spawn().expect("the worker starts"))
     }
 }
 
@@ -167,8 +168,9 @@ impl Drop for Worker {
 
 /// Beside the directory that this test lies in.
 fn stock_worker() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test.ancestors().nth(2).unwrap().join("remotemedia-worker");
+    let test = std::env::current_exe().expect("this test is a file");
+    let path =
+        test.ancestors().nth(2).expect("it lies in a directory of a directory").join("remotemedia-worker");
     assert!(path.is_file(), "there is no {}: `cargo build --workspace --bins` makes it", path.display());
     path
 }
@@ -179,13 +181,14 @@ fn request(pipeline: &str, frames: usize) -> ExecuteRequest {
 }
 
 fn manifest(pipeline: &str) -> Arc<Manifest> {
-    Arc::new(Manifest::from_yaml(pipeline).unwrap())
+    Arc::new(Manifest::from_yaml(pipeline).expect("the pipeline parses"))
 }
 
 /// So many sample frames at 44.1 kHz.
 fn silence(frames: usize) -> Audio {
-    let (rate, channels) = (SampleRate::new(44_100).unwrap(), ChannelCount::new(1).unwrap());
-    Audio::new(Bytes::from(vec![0; frames * 4]), SampleFormat::F32, rate, channels).unwrap()
+    let rate = SampleRate::new(44_100).expect("44.1 kHz");
+    let mono = ChannelCount::new(1).expect("one channel");
+    Audio::new(Bytes::from(vec![0; frames * 4]), SampleFormat::F32, rate, mono).expect("whole frames")
 }
 
 fn frames_at_16_khz(data: &RuntimeData) -> u64 {

@@ -60,14 +60,16 @@ impl Domain {
 
     /// Starts all three, and waits until the workers have joined.
     pub(crate) async fn start(worker: &Path) -> Self {
-        let dir = tempfile::Builder::new().prefix("remotemedia-").tempdir_in("/dev/shm").unwrap();
+        let dir = tempfile::Builder::new().prefix("remotemedia-").tempdir_in("/dev/shm");
+        let dir = dir.expect("a directory on tmpfs");
         let settings = dir.path().join("gateway.toml");
-        fs::write(&settings, SETTINGS).unwrap();
+        fs::write(&settings, SETTINGS).expect("the settings are written");
         let mut gateway = Command::new(program("remotemedia-gateway"));
         gateway.args(["--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(settings);
         let mut gateway = Program::start("gateway", gateway, dir.path());
         let mut line = String::new();
-        BufReader::new(gateway.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let stdout = gateway.child.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("the gateway's first line");
         let serving: Serving = serde_json::from_str(&line)
             .unwrap_or_else(|error| panic!("'{line}' is no line of a gateway that serves: {error}"));
         let workers = ["worker-a", "worker-b"].map(|name| {
@@ -87,7 +89,8 @@ impl Domain {
     }
 
     async fn until_joined(&self, gateway: &AdminDoor) {
-        while gateway.status().await.unwrap().workers.len() < self.workers.len() {
+        while gateway.status().await.expect("the gateway tells its status").workers.len() < self.workers.len()
+        {
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -106,7 +109,7 @@ impl Program {
             .env(preload::FILE_VARIABLE, &counts)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(File::create(&log).unwrap())
+            .stderr(File::create(&log).expect("a log is made"))
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         Self { name, log, counts, child }
@@ -144,8 +147,8 @@ impl Drop for Program {
 
 /// A program of the workspace, beside the directory that this test lies in.
 fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test.ancestors().nth(2).unwrap().join(name);
+    let test = std::env::current_exe().expect("this test is a file");
+    let path = test.ancestors().nth(2).expect("it lies in a directory of a directory").join(name);
     assert!(path.is_file(), "there is no {}: `cargo build --workspace --bins` makes it", path.display());
     path
 }

@@ -93,10 +93,10 @@ struct Evidence {
 impl Run {
     async fn of(worker: std::path::PathBuf, node_type: &str, frame_bytes: usize) -> Self {
         let domain = Domain::start(&worker).await;
-        let (client, _version) = GrpcTransport::connect(&domain.endpoint).await.unwrap();
+        let (client, _version) = GrpcTransport::connect(&domain.endpoint).await.expect("the gateway serves");
         let request =
             StreamRequest { manifest: Arc::new(two_processes(node_type)), limits: LimitRequest::default() };
-        let session = client.stream(request).await.unwrap();
+        let session = client.stream(request).await.expect("the pipeline stands");
         pass(&session, 0, frame_bytes).await;
         let before = domain.programs().map(Program::counts);
         for sequence in 1..=FRAMES {
@@ -108,9 +108,10 @@ impl Run {
             pools: program.pools(),
             trail: trail::of(program, session.id(), FRAMES),
         });
-        let [gateway, a, b] = evidence.collect::<Vec<_>>().try_into().unwrap();
-        session.close().await.unwrap();
-        assert_eq!(session.receive().await.unwrap(), None);
+        let evidence: [Evidence; 3] = evidence.collect::<Vec<_>>().try_into().expect("three processes");
+        session.close().await.expect("the session is open");
+        assert_eq!(session.receive().await, Ok(None));
+        let [gateway, a, b] = evidence;
         let run = Self { frame_bytes, gateway, workers: [a, b] };
         run.tell();
         run
@@ -151,6 +152,8 @@ impl Run {
         assert_eq!(self.gateway.copied.written_bytes, self.payload_bytes(), "{:?}", self.gateway.copied);
     }
 
+    /// For people: the gateway's other copies are those of gRPC.
+    #[expect(clippy::print_stdout, reason = "shown with --nocapture, and when a test fails")]
     fn tell(&self) {
         println!("{FRAMES} frames of {} bytes", self.frame_bytes);
         for process in self.all() {
@@ -188,14 +191,17 @@ impl Evidence {
 
 /// Sends one frame, and waits until it is back.
 async fn pass(session: &impl StreamSession, sequence: u64, bytes: usize) {
-    let payload: Vec<u8> = (0..bytes).map(|at| (at as u64 * 31 + sequence).to_le_bytes()[0]).collect();
+    let [first, ..] = sequence.to_le_bytes();
+    let period: Vec<u8> = (0..=u8::MAX).map(|at| at.wrapping_add(first)).collect();
+    let payload = period.repeat(bytes / period.len());
     let audio = |samples| {
-        let (rate, channels) = (SampleRate::new(48_000).unwrap(), ChannelCount::new(2).unwrap());
-        RuntimeData::from(Audio::new(samples, SampleFormat::I16, rate, channels).unwrap())
+        let rate = SampleRate::new(48_000).expect("48 kHz");
+        let stereo = ChannelCount::new(2).expect("two channels");
+        RuntimeData::from(Audio::new(samples, SampleFormat::I16, rate, stereo).expect("whole frames"))
     };
     let sent = audio(Bytes::from(payload));
-    session.send(TransportData::new(sequence, sent.clone())).await.unwrap();
-    let chunk = session.receive().await.unwrap().unwrap();
+    session.send(TransportData::new(sequence, sent.clone())).await.expect("the frame is taken");
+    let chunk = session.receive().await.expect("the session lives").expect("a result");
     assert_eq!((chunk.sequence, chunk.outputs.len()), (sequence, 1));
     assert!(chunk.outputs["b"].data == sent, "frame {sequence} is not what was sent");
 }
