@@ -337,11 +337,16 @@ impl fmt::Debug for Field {
 }
 
 impl Drop for Field {
+    /// A test that failed leaves no process and no file behind.
     fn drop(&mut self) {
         for child in self.children.values_mut() {
-            // A test that failed leaves no process behind; one that is dead already needs no signal.
+            // One that is dead already needs no signal.
             drop(child.kill());
             drop(child.wait());
+        }
+        if let Some(host) = self.host.take() {
+            // What is in the way of that is in the way of the next host, which says so.
+            host.close().unwrap_or_default();
         }
     }
 }
