@@ -1,5 +1,7 @@
 //! A host and a guest in one process: joining, and frames both ways. What needs deaths is tested with processes.
 
+#![expect(clippy::unwrap_used, reason = "a scene that cannot be set is a test that fails")]
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
