@@ -1,6 +1,10 @@
 //! A host and a guest in one process: joining, and frames both ways. What needs deaths is tested with processes.
 
-#![expect(clippy::unwrap_used, reason = "a scene that cannot be set is a test that fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a scene that cannot be set is a test that fails, and so is any event that does not belong"
+)]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -9,8 +9,6 @@
 //!
 //! What a worker does that copies on purpose must be seen by each of them, or they are blind.
 
-#![expect(clippy::unwrap_used, reason = "a scene that cannot be set is a test that fails")]
-
 mod domain;
 mod maps;
 mod preload;
