@@ -1,7 +1,5 @@
 //! The runtime as a library: this process stands where the gateway would, with stock workers as its children.
 
-#![expect(clippy::unwrap_used, reason = "a scene that cannot be set is a test that fails")]
-
 use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
