@@ -141,6 +141,12 @@ impl Run {
             let [place] = places[..] else { panic!("frame {sequence} lay in {places:?}") };
             assert_eq!(place.len, self.frame_bytes as u64);
             for process in self.all() {
+                // On two different links, since nobody is sent back what he sent.
+                let peers = process.trail.iter().filter(|seen| seen.sequence == sequence);
+                let [first, second] = peers.map(|seen| &seen.peer).collect::<Vec<_>>()[..] else {
+                    panic!("{} saw frame {sequence} not come once and go once: {process:?}", process.name);
+                };
+                assert_ne!(first, second, "{process:?}");
                 let mapped = process.pools.iter().any(|pool| pool.inode == place.inode && pool.id == 0);
                 assert!(mapped, "{} has not mapped the gateway's pool {place:?}: {process:?}", process.name);
             }
