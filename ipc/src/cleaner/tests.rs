@@ -12,7 +12,7 @@ use crate::link::tests::{Domain, member, numbered};
 use crate::link::{LinkReceiver, LinkSender, LinkService, PushRefused, Transport};
 use crate::slot::Member;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many descriptors a link holds in these tests.
 const CAPACITY: usize = 64;
