@@ -409,6 +409,9 @@ impl Drop for Plant {
                 engine.join().unwrap();
             }
         }
+        if let Some(host) = self.host.take() {
+            drop(host.close());
+        }
     }
 }
 
