@@ -52,7 +52,9 @@ impl Ends {
     }
 
     pub(crate) fn peer_up(&mut self, member: Member, bell: Doorbell) {
-        self.bells.insert(member, Arc::new(bell));
+        let bell = Arc::new(bell);
+        self.plane.announce(member, Arc::clone(&bell));
+        self.bells.insert(member, bell);
     }
 
     /// Takes what the dead process had sent, and drops all links with it.

@@ -385,11 +385,22 @@ impl StreamSession for RunningSession {
         self.check_open()?;
         let header = Header { session: self.id.0, edge: edge.edge().index, sequence, last: true };
         edge.spend();
-        if let Err(error) = self.hub.plane().send(edge.to(), &header, &prepared) {
+        match self.hub.plane().send(edge.to(), &header, &prepared) {
+            Ok(()) => Ok(()),
             // The worker is dead: the hub is about to say of what.
-            tracing::debug!(session = %self.id, %error, "input_not_sent");
+            Err(error) if error.is_death() => {
+                tracing::debug!(session = %self.id, %error, "input_not_sent");
+                Ok(())
+            }
+            Err(error) => {
+                self.on(Event::Failed(Fault::Internal {
+                    place: "the data plane".to_owned(),
+                    problem: error.to_string(),
+                }));
+                self.changed.notify_one();
+                self.check_open()
+            }
         }
-        Ok(())
     }
 
     async fn receive(&self) -> Result<Option<ChunkOutput>, Fault> {

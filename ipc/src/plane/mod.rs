@@ -152,17 +152,22 @@ impl Plane {
         self.0.pools.all()
     }
 
+    /// Makes known how a process is woken, before any link to it.
+    pub fn announce(&self, member: Member, bell: Arc<Doorbell>) {
+        self.0.peers.announce(member, bell);
+    }
+
     /// Connects the sending end of a link.
     pub fn connect(&self, to: Member, sender: LinkSender, bell: Arc<Doorbell>) {
         self.0.peers.connect(to, sender, bell);
     }
 
-    /// Drops the sending end of a link, if it is still bound to that life of the slot.
+    /// Forgets a process: the sending end of the link to it, and its bell.
     pub fn disconnect(&self, to: Member) {
         self.0.peers.disconnect(to);
     }
 
-    /// Rings a process's bell, if it sleeps and is connected.
+    /// Rings a process's bell, if it sleeps and has been announced.
     pub fn ring(&self, slot: Slot) {
         self.0.peers.ring(&self.0.domain, slot);
     }

@@ -41,6 +41,8 @@ pub(super) struct Peers {
 struct Place {
     flight: Flight,
     end: Option<End>,
+    /// The bell of whoever lives there, linked or not: who gives credit back rings it without ever sending.
+    bell: Option<(Member, Arc<Doorbell>)>,
     fenced: Option<Instant>,
 }
 
@@ -50,15 +52,35 @@ struct End {
     bell: Arc<Doorbell>,
 }
 
+// === impl SendError ===
+
+impl SendError {
+    /// Whether the receiver is dead, which is nobody's mistake.
+    #[must_use]
+    pub const fn is_death(&self) -> bool {
+        match self {
+            Self::NotConnected { .. } => true,
+            Self::Refused { refused, .. } => {
+                matches!(refused, Refused::ReceiverGone { .. } | Refused::Push(PushRefused::NoReceiver))
+            }
+        }
+    }
+}
+
 // === impl Peers ===
 
 impl Peers {
     pub(super) fn new(me: Member, link_capacity: usize) -> Self {
         let place = |slot| {
             let nobody = Member { slot, incarnation: Incarnation::new(0) };
-            Mutex::new(Place { flight: Flight::new(me, nobody, link_capacity), end: None, fenced: None })
+            let flight = Flight::new(me, nobody, link_capacity);
+            Mutex::new(Place { flight, end: None, bell: None, fenced: None })
         };
         Self { me, places: Slot::all().map(place).collect() }
+    }
+
+    pub(super) fn announce(&self, member: Member, bell: Arc<Doorbell>) {
+        self.place(member.slot).bell = Some((member, bell));
     }
 
     pub(super) fn connect(&self, to: Member, sender: LinkSender, bell: Arc<Doorbell>) {
@@ -72,11 +94,14 @@ impl Peers {
         if place.end.as_ref().is_some_and(|end| end.to == to) {
             place.end = None;
         }
+        if place.bell.as_ref().is_some_and(|(member, _)| *member == to) {
+            place.bell = None;
+        }
     }
 
     pub(super) fn ring(&self, domain: &Domain, slot: Slot) {
-        if let Some(end) = &self.place(slot).end {
-            ring_if_asleep(domain.asleep(slot), &end.bell);
+        if let Some((_, bell)) = &self.place(slot).bell {
+            ring_if_asleep(domain.asleep(slot), bell);
         }
     }
 
@@ -93,6 +118,8 @@ impl Peers {
         let Some(end) = end.as_ref().filter(|end| end.to == to) else {
             return Err(SendError::NotConnected { to });
         };
+        // Credit comes back by the edge's cell, which may be faster than the I/O thread's next look at this one (K6).
+        flight.reclaim(domain, pools);
         flight
             .send(domain, pools, references, Instant::now(), |sequence| {
                 descriptor.link_sequence = sequence.number();
