@@ -65,6 +65,11 @@ impl Ends {
         self.bells.remove(&member);
     }
 
+    /// Takes what the process had sent before now.
+    pub(crate) fn catch_up(&mut self, member: Member, take: &mut impl FnMut(Arrival)) {
+        self.inbox.catch_up(member, take);
+    }
+
     pub(crate) fn poll(&mut self, take: &mut impl FnMut(Arrival)) -> bool {
         self.inbox.poll(take)
     }

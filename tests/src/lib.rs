@@ -1,3 +1,14 @@
-//! What the tests of whole processes share.
+//! What the tests of the whole system share: a plant of real processes with a client to talk to it, and a storm over
+//! the data plane alone.
 
+#![forbid(unsafe_code)]
+
+pub mod audio;
+pub mod client;
+pub mod deadline;
+pub mod pipeline;
+pub mod plant;
 pub mod storm;
+
+pub use client::{Call, Client};
+pub use plant::{Plant, Recipe};

@@ -54,7 +54,11 @@ pub fn run(registry: Registry) -> ExitCode {
 
 fn log_to_stderr(line: &CommandLine) -> Result<(), ParseError> {
     let filter = EnvFilter::builder().parse(&line.log)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // What cannot be written would be complained of on standard error too, with a panic where that is closed.
+        .log_internal_errors(false);
     // A program that has a subscriber of its own keeps it.
     drop(match line.log_format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),

@@ -533,6 +533,9 @@ impl Host {
                 self.unless_in_vain(step, format!("{step:?} failed: {problem}"))
             }
             ToGateway::Session(reply) => {
+                // What it says of a session it says of the frames too that it sent before, by a way that is no slower:
+                // results from before a node's failure are heard before the failure.
+                self.ends.catch_up(member, &mut |arrival| take(HostEvent::Arrival(arrival)));
                 take(HostEvent::Reply { member, reply });
                 Ok(())
             }

@@ -80,6 +80,14 @@ impl Inbox {
         while link.poll(&self.plane, take) {}
     }
 
+    /// Takes all that a process had sent before now. That is no more than it had credit for, which it gets back for
+    /// what is worked off later.
+    pub fn catch_up(&mut self, from: Member, take: &mut impl FnMut(Arrival)) {
+        if let Some(link) = self.links.iter_mut().find(|link| link.from == from) {
+            while link.poll(&self.plane, take) {}
+        }
+    }
+
     /// Takes what has come, at most a batch a link. Says whether anything had.
     pub fn poll(&mut self, take: &mut impl FnMut(Arrival)) -> bool {
         let count = self.links.len();

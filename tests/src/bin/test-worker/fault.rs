@@ -1,0 +1,79 @@
+//! Goes wrong on command.
+
+use remotemedia_core::data::Text;
+use remotemedia_core::frame::Frame;
+use remotemedia_core::manifest::Params;
+use remotemedia_core::node::{
+    Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Parameter, read_params,
+};
+use serde::Deserialize;
+
+/// Forwards its input, and goes wrong at one sequence.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fault {
+    how: How,
+    at: u64,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum How {
+    /// Says no.
+    Fail,
+    /// Panics, which ends the session and not the process.
+    Panic,
+    /// Ends the process as a failed check of a C library does.
+    Abort,
+    /// Ends the process as if all were well.
+    Exit,
+    /// Gives text, whatever came.
+    WrongKind,
+}
+
+impl NodeType for Fault {
+    fn info() -> NodeInfo {
+        NodeInfo {
+            name: "Fault".to_owned(),
+            summary: "Forwards its input, and goes wrong at one sequence.".to_owned(),
+            accepts: Vec::new(),
+            produces: Vec::new(),
+            parameters: vec![
+                Parameter {
+                    name: "how".to_owned(),
+                    allowed: "fail, panic, abort, exit or wrong_kind".to_owned(),
+                    default: None,
+                    summary: "What it does then.".to_owned(),
+                },
+                Parameter {
+                    name: "at".to_owned(),
+                    allowed: "integer, 0 or more".to_owned(),
+                    default: None,
+                    summary: "The sequence of the input at which it does it.".to_owned(),
+                },
+            ],
+            repeatable: false,
+        }
+    }
+
+    fn new(params: &Params) -> Result<Self, ParamError> {
+        read_params(params)
+    }
+}
+
+impl Node for Fault {
+    fn process(&mut self, input: Frame, out: &mut dyn Outputs) -> Result<(), NodeError> {
+        let Frame { sequence, metadata, mut data, .. } = input;
+        if sequence == self.at {
+            match self.how {
+                How::Fail => return Err(NodeError::failed(format_args!("told to fail at {sequence}"))),
+                How::Panic => panic!("told to panic at {sequence}"),
+                How::Abort => std::process::abort(),
+                How::Exit => std::process::exit(0),
+                How::WrongKind => data = Text::from("not what came").into(),
+            }
+        }
+        out.emit(Output { data, metadata, timestamp_us: None })?;
+        Ok(())
+    }
+}

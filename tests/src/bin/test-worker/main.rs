@@ -1,0 +1,30 @@
+//! A worker with nodes of its own beside the stock ones: nodes that go wrong on command, for tests of what the rest of
+//! the system makes of it.
+
+#![forbid(unsafe_code)]
+
+mod copying;
+mod fault;
+mod multi;
+mod silent;
+mod slow;
+
+use std::process::ExitCode;
+
+use remotemedia_worker::Registry;
+use remotemedia_worker::nodes::stock;
+use remotemedia_worker::registry::DuplicateType;
+
+fn main() -> ExitCode {
+    let registry = registered().expect("the node types have different names");
+    remotemedia_worker::run(registry)
+}
+
+fn registered() -> Result<Registry, DuplicateType> {
+    stock()
+        .register::<copying::CopyingPassThrough>()?
+        .register::<fault::Fault>()?
+        .register::<multi::Multi>()?
+        .register::<silent::Silent>()?
+        .register::<slow::Slow>()
+}

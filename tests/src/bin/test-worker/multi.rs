@@ -1,0 +1,47 @@
+//! Gives more than it takes.
+
+use remotemedia_core::frame::Frame;
+use remotemedia_core::manifest::Params;
+use remotemedia_core::node::{
+    Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Parameter, read_params,
+};
+use serde::Deserialize;
+
+/// Forwards its input several times.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Multi {
+    outputs: usize,
+}
+
+impl NodeType for Multi {
+    fn info() -> NodeInfo {
+        NodeInfo {
+            name: "Multi".to_owned(),
+            summary: "Forwards its input several times.".to_owned(),
+            accepts: Vec::new(),
+            produces: Vec::new(),
+            parameters: vec![Parameter {
+                name: "outputs".to_owned(),
+                allowed: "integer, 0 or more".to_owned(),
+                default: None,
+                summary: "How often it forwards one input.".to_owned(),
+            }],
+            repeatable: true,
+        }
+    }
+
+    fn new(params: &Params) -> Result<Self, ParamError> {
+        read_params(params)
+    }
+}
+
+impl Node for Multi {
+    fn process(&mut self, input: Frame, out: &mut dyn Outputs) -> Result<(), NodeError> {
+        for _ in 0..self.outputs {
+            let Frame { data, metadata, .. } = input.clone();
+            out.emit(Output { data, metadata, timestamp_us: None })?;
+        }
+        Ok(())
+    }
+}

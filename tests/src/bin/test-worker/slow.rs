@@ -1,0 +1,48 @@
+//! Takes its time.
+
+use std::time::Duration;
+
+use remotemedia_core::frame::Frame;
+use remotemedia_core::manifest::Params;
+use remotemedia_core::node::{
+    Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Parameter, read_params,
+};
+use serde::Deserialize;
+
+/// Forwards its input after a while.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Slow {
+    ms: u64,
+}
+
+impl NodeType for Slow {
+    fn info() -> NodeInfo {
+        NodeInfo {
+            name: "Slow".to_owned(),
+            summary: "Forwards its input after a while.".to_owned(),
+            accepts: Vec::new(),
+            produces: Vec::new(),
+            parameters: vec![Parameter {
+                name: "ms".to_owned(),
+                allowed: "integer, 0 or more (ms)".to_owned(),
+                default: None,
+                summary: "How long it takes over one input.".to_owned(),
+            }],
+            repeatable: true,
+        }
+    }
+
+    fn new(params: &Params) -> Result<Self, ParamError> {
+        read_params(params)
+    }
+}
+
+impl Node for Slow {
+    #[expect(clippy::disallowed_methods, reason = "to be slow is what this node is for")]
+    fn process(&mut self, input: Frame, out: &mut dyn Outputs) -> Result<(), NodeError> {
+        std::thread::sleep(Duration::from_millis(self.ms));
+        out.emit(Output { data: input.data, metadata: input.metadata, timestamp_us: None })?;
+        Ok(())
+    }
+}

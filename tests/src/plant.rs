@@ -1,0 +1,301 @@
+//! The system as it is deployed: a gateway process and worker processes, which tests talk to, kill, and then hold to
+//! having left nothing behind.
+
+mod journal;
+mod process;
+mod program;
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use remotemedia_cli::admin::{AdminDoor, Serving, Status};
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::deadline::until;
+use crate::pipeline;
+
+pub use process::{Ending, Process};
+pub use program::program;
+
+/// How long a process may take to start, or to stop when asked.
+pub const START: Duration = Duration::from_secs(15);
+/// How long what a session held may take to come free after its end, on a machine that is busy with other tests.
+pub const RELEASE: Duration = Duration::from_secs(5);
+
+/// What a plant is made of.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// How many workers.
+    pub workers: usize,
+    /// The workers' program, one of this workspace.
+    pub worker: &'static str,
+    /// The gateway's settings, as in its file.
+    pub settings: &'static str,
+}
+
+/// A gateway and its workers, as children of this process. Dropped, they are killed; [`Plant::finish`] is how a test
+/// ends that has passed so far.
+#[derive(Debug)]
+pub struct Plant {
+    recipe: Recipe,
+    gateway: Process,
+    workers: Vec<Process>,
+    started: usize,
+    serving: Serving,
+    client: Client,
+    /// Open file descriptors of the gateway when all was warm and nothing ran.
+    fds: usize,
+    expected: Vec<&'static str>,
+    // After the processes: the files go when nobody uses them any more.
+    dir: TempDir,
+}
+
+/// The only file in the runtime directory that is not the gateway's or a worker's.
+const SETTINGS: &str = "settings.toml";
+/// POSIX shared memory. Nothing else than the files of links is put there.
+const SHARED_MEMORY: &str = "/dev/shm";
+/// How the names of a gateway's domain begin.
+const DOMAIN: &str = "remotemedia";
+
+// === impl Recipe ===
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self { workers: 2, worker: "test-worker", settings: "" }
+    }
+}
+
+// === impl Plant ===
+
+impl Plant {
+    /// Two workers with the tests' nodes.
+    ///
+    /// # Panics
+    /// As [`Self::of`].
+    pub async fn start() -> Self {
+        Self::of(Recipe::default()).await
+    }
+
+    /// Starts all processes, waits until the workers have registered, and has every link made.
+    ///
+    /// # Panics
+    /// A program is not built, or it does not start.
+    pub async fn of(recipe: Recipe) -> Self {
+        let private = Permissions::from_mode(0o700);
+        let dir = tempfile::Builder::new().prefix("plant-").permissions(private).tempdir_in(SHARED_MEMORY);
+        let dir = dir.expect("a private directory on tmpfs");
+        let settings = dir.path().join(SETTINGS);
+        fs::write(&settings, recipe.settings).expect("the settings are written");
+        let gateway = Process::start(
+            "gateway",
+            &program("remotemedia-gateway"),
+            &[
+                "--grpc=127.0.0.1:0",
+                "--admin=127.0.0.1:0",
+                "--log-format=json",
+                &format!("--config={}", settings.display()),
+                &format!("--runtime-dir={}", dir.path().display()),
+            ],
+        );
+        let serving = gateway.first_line(START).await;
+        let serving: Serving = serde_json::from_str(&serving).expect("the gateway's first line is JSON");
+        assert_eq!(serving.pid, gateway.pid(), "the gateway names another process as itself");
+        let client = Client::connect(&serving.grpc).await;
+        let expected = Vec::new();
+        let mut plant =
+            Self { recipe, gateway, workers: Vec::new(), started: 0, serving, client, fds: 0, expected, dir };
+        (0..plant.recipe.workers).for_each(|_| plant.launch_worker());
+        plant.all_registered().await;
+        plant.warm_up().await;
+        plant.fds = plant.gateway.fds();
+        plant
+    }
+
+    /// A client with the connection that the plant itself uses.
+    #[must_use]
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Where clients connect: `HOST:PORT`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.serving.grpc
+    }
+
+    /// The gateway.
+    #[must_use]
+    pub const fn gateway(&self) -> &Process {
+        &self.gateway
+    }
+
+    /// The workers that were started, the dead ones included.
+    #[must_use]
+    pub fn workers(&self) -> &[Process] {
+        &self.workers
+    }
+
+    /// The worker of this name.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn worker(&self, name: &str) -> &Process {
+        self.workers.iter().rev().find(|worker| worker.name() == name).expect("a worker of this name")
+    }
+
+    /// Starts another worker, waits until it has registered, and has its links made.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub async fn start_worker(&mut self) {
+        self.launch_worker();
+        self.all_registered().await;
+        self.warm_up().await;
+    }
+
+    /// Says that a process will log a warning or error with this event, and that the test is about that.
+    pub fn expect(&mut self, event: &'static str) {
+        self.expected.push(event);
+    }
+
+    /// What the gateway says of itself.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub async fn status(&self) -> Status {
+        AdminDoor::at(&self.serving.admin).status().await.expect("the gateway tells its status")
+    }
+
+    /// Waits until no session is there and no block in use. Gives the time that it took.
+    ///
+    /// # Panics
+    /// Something is left when the time is over.
+    pub async fn idle_within(&self, limit: Duration) -> Duration {
+        until(limit, async || {
+            let Status { workers, frame_pools, sessions, .. } = self.status().await;
+            let pools =
+                frame_pools.into_iter().filter(|pool| pool.blocks_in_use > 0 || pool.state != "active");
+            let busy = workers.into_iter().filter(|worker| worker.sessions > 0);
+            let left = (sessions, pools.collect::<Vec<_>>(), busy.collect::<Vec<_>>());
+            if left.0.is_empty() && left.1.is_empty() && left.2.is_empty() { Ok(()) } else { Err(left) }
+        })
+        .await
+    }
+
+    /// Ends the test: nothing is under way, nothing leaked, nobody died who was not killed, everything goes when asked,
+    /// and nothing was logged that the test did not expect.
+    ///
+    /// # Panics
+    /// Any of that does not hold.
+    pub async fn finish(self) {
+        self.idle_within(RELEASE).await;
+        self.unleaked().await;
+        let living: BTreeSet<u32> = self.living().map(Process::pid).collect();
+        let status = self.status().await;
+        assert_eq!(status.gateway.pid, self.gateway.pid(), "another gateway answers");
+        assert_eq!(status.workers.iter().map(|worker| worker.pid).collect::<BTreeSet<_>>(), living);
+
+        let marks = self.domains();
+        assert_eq!(marks.len(), 1, "a gateway has one domain");
+        self.gateway.stop(START).await;
+        for worker in &self.workers {
+            if worker.ending().is_none() {
+                worker.stop(START).await;
+            }
+            worker.ended(START).await;
+        }
+        self.unlittered(&marks);
+        self.undisturbed();
+    }
+
+    async fn unleaked(&self) {
+        until(RELEASE, async || {
+            let open = self.gateway.fds();
+            if open <= self.fds { Ok(()) } else { Err((open, self.fds, self.gateway.open_files())) }
+        })
+        .await;
+    }
+
+    /// What runs is what was started and not killed.
+    fn living(&self) -> impl Iterator<Item = &Process> {
+        self.workers.iter().filter(|worker| worker.ending().is_none())
+    }
+
+    fn launch_worker(&mut self) {
+        self.started += 1;
+        let name = format!("rust-{}", self.started);
+        let dir = self.dir.path().display();
+        let arguments =
+            [format!("--runtime-dir={dir}"), format!("--name={name}"), "--log-format=json".into()];
+        let arguments = arguments.each_ref().map(String::as_str);
+        self.workers.push(Process::start(&name, &program(self.recipe.worker), &arguments));
+    }
+
+    async fn all_registered(&self) {
+        until(START, async || {
+            let registered: BTreeSet<u32> =
+                self.status().await.workers.into_iter().map(|worker| worker.pid).collect();
+            let missing = self.living().filter(|worker| !registered.contains(&worker.pid()));
+            let missing = missing.map(|worker| (worker.name().to_owned(), worker.log())).collect::<Vec<_>>();
+            if missing.is_empty() && registered.len() == self.living().count() {
+                Ok(())
+            } else {
+                Err(missing)
+            }
+        })
+        .await;
+    }
+
+    /// Links are made when they are first used: has every one between gateway and worker made, and with two workers
+    /// those between them in both directions.
+    async fn warm_up(&self) {
+        let workers = self.living().count();
+        let node =
+            |place| format!("{{ id: n{place}, node_type: PassThrough, own_process: {} }}", workers > 1);
+        let nodes: Vec<String> = (0..=workers).map(node).collect();
+        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+        let path = pipeline::chain(&nodes);
+        self.client.execute(&path, [("n0", pipeline::text("warm"))]).await.expect("the plant runs");
+        // Of nodes that nothing connects, each goes to the worker that has least to do.
+        let apart = pipeline::unconnected(&nodes[..workers]);
+        let (call, _session) = self.client.stream(&apart).await;
+        call.close().await;
+        let _answers = call.rest().await.closed();
+        self.idle_within(RELEASE).await;
+    }
+
+    /// The prefixes of the domains in the runtime directory.
+    fn domains(&self) -> Vec<String> {
+        names_in(self.dir.path()).filter(|name| name.starts_with(DOMAIN)).collect()
+    }
+
+    fn unlittered(&self, marks: &[String]) {
+        let litter = names_in(self.dir.path()).filter(|name| name != SETTINGS).collect::<Vec<_>>();
+        assert!(litter.is_empty(), "left in the runtime directory: {litter:?}");
+        let of_us = |name: &String| marks.iter().any(|mark| name.contains(mark.as_str()));
+        let litter: Vec<String> = names_in(Path::new(SHARED_MEMORY)).filter(of_us).collect();
+        assert!(litter.is_empty(), "left in {SHARED_MEMORY}: {litter:?}");
+    }
+
+    /// Whatever was logged as worth a look had been expected, and what was expected came.
+    fn undisturbed(&self) {
+        let processes = || self.workers.iter().chain([&self.gateway]);
+        let alarms: Vec<String> = processes().flat_map(Process::alarms).collect();
+        let told = |event: &&&str| alarms.iter().any(|alarm| alarm.contains(**event));
+        let untold: Vec<_> = self.expected.iter().filter(|event| !told(event)).collect();
+        assert!(untold.is_empty(), "expected but not logged: {untold:?}");
+        let expected = |alarm: &&String| self.expected.iter().any(|event| alarm.contains(event));
+        let surprises: Vec<_> = alarms.iter().filter(|alarm| !expected(alarm)).collect();
+        assert!(surprises.is_empty(), "logged but not expected: {surprises:#?}");
+    }
+}
+
+fn names_in(dir: &Path) -> impl Iterator<Item = String> + use<> {
+    let entries = fs::read_dir(dir).expect("the directory is listed");
+    entries.map(|entry| entry.expect("an entry is read").file_name().to_string_lossy().into_owned())
+}

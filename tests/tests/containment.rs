@@ -1,0 +1,192 @@
+//! What the death of a worker does: to its own sessions, at once and by name; to everybody else, nothing.
+
+#![expect(clippy::unwrap_used, reason = "what a test reads is there, or the test fails")]
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use remotemedia_core::fault::{DeathCause, Fault, WorkerLost};
+use remotemedia_protos::v1::stream_response::Response;
+use remotemedia_protos::v1::{DataBuffer, ErrorResponse, ErrorType};
+use remotemedia_tests::client::{Call, context, fault};
+use remotemedia_tests::deadline::until;
+use remotemedia_tests::pipeline::{RESAMPLE, chain, text, words};
+use remotemedia_tests::plant::Process;
+use remotemedia_tests::{Plant, audio};
+
+const PASS: &str = "{ id: pass, node_type: PassThrough }";
+
+/// From the death of a worker to the error at the client.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// Pieces of 10 ms at 44.1 kHz.
+fn pieces() -> Vec<DataBuffer> {
+    audio::tone(44_100, 44_100).chunks(441).map(|piece| audio::mono(44_100, piece)).collect()
+}
+
+/// A session, and the worker that its only node runs in.
+async fn session<'a>(plant: &'a Plant, manifest_node: &str) -> (Call, &'a Process) {
+    let (call, session) = plant.client().stream(&chain(&[manifest_node])).await;
+    let status = plant.status().await;
+    let found = status.sessions.into_iter().find(|other| other.id == session).expect("the session is listed");
+    let [worker] = found.workers.as_slice() else { panic!("one node runs in one worker") };
+    (call, plant.worker(worker))
+}
+
+/// The error that ends a call, and when it came; results and metrics before it are passed over.
+async fn error(call: &mut Call) -> (ErrorResponse, Instant) {
+    loop {
+        match call.next().await {
+            Some(Ok(Response::Result(_) | Response::Metrics(_))) => {}
+            Some(Ok(Response::Error(error))) => {
+                let at = Instant::now();
+                assert!(call.next().await.is_none(), "something followed the error");
+                return (error, at);
+            }
+            other => panic!("expected an error, got {other:?}"),
+        }
+    }
+}
+
+fn assert_lost(error: &ErrorResponse, node: &str, worker: &Process, cause: DeathCause) {
+    assert_eq!((error.error_type(), error.failing_node_id.as_str()), (ErrorType::NodeExecution, node));
+    let Fault::Worker(lost) = fault(error) else { panic!("{error:?}") };
+    let pid = i32::try_from(worker.pid()).unwrap();
+    assert_eq!(lost, WorkerLost { node: node.to_owned(), worker: worker.name().to_owned(), pid, cause });
+    assert_eq!(context(error)["stream_error_type"], "STREAM_ERROR_EXECUTION");
+}
+
+#[tokio::test]
+async fn a_killed_worker_ends_its_own_sessions_within_100_ms_by_name_and_no_other() {
+    let mut plant = Plant::start().await;
+    plant.expect("worker_died");
+    let (undisturbed, _worker) = session(&plant, RESAMPLE).await;
+    let undisturbed: Vec<DataBuffer> =
+        undisturbed.run(pieces()).await.closed().of("resample").cloned().collect();
+    plant.idle_within(remotemedia_tests::plant::RELEASE).await;
+
+    let (mut first, victim) = session(&plant, PASS).await;
+    let (mut other, survivor) = session(&plant, RESAMPLE).await;
+    let (mut second, same) = session(&plant, PASS).await;
+    assert_ne!(victim.pid(), survivor.pid());
+    assert_eq!(victim.pid(), same.pid());
+
+    let sender = other.sender();
+    let mut outputs = Vec::new();
+    let (half, rest) = (pieces()[..50].to_vec(), pieces()[50..].to_vec());
+    for (sequence, piece) in (0..).zip(half) {
+        other.send(sequence, piece).await;
+        outputs.extend(other.result().await.data_outputs.remove("resample"));
+    }
+    for call in [&mut first, &mut second] {
+        call.send(0, text("x".repeat(500_000))).await;
+        assert_eq!(call.result().await.sequence, 0);
+        // Under way, or about to be, when it dies.
+        call.send(1, text("y".repeat(500_000))).await;
+    }
+    let killed = Instant::now();
+    victim.signal(Signal::SIGKILL);
+    let ((first, first_at), (second, second_at)) = tokio::join!(error(&mut first), error(&mut second));
+    for (error, at) in [(&first, first_at), (&second, second_at)] {
+        assert_lost(error, "pass", victim, DeathCause::Signal(9));
+        assert!(error.message.contains("SIGKILL"), "{}", error.message);
+        let took = at - killed;
+        println!("told {took:?} after the kill");
+        assert!(took < AT_ONCE, "told only {took:?} after the kill");
+    }
+    assert_eq!(victim.killed_by(), 9);
+
+    for (sequence, piece) in (50..).zip(rest) {
+        other.send(sequence, piece).await;
+        outputs.extend(other.result().await.data_outputs.remove("resample"));
+    }
+    other.half_close();
+    drop(sender);
+    outputs.extend(other.rest().await.closed().of("resample").cloned());
+    assert_eq!(joined(&outputs), joined(&undisturbed), "the other session is not what it was undisturbed");
+
+    plant.start_worker().await;
+    let (one, another) = (session(&plant, PASS).await, session(&plant, PASS).await);
+    assert_ne!(one.1.pid(), another.1.pid(), "the new worker is given nothing");
+    for (call, _worker) in [one, another] {
+        let answers = call.run([text("again")]).await.closed();
+        assert_eq!(words(&answers.results[0].data_outputs["pass"]), "again");
+    }
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_by_its_own_node_is_told_with_that_cause() {
+    for (how, cause) in [("abort", DeathCause::Signal(6)), ("exit", DeathCause::Exit(0))] {
+        let mut plant = Plant::start().await;
+        plant.expect("worker_died");
+        let bad = format!("{{ id: bad, node_type: Fault, params: {{ how: {how}, at: 3 }} }}");
+        let (mut call, worker) = session(&plant, &bad).await;
+        for sequence in 0..3 {
+            call.send(sequence, text("fine")).await;
+            assert_eq!(call.result().await.sequence, sequence);
+        }
+        call.send(3, text("the end")).await;
+        let (error, _at) = error(&mut call).await;
+        assert_lost(&error, "bad", worker, cause);
+        drop(call);
+
+        let pass = plant.client().execute(&chain(&[PASS]), [("pass", text("hello"))]).await.unwrap();
+        assert_eq!(words(&pass.data_outputs["pass"]), "hello");
+        plant.start_worker().await;
+        plant.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn the_death_of_one_of_two_workers_of_a_session_frees_what_the_other_held() {
+    let mut plant = Plant::start().await;
+    plant.expect("worker_died");
+    let slow = "{ id: slow, node_type: Slow, params: { ms: 20 }, own_process: true }";
+    for place in 0..2 {
+        let (mut call, session) = plant.client().stream(&chain(&[PASS, slow])).await;
+        let status = plant.status().await;
+        let found = status.sessions.into_iter().find(|other| other.id == session).unwrap();
+        let victim = plant.worker(&found.workers[place]);
+        for sequence in 0..8 {
+            call.send(sequence, audio::mono(48_000, &[0.5; 48_000])).await;
+        }
+        assert_eq!(call.result().await.sequence, 0);
+        victim.signal(Signal::SIGKILL);
+        let (error, _at) = error(&mut call).await;
+        let Fault::Worker(lost) = fault(&error) else { panic!("{error:?}") };
+        assert_eq!((lost.worker.as_str(), lost.cause), (victim.name(), DeathCause::Signal(9)));
+        plant.idle_within(remotemedia_tests::plant::RELEASE).await;
+        plant.start_worker().await;
+    }
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn without_any_worker_the_gateway_lives_and_serves_the_next_one() {
+    let mut plant = Plant::start().await;
+    plant.expect("worker_died");
+    for worker in plant.workers() {
+        worker.signal(Signal::SIGKILL);
+        worker.ended(Duration::from_secs(5)).await;
+    }
+    until(Duration::from_secs(5), async || {
+        let workers = plant.status().await.workers;
+        if workers.is_empty() { Ok(()) } else { Err(workers) }
+    })
+    .await;
+    let request = remotemedia_protos::v1::ExecuteRequest {
+        manifest: Some(chain(&[PASS])),
+        data_inputs: [("pass".to_owned(), text("hello"))].into(),
+        ..Default::default()
+    };
+    let status = plant.client().execute_request(request).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+    plant.start_worker().await;
+    plant.client().execute(&chain(&[PASS]), [("pass", text("hello"))]).await.unwrap();
+    plant.finish().await;
+}
+
+fn joined(buffers: &[DataBuffer]) -> Vec<u32> {
+    buffers.iter().flat_map(audio::samples).map(f32::to_bits).collect()
+}

@@ -1,0 +1,326 @@
+//! `remotemedia` as a person at a terminal runs it: `up`, `status`, `nodes`, `run`.
+
+#![expect(clippy::unwrap_used, reason = "what a test reads is there, or the test fails")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use remotemedia_tests::deadline::until;
+use remotemedia_tests::pipeline::{chain, text, words};
+use remotemedia_tests::plant::{Process, START, program};
+use remotemedia_tests::{Client, audio};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// For a process that was killed to be gone, or to be there again: the launcher's first pause is far below.
+const SOON: Duration = Duration::from_secs(10);
+
+/// `remotemedia up`, ready.
+struct Up {
+    process: Process,
+    ready: Value,
+    home: Home,
+}
+
+/// A place where nobody else's services are.
+struct Home(TempDir);
+
+/// What a command left behind when it had ended.
+struct Done {
+    code: Option<i32>,
+    stdout: Vec<String>,
+    stderr: String,
+}
+
+#[tokio::test]
+async fn up_says_one_line_when_it_is_ready_and_status_and_nodes_tell_the_rest() {
+    let up = Up::start().await;
+    assert_eq!(up.process.printed().len(), 1, "{:?}", up.process.printed());
+    assert_eq!(up.ready["event"], "ready");
+    for field in ["grpc", "admin"] {
+        let (host, port) = up.ready[field].as_str().unwrap().rsplit_once(':').unwrap();
+        assert!(host == "127.0.0.1" && port.parse::<u16>().unwrap() > 0, "{}", up.ready);
+    }
+    assert!(Path::new(up.ready["runtime_dir"].as_str().unwrap()).is_dir());
+
+    let status = up.status().await;
+    assert!(status["gateway"]["pid"].is_u64(), "{status}");
+    assert_eq!(status["workers"].as_array().unwrap().len(), 2);
+    for worker in status["workers"].as_array().unwrap() {
+        assert_eq!((&worker["kind"], &worker["state"]), (&"rust".into(), &"ready".into()), "{worker}");
+        assert_eq!((&worker["sessions"], &worker["restarts"]), (&0.into(), &0.into()), "{worker}");
+        assert!(worker["pid"].is_u64() && worker["name"].is_string(), "{worker}");
+    }
+    // The gateway's own, and one of each worker.
+    assert_eq!(status["frame_pools"].as_array().unwrap().len(), 3);
+    assert_eq!(status["sessions"], Value::Array(Vec::new()));
+
+    let nodes = up.home.json(&["nodes", "--json"]).await;
+    let names: Vec<&str> =
+        nodes.as_array().unwrap().iter().map(|node| node["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["AudioResample", "PassThrough", "VAD"]);
+    let table = up.home.run(&["nodes"]).await;
+    assert!(table.stdout.join("\n").contains("AudioResample"), "{:?}", table.stdout);
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn up_starts_a_killed_worker_again_and_it_serves() {
+    let up = Up::start().await;
+    let before = up.workers().await;
+    let (victim, name) = before[0].clone();
+    kill(victim);
+    until(SOON, async || {
+        let status = up.status().await;
+        let workers = status["workers"].as_array().unwrap();
+        let again = workers.iter().find(|worker| worker["name"] == name && worker["pid"] != victim);
+        match again {
+            Some(worker) if worker["restarts"] == 1 && worker["state"] == "ready" => Ok(()),
+            Some(_) | None => Err(status.clone()),
+        }
+    })
+    .await;
+    let (survivor, _) = &before[1];
+    assert!(up.workers().await.iter().any(|(pid, _)| pid == survivor), "the other worker was restarted too");
+
+    let client = Client::connect(up.ready["grpc"].as_str().unwrap()).await;
+    let apart = ["{ id: a, node_type: PassThrough }", "{ id: b, node_type: PassThrough, own_process: true }"];
+    let result = client.execute(&chain(&apart), [("a", text("both"))]).await.unwrap();
+    assert_eq!(words(&result.data_outputs["b"]), "both");
+    drop(client);
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn up_that_is_killed_leaves_no_orphan_and_the_next_one_leaves_no_file() {
+    let up = Up::start().await;
+    let (pids, marks) = (up.pids().await, up.marks());
+    assert_eq!(pids.len(), 3);
+    up.process.signal(Signal::SIGKILL);
+    gone(&pids).await;
+    let next = Up::start_in(up.home).await;
+    let marks = marks.into_iter().chain(next.marks()).collect();
+    next.stop_without(marks).await;
+}
+
+#[tokio::test]
+async fn up_with_a_setting_that_cannot_be_says_so() {
+    let home = Home::fresh();
+    let done = home.run(&["up", "--grpc", "0.0.0.0:0"]).await;
+    assert_ne!(done.code, Some(0));
+    assert!(done.stderr.contains("0.0.0.0") && done.stderr.contains("127.0.0.1"), "{}", done.stderr);
+    assert_eq!(done.stdout, Vec::<String>::new());
+    home.assert_empty();
+}
+
+#[tokio::test]
+async fn run_without_a_service_brings_its_own_and_removes_it() {
+    let home = Home::fresh();
+    let (wav, output) = (home.wav(), home.file("speech.jsonl"));
+    let run = ["run", &example("speech.yaml"), "-i", &wav, "-o", &output, "--json"];
+    let summary = home.json(&run).await;
+    assert_eq!(summary["mode"], "unary");
+    assert!(summary["gateway_pid"].is_u64() && summary["startup_ms"].is_number(), "{summary}");
+    let nodes: Vec<_> = summary["nodes"].as_array().unwrap().iter().map(|node| &node["node"]).collect();
+    assert_eq!(nodes, ["resample", "vad"]);
+    let lines = fs::read_to_string(&output).unwrap();
+    let result: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert!(lines.contains("has_speech"), "{result}");
+    home.assert_empty();
+
+    let human = home.run(&["run", &example("speech.yaml"), "-i", &wav]).await;
+    assert_eq!(human.code, Some(0), "{}", human.stderr);
+    assert!(human.stderr.contains("vad") && human.stderr.contains("pid"), "{}", human.stderr);
+    home.assert_empty();
+}
+
+#[tokio::test]
+async fn run_streams_in_chunks_and_writes_audio() {
+    let home = Home::fresh();
+    let (wav, output, pipeline) = (home.wav(), home.file("out.wav"), home.file("resample.yaml"));
+    let yaml = "
+version: v1
+nodes:
+  - { id: resample, node_type: AudioResample, params: { target_sample_rate: 16000 } }
+";
+    fs::write(&pipeline, yaml).unwrap();
+    let summary =
+        home.json(&["run", &pipeline, "-i", &wav, "-o", &output, "--stream-ms", "20", "--json"]).await;
+    assert_eq!(summary["mode"], "stream");
+    assert_eq!(summary["sequences"]["sent"], 100);
+    assert_eq!(summary["sequences"]["answered"], 100);
+    let written = hound::WavReader::open(&output).unwrap();
+    assert_eq!((written.spec().sample_rate, written.duration()), (16_000, 32_000));
+    home.assert_empty();
+}
+
+#[tokio::test]
+async fn run_says_what_is_wrong_with_a_pipeline_and_by_its_exit_code_whose_fault_it_is() {
+    let home = Home::fresh();
+    let (wav, pipeline) = (home.wav(), home.file("broken.yaml"));
+    let check = async |yaml: &str, code: i32, words: &[&str]| {
+        fs::write(&pipeline, yaml).unwrap();
+        let done = home.run(&["run", &pipeline, "-i", &wav]).await;
+        assert_eq!(done.code, Some(code), "{}", done.stderr);
+        words.iter().for_each(|word| assert!(done.stderr.contains(word), "{word}: {}", done.stderr));
+        assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+    };
+    check("version: v1\nknots: []", 2, &["broken.yaml", "knots", "nodes"]).await;
+    let loose = "version: v1\nnodes: [{ id: a, node_type: VAD }]\nconnections: [{ from: a, to: b }]";
+    check(loose, 2, &["broken.yaml", "'b'"]).await;
+    check("version: v1\nnodes: [{ id: a, node_type: Reverb }]", 1, &["Reverb", "AudioResample"]).await;
+    let done = home.run(&["run", "absent.yaml", "-i", &wav]).await;
+    assert_eq!(done.code, Some(2));
+    assert!(done.stderr.contains("absent.yaml"), "{}", done.stderr);
+    home.assert_empty();
+}
+
+// === impl Up ===
+
+impl Up {
+    async fn start() -> Self {
+        Self::start_in(Home::fresh()).await
+    }
+
+    async fn start_in(home: Home) -> Self {
+        let process =
+            home.start(&["up", "--workers", "2", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        let ready = process.first_line(START).await;
+        let ready = serde_json::from_str(&ready).expect("the ready line is JSON");
+        Self { process, ready, home }
+    }
+
+    async fn status(&self) -> Value {
+        self.home.json(&["status", "--json"]).await
+    }
+
+    /// Pid and name of each worker.
+    async fn workers(&self) -> Vec<(u64, String)> {
+        let status = self.status().await;
+        let workers = status["workers"].as_array().unwrap().iter();
+        workers.map(|one| (one["pid"].as_u64().unwrap(), one["name"].as_str().unwrap().to_owned())).collect()
+    }
+
+    /// Of the gateway and the workers.
+    async fn pids(&self) -> BTreeSet<u64> {
+        let status = self.status().await;
+        let workers = status["workers"].as_array().unwrap().iter();
+        workers.chain([&status["gateway"]]).map(|one| one["pid"].as_u64().unwrap()).collect()
+    }
+
+    /// How the names of the domain's files begin.
+    fn marks(&self) -> Vec<String> {
+        let names = fs::read_dir(self.ready["runtime_dir"].as_str().unwrap()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        let marks: Vec<String> = names.filter(|name| name.starts_with("remotemedia")).collect();
+        assert_eq!(marks.len(), 1, "a gateway has one domain");
+        marks
+    }
+
+    /// SIGTERM leaves no process and no file.
+    async fn stop(self) {
+        let marks = self.marks();
+        self.stop_without(marks).await;
+    }
+
+    async fn stop_without(self, marks: Vec<String>) {
+        let pids = self.pids().await;
+        self.process.stop(START).await;
+        assert_eq!(self.process.printed().len(), 1, "{:?}", self.process.printed());
+        for pid in pids {
+            assert!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is left");
+        }
+        let left = fs::read_dir("/dev/shm").unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = left
+            .filter(|name| marks.iter().any(|mark| name.to_string_lossy().contains(mark.as_str())))
+            .collect();
+        assert!(left.is_empty(), "left in /dev/shm: {left:?}");
+        self.home.assert_empty();
+    }
+}
+
+// === impl Home ===
+
+impl Home {
+    fn fresh() -> Self {
+        let dir = tempfile::Builder::new().prefix("up-").tempdir_in("/dev/shm").unwrap();
+        fs::create_dir(dir.path().join("services")).unwrap();
+        Self(dir)
+    }
+
+    /// The path of a file of the test's own.
+    fn file(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn services(&self) -> PathBuf {
+        self.0.path().join("services")
+    }
+
+    fn start(&self, words: &[&str]) -> Process {
+        let place = format!("--user-dir={}", self.services().display());
+        let arguments: Vec<&str> = [place.as_str()].into_iter().chain(words.iter().copied()).collect();
+        Process::start("remotemedia", &program("remotemedia"), &arguments)
+    }
+
+    async fn run(&self, words: &[&str]) -> Done {
+        let process = self.start(words);
+        let code = process.ended(START * 2).await.status.code();
+        Done { code, stdout: process.printed(), stderr: process.log().join("\n") }
+    }
+
+    /// The one JSON document that a command prints.
+    async fn json(&self, words: &[&str]) -> Value {
+        let done = self.run(words).await;
+        assert_eq!(done.code, Some(0), "{words:?}: {}", done.stderr);
+        serde_json::from_str(&done.stdout.join("\n")).expect("--json prints JSON")
+    }
+
+    /// Two seconds of a tone at 44.1 kHz, as 16-bit integers.
+    #[expect(clippy::cast_possible_truncation, reason = "the tone stays below full scale")]
+    fn wav(&self) -> String {
+        let path = self.file("tone.wav");
+        let (channels, sample_rate, bits_per_sample) = (1, 44_100, 16);
+        let sample_format = hound::SampleFormat::Int;
+        let spec = hound::WavSpec { channels, sample_rate, bits_per_sample, sample_format };
+        let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+        for sample in audio::tone(44_100, 88_200) {
+            writer.write_sample((sample * 32_767.0) as i16).unwrap();
+        }
+        writer.finalize().unwrap();
+        path
+    }
+
+    fn assert_empty(&self) {
+        let left: Vec<_> =
+            fs::read_dir(self.services()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+fn example(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+    path.to_str().unwrap().to_owned()
+}
+
+/// A grandchild, which `up` reaps: its number is its own until `up` has seen its death.
+fn kill(pid: u64) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+}
+
+/// Waits until none of them runs. Whoever inherits a dead orphan may take his time to reap it.
+async fn gone(pids: &BTreeSet<u64>) {
+    until(SOON, async || {
+        let runs = |pid: &&u64| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim().starts_with('Z'))
+        };
+        let left: Vec<_> = pids.iter().filter(runs).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+}
