@@ -28,7 +28,9 @@ def main() -> None:
     said = json.loads(Path(f"{base}.json").read_text())
     summary = json.loads(Path(f"{base}.summary.json").read_text())
     lines = [json.loads(line) for line in Path(f"{base}.jsonl").read_text().splitlines()]
-    reports = [line["json"] for line in lines if line["node"] == "vad"]
+    # A unary run answers with one document a node: an array where the node gave several.
+    answers = [line["json"] for line in lines if line["node"] == "vad"]
+    reports = [report for answer in answers for report in (answer if isinstance(answer, list) else [answer])]
     segments = [Stretch(segment["start_s"], segment["end_s"]) for report in reports[-1:] for segment in report["segments"]]
 
     tell_speech(said, segments)
