@@ -120,6 +120,7 @@ async fn run_on_target(
             if matches!(&error, CommandError::Fault(fault) if is_of_the_service(fault)) {
                 service.last_lines().iter().for_each(|line| crate::say(line));
             }
+            service.stop().await;
             Err(error)
         }
     }

@@ -72,7 +72,7 @@ async fn up_starts_a_killed_worker_again_and_it_serves() {
     let up = Up::start().await;
     let before = up.workers().await;
     let (victim, name) = before[0].clone();
-    kill(victim);
+    signal(victim, Signal::SIGKILL);
     until(SOON, async || {
         let status = up.status().await;
         let workers = status["workers"].as_array().unwrap();
@@ -100,6 +100,22 @@ async fn up_that_is_killed_leaves_no_orphan_and_the_next_one_leaves_no_file() {
     let (pids, marks) = (up.pids().await, up.marks());
     assert_eq!(pids.len(), 3);
     up.process.signal(Signal::SIGKILL);
+    gone(&pids).await;
+    let next = Up::start_in(up.home).await;
+    let marks = marks.into_iter().chain(next.marks()).collect();
+    next.stop_without(marks).await;
+}
+
+#[tokio::test]
+async fn what_up_and_a_gateway_killed_together_leave_is_removed_by_the_next() {
+    let up = Up::start().await;
+    let (pids, marks) = (up.pids().await, up.marks());
+    let gateway = up.status().await["gateway"]["pid"].as_u64().unwrap();
+    // Stopped, it does not put anything away when it loses its launcher.
+    signal(gateway, Signal::SIGSTOP);
+    up.process.signal(Signal::SIGKILL);
+    up.process.ended(START).await;
+    signal(gateway, Signal::SIGKILL);
     gone(&pids).await;
     let next = Up::start_in(up.home).await;
     let marks = marks.into_iter().chain(next.marks()).collect();
@@ -306,10 +322,10 @@ fn example(name: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// A grandchild, which `up` reaps: its number is its own until `up` has seen its death.
-fn kill(pid: u64) {
+/// To a grandchild, whose number is its own until `up`, or its heir, has seen its death.
+fn signal(pid: u64, signal: Signal) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
-    nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(pid, signal).unwrap();
 }
 
 /// Waits until none of them runs. Whoever inherits a dead orphan may take his time to reap it.

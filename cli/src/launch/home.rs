@@ -17,6 +17,9 @@ const MAX_RUNTIME_DIR_BYTES: usize = 80;
 /// The longest record: a path and a few words.
 const MAX_RECORD_BYTES: u64 = 8 * 1_024;
 
+/// Where POSIX shared memory is.
+const SHARED_MEMORY: &str = "/dev/shm";
+
 /// The directory with the records and the private runtime directories of one user.
 #[derive(Clone, Debug)]
 pub struct Home(PathBuf);
@@ -102,7 +105,7 @@ impl Home {
     #[must_use]
     pub fn of_user(user_dir: Option<&Path>) -> Self {
         let name = format!("remotemedia-{}", geteuid());
-        let bases = user_dir.into_iter().chain([Path::new("/dev/shm")]);
+        let bases = user_dir.into_iter().chain([Path::new(SHARED_MEMORY)]);
         let base = bases.filter(|base| base.is_dir()).map(Path::to_owned).next();
         Self(base.unwrap_or_else(std::env::temp_dir).join(name))
     }
@@ -168,8 +171,7 @@ impl Home {
             if let Some(dead) = read(&record)
                 && dead.runtime_dir.parent() == Some(&self.0)
             {
-                // A file of another user, or none at all: neither stops the next service.
-                let _removed = fs::remove_dir_all(&dead.runtime_dir);
+                remove_runtime_dir(&dead.runtime_dir);
             }
             let _removed = fs::remove_file(&record);
         }
@@ -215,7 +217,7 @@ impl Drop for RuntimeDir {
     fn drop(&mut self) {
         if self.made {
             // Should it fail, the next launcher's sweep tries again, for private directories.
-            let _removed = fs::remove_dir_all(&self.path);
+            remove_runtime_dir(&self.path);
         }
         let _removed = fs::remove_file(&self.record_path);
         // Fails while another service of this user runs, as it should.
@@ -232,6 +234,30 @@ impl fmt::Display for Purpose {
             Self::Run => "run",
         })
     }
+}
+
+/// Removes a directory of which all processes are dead, and the files of links that a killed gateway left: those lie in
+/// [`SHARED_MEMORY`], named after the gateway's own directory in this one, and nobody else could tell later whose they
+/// were. A file of another user, or none at all: neither stops the next service.
+fn remove_runtime_dir(path: &Path) {
+    for domain in names_in(path).filter(|name| is_domain(name)) {
+        let mark = format!("{domain}_");
+        for link in names_in(Path::new(SHARED_MEMORY)).filter(|name| name.starts_with(&mark)) {
+            let _removed = fs::remove_file(Path::new(SHARED_MEMORY).join(link));
+        }
+    }
+    let _removed = fs::remove_dir_all(path);
+}
+
+fn names_in(dir: &Path) -> impl Iterator<Item = String> + use<> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+/// Whether a gateway gives its directory such a name: ours, and the number of its boot.
+fn is_domain(name: &str) -> bool {
+    let boot = name.strip_prefix("remotemedia");
+    boot.is_some_and(|boot| boot.len() == 16 && boot.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 /// Makes a directory of mode 0700, and says whether it was not there before.
@@ -316,6 +342,21 @@ mod tests {
         assert_eq!(home.running().len(), 1);
         drop(second);
         assert!(home.running().is_empty());
+    }
+
+    #[test]
+    fn the_links_of_a_killed_gateway_go_with_its_directory_and_no_others() {
+        let (_base, home) = home();
+        let dir = home.private_dir(Purpose::Run).unwrap();
+        let [ours, others] = [random_bits(), random_bits()].map(|boot| format!("remotemedia{boot:016x}"));
+        fs::create_dir(dir.path().join(&ours)).unwrap();
+        let [ours, others] = [ours, others].map(|domain| Path::new(SHARED_MEMORY).join(domain + "_x.data"));
+        File::create_new(&ours).unwrap();
+        File::create_new(&others).unwrap();
+        drop(dir);
+        let left = (ours.exists(), others.exists());
+        fs::remove_file(&others).unwrap();
+        assert_eq!(left, (false, true));
     }
 
     #[test]
