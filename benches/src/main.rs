@@ -3,11 +3,14 @@
 
 mod baseline;
 mod error;
+mod execute;
 mod hop;
 mod peer;
 mod producer;
 mod row;
+mod service;
 mod stamp;
+mod stream;
 mod times;
 
 use std::path::PathBuf;
@@ -15,8 +18,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use error::BenchError;
+use error::{BenchError, while_doing};
 use row::Row;
+use tokio::runtime::Runtime;
 
 /// Measures what SPECIFICATION.md promises in numbers.
 ///
@@ -40,6 +44,10 @@ struct Cli {
 enum Bench {
     /// A frame to another process and back, against its size and against plain iceoryx2.
     Hop,
+    /// A second of audio through a whole service, by one client and by a hundred.
+    Execute,
+    /// Chunks of 20 ms through a whole service.
+    Stream,
 }
 
 /// What a benchmark starts as a process of its own.
@@ -70,8 +78,16 @@ fn run(cli: Cli) -> Result<(), BenchError> {
     for bench in Bench::value_variants().iter().filter(|bench| cli.name.is_none_or(|name| name == **bench)) {
         let rows = match bench {
             Bench::Hop => hop::run()?,
+            Bench::Execute => reactor()?.block_on(execute::run())?,
+            Bench::Stream => reactor()?.block_on(stream::run())?,
         };
         rows.iter().for_each(|row: &Row| row.print(cli.json));
     }
     Ok(())
+}
+
+/// One thread: the work that is measured is done by other processes.
+fn reactor() -> Result<Runtime, BenchError> {
+    let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    reactor.map_err(while_doing("start the reactor"))
 }
