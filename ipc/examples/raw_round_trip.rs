@@ -5,10 +5,13 @@
 //! each side copies the payload once per send.
 //!
 //! `cargo run --release -p remotemedia-ipc --example raw_round_trip -- [payload bytes] [round trips]`
+//!
+//! With `on-demand PAYLOAD_BYTES` it makes as many round trips as each line on standard input says, and answers with
+//! a line of their nanoseconds: `bench hop` has it take turns with the hops that it measures.
 #![expect(clippy::print_stdout, reason = "a program that prints what it measured")]
 
 use std::error::Error;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, stdin};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,6 +31,13 @@ use remotemedia_ipc::link::TransportConfig;
 
 type Service = ipc_threadsafe::Service;
 type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// The process that measures, and the other.
+struct Ping {
+    side: Side,
+    payload: Vec<u8>,
+    _other: Owned,
+}
 
 /// One process's four ports: it sends on one pair of services and receives on the other.
 struct Side {
@@ -51,17 +61,24 @@ fn main() -> Outcome<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["pong", root, prefix, bytes] => pong(&domain(Path::new(root), prefix), bytes.parse()?),
-        [] => measure(256, 20_000),
-        [bytes] => measure(bytes.parse()?, 20_000),
-        [bytes, rounds] => measure(bytes.parse()?, rounds.parse()?),
-        _ => Err("arguments are not known, expected [payload bytes] [round trips]".into()),
+        ["on-demand", bytes] => measure(bytes.parse()?, answer_demands),
+        [] => measure(256, |ping| report(ping, 20_000)),
+        [bytes] => measure(bytes.parse()?, |ping| report(ping, 20_000)),
+        [bytes, rounds] => {
+            let rounds = rounds.parse()?;
+            measure(bytes.parse()?, |ping| report(ping, rounds))
+        }
+        _ => {
+            Err("arguments are not known, expected [payload bytes] [round trips], or on-demand PAYLOAD_BYTES"
+                .into())
+        }
     }
 }
 
-fn measure(bytes: usize, rounds: usize) -> Outcome<()> {
+fn measure(bytes: usize, with: impl FnOnce(&Ping) -> Outcome<()>) -> Outcome<()> {
     let root = tempfile::tempdir_in("/dev/shm")?;
     let domain = domain(root.path(), &format!("raw{}", process::id()));
-    let measured = ping(&domain, bytes, rounds);
+    let measured = Ping::start(&domain, bytes).and_then(|ping| with(&ping));
     remove_domain(&domain)?;
     measured
 }
@@ -71,30 +88,20 @@ fn domain(root: &Path, prefix: &str) -> TransportConfig {
     TransportConfig { root: root.into(), prefix: prefix.to_owned(), capacity: 0 }
 }
 
-fn ping(domain: &TransportConfig, bytes: usize, rounds: usize) -> Outcome<()> {
-    let side = Side::open(domain, bytes, ["ping", "pong"])?;
-    let mut other = Command::new(env::current_exe()?)
-        .arg("pong")
-        .args([domain.root.as_os_str(), domain.prefix.as_ref(), bytes.to_string().as_ref()])
-        .stdout(Stdio::piped())
-        .spawn()
-        .map(Owned)?;
-    let output = other.0.stdout.take().ok_or("the other process has no output")?;
-    BufReader::new(output)
-        .lines()
-        .find(|line| matches!(line, Ok(line) if line == READY))
-        .ok_or("it did not start")??;
-    let payload = vec![7; bytes];
-    let mut took = Vec::with_capacity(rounds);
-    for _round in 0..rounds {
-        let begin = Instant::now();
-        side.send(&payload)?;
-        side.receive(|_echo| Ok(()))?;
-        took.push(begin.elapsed());
-    }
+fn report(ping: &Ping, rounds: usize) -> Outcome<()> {
+    let mut took = ping.rounds(rounds)?;
     took.sort_unstable();
     let at = |percent: usize| took[(rounds - 1) * percent / 100].as_nanos();
+    let bytes = ping.payload.len();
     println!("{bytes} bytes, {rounds} round trips: p50 {} ns, p90 {} ns, p99 {} ns", at(50), at(90), at(99));
+    Ok(())
+}
+
+fn answer_demands(ping: &Ping) -> Outcome<()> {
+    for demand in stdin().lines() {
+        let took = ping.rounds(demand?.parse()?)?;
+        println!("{}", took.iter().map(|took| took.as_nanos().to_string()).collect::<Vec<_>>().join(" "));
+    }
     Ok(())
 }
 
@@ -103,6 +110,36 @@ fn pong(domain: &TransportConfig, bytes: usize) -> Outcome<()> {
     println!("{READY}");
     loop {
         side.receive(|payload| side.send(payload))?;
+    }
+}
+
+// === impl Ping ===
+
+impl Ping {
+    fn start(domain: &TransportConfig, bytes: usize) -> Outcome<Self> {
+        let side = Side::open(domain, bytes, ["ping", "pong"])?;
+        let mut other = Command::new(env::current_exe()?)
+            .arg("pong")
+            .args([domain.root.as_os_str(), domain.prefix.as_ref(), bytes.to_string().as_ref()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .map(Owned)?;
+        let output = other.0.stdout.take().ok_or("the other process has no output")?;
+        BufReader::new(output)
+            .lines()
+            .find(|line| matches!(line, Ok(line) if line == READY))
+            .ok_or("it did not start")??;
+        Ok(Self { side, payload: vec![7; bytes], _other: other })
+    }
+
+    fn rounds(&self, rounds: usize) -> Outcome<Vec<Duration>> {
+        let round = || {
+            let begin = Instant::now();
+            self.side.send(&self.payload)?;
+            self.side.receive(|_echo| Ok(()))?;
+            Ok(begin.elapsed())
+        };
+        std::iter::repeat_with(round).take(rounds).collect()
     }
 }
 

@@ -1,0 +1,155 @@
+//! `bench hop`: what it costs to hand a frame to another process and get it back, against its size and against plain
+//! iceoryx2.
+//!
+//! One round, of which only the part between the lines is timed:
+//!
+//! ```text
+//! loan a block, stamp every page of it
+//! an empty message there and back: both processes are awake and have the same things in their caches at every size
+//! --------------------------------------------------------------------------------------------------------------
+//! prepare, send, bell, the other process wakes, accepts the lease, [touched: looks at every page,] sends the same
+//! block back, bell, this process wakes, accepts
+//! --------------------------------------------------------------------------------------------------------------
+//! the other process looks at every page; here the same block must have come back, at the same address
+//! ```
+//!
+//! Sizes take turns round by round, and every few rounds plain iceoryx2 has its turn, so that what the machine does
+//! besides hits all alike.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::baseline::Baseline;
+use crate::error::BenchError;
+use crate::peer::Ask;
+use crate::producer::{Producer, Warmth};
+use crate::row::Row;
+use crate::times::{Times, microseconds, ratio};
+
+/// Payload sizes, in bytes.
+const SIZES: [usize; 5] = [1 << 10, 16 << 10, 256 << 10, 1 << 20, 8 << 20];
+
+/// The whole measuring is done so often, to see how much it varies.
+const REPEATS: usize = 10;
+
+/// Turns of the baseline in one repeat.
+const TURNS: usize = 10;
+
+/// Rounds of each size, and of the baseline, in one turn.
+const ROUNDS: usize = 25;
+
+/// What is not counted of each size: afterwards every page of every block has been touched in both processes.
+const WARM_UP: usize = 50;
+
+/// The baseline's payload: as much as a descriptor of ours.
+const BASELINE_BYTES: usize = 256;
+
+/// Promised: a round trip of the largest size takes at most this many times as long as one of the smallest.
+const FLAT: f64 = 1.25;
+
+/// Promised: a round trip takes at most this many times as long as one of plain iceoryx2.
+const OVER_ICEORYX2: f64 = 2.0;
+
+pub(crate) fn run() -> Result<Vec<Row>, BenchError> {
+    let mut producer = Producer::start(&SIZES)?;
+    let mut baseline = Baseline::start(BASELINE_BYTES)?;
+    baseline.rounds(WARM_UP * SIZES.len())?;
+    for bytes in SIZES {
+        for _ in 0..WARM_UP {
+            producer.round(bytes, Ask::TouchAndForward, Warmth::Pinged)?;
+        }
+    }
+    let repeats = (0..REPEATS).map(|_| Repeat::measure(&mut producer, &mut baseline));
+    let repeats = repeats.collect::<Result<Vec<_>, _>>()?;
+    producer.stop()?;
+    Ok(rows(&repeats))
+}
+
+/// All durations of one repeat; those of hops by size.
+#[derive(Default)]
+struct Repeat {
+    baseline: Vec<Duration>,
+    forwarded: [Vec<Duration>; SIZES.len()],
+    touched: [Vec<Duration>; SIZES.len()],
+    cold: [Vec<Duration>; SIZES.len()],
+}
+
+// === impl Repeat ===
+
+impl Repeat {
+    fn measure(producer: &mut Producer, baseline: &mut Baseline) -> Result<Self, BenchError> {
+        let mut repeat = Self::default();
+        for _ in 0..TURNS {
+            repeat.baseline.extend(baseline.rounds(ROUNDS)?);
+            for _ in 0..ROUNDS {
+                for (place, bytes) in SIZES.into_iter().enumerate() {
+                    let mut round = |ask, warmth| producer.round(bytes, ask, warmth);
+                    repeat.forwarded[place].push(round(Ask::Forward, Warmth::Pinged)?);
+                    repeat.touched[place].push(round(Ask::TouchAndForward, Warmth::Pinged)?);
+                    repeat.cold[place].push(round(Ask::Forward, Warmth::AsItIs)?);
+                }
+            }
+        }
+        Ok(repeat)
+    }
+}
+
+fn rows(repeats: &[Repeat]) -> Vec<Row> {
+    let all = |of: &dyn Fn(&Repeat) -> &Vec<Duration>| {
+        Times::new(repeats.iter().flat_map(|repeat| of(repeat).iter().copied()).collect())
+    };
+    let by_size = |of: &dyn Fn(&Repeat) -> &[Vec<Duration>; SIZES.len()]| {
+        let times: Vec<Times> = (0..SIZES.len()).map(|place| all(&|repeat| &of(repeat)[place])).collect();
+        times
+    };
+    let baseline = all(&|repeat| &repeat.baseline);
+    let forwarded = by_size(&|repeat| &repeat.forwarded);
+    let touched = by_size(&|repeat| &repeat.touched);
+    let cold = by_size(&|repeat| &repeat.cold);
+    let over_iceoryx2 = ratio(forwarded[0].p50(), baseline.p50());
+    let hop = sized("hop", "a round trip of 256 bytes by plain iceoryx2, send and event", &forwarded)
+        .with("iceoryx2_ratio", over_iceoryx2)
+        .with("iceoryx2_ratio_at_most", OVER_ICEORYX2)
+        .with("iceoryx2_ratio_by_repeat", spread(repeats, |repeat| [&repeat.forwarded[0], &repeat.baseline]))
+        .with("flat_ratio_at_most", FLAT)
+        .with("flat_ratio_by_repeat", spread(repeats, |repeat| ends(&repeat.forwarded)))
+        .with("iceoryx2_p50_us", microseconds(baseline.p50()))
+        .with("iceoryx2_p95_us", microseconds(baseline.p95()))
+        .promising(flatness(&forwarded) <= FLAT)
+        .promising(over_iceoryx2 <= OVER_ICEORYX2);
+    let touched = sized("hop_touched", "hop: the same, but every page is read before the answer", &touched)
+        .with("touched", true);
+    let cold = sized("hop_cold", "hop: the same, but right after the producer has written its pages", &cold);
+    vec![hop, touched, cold]
+}
+
+fn sized(name: &'static str, compared_to: &'static str, times: &[Times]) -> Row {
+    let sizes: Vec<Value> = SIZES
+        .iter()
+        .zip(times)
+        .map(|(bytes, times)| {
+            json!({ "bytes": bytes, "p50_us": microseconds(times.p50()), "p95_us": microseconds(times.p95()) })
+        })
+        .collect();
+    Row::new(name, compared_to, times[0].len()).with("flat_ratio", flatness(times)).with("sizes", sizes)
+}
+
+fn flatness(times: &[Times]) -> f64 {
+    ratio(times[SIZES.len() - 1].p50(), times[0].p50())
+}
+
+const fn ends(by_size: &[Vec<Duration>; SIZES.len()]) -> [&Vec<Duration>; 2] {
+    [&by_size[SIZES.len() - 1], &by_size[0]]
+}
+
+/// The smallest and the largest ratio of medians that a repeat had.
+fn spread(repeats: &[Repeat], of: impl Fn(&Repeat) -> [&Vec<Duration>; 2]) -> Vec<f64> {
+    let ratios = repeats.iter().map(|repeat| {
+        let [over, under] = of(repeat).map(|times| Times::new(times.clone()).p50());
+        ratio(over, under)
+    });
+    let [least, most] = ratios
+        .fold([f64::INFINITY, 0.0], |[least, most], ratio| [f64::min(least, ratio), f64::max(most, ratio)]);
+    vec![least, most]
+}

@@ -1,0 +1,93 @@
+//! The numbers in SPECIFICATION.md, each measured beside what it is compared to. `scripts/bench` builds and runs this.
+#![forbid(unsafe_code)]
+
+mod baseline;
+mod error;
+mod execute;
+mod hop;
+mod peer;
+mod producer;
+mod row;
+mod service;
+mod stamp;
+mod stream;
+mod times;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use error::{BenchError, while_doing};
+use row::Row;
+use tokio::runtime::Runtime;
+
+/// Measures what SPECIFICATION.md promises in numbers.
+///
+/// A promise that does not hold is printed as such and is no failure: the machine may be busy. The exit code tells
+/// only whether everything could be measured.
+#[derive(Parser, Debug)]
+#[command(name = "remotemedia-benches", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    /// Only this one.
+    name: Option<Bench>,
+
+    /// Print one JSON object a line, instead of a text for people.
+    #[arg(long)]
+    json: bool,
+
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Bench {
+    /// A frame to another process and back, against its size and against plain iceoryx2.
+    Hop,
+    /// A second of audio through a whole service, by one client and by a hundred.
+    Execute,
+    /// Chunks of 20 ms through a whole service.
+    Stream,
+}
+
+/// What a benchmark starts as a process of its own.
+#[derive(Subcommand, Debug)]
+enum Part {
+    /// The other process of `hop`.
+    #[command(hide = true)]
+    HopPeer {
+        /// Where the domain is.
+        runtime_dir: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            row::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), BenchError> {
+    if let Some(Part::HopPeer { runtime_dir }) = cli.part {
+        return peer::serve(&runtime_dir);
+    }
+    for bench in Bench::value_variants().iter().filter(|bench| cli.name.is_none_or(|name| name == **bench)) {
+        let rows = match bench {
+            Bench::Hop => hop::run()?,
+            Bench::Execute => reactor()?.block_on(execute::run())?,
+            Bench::Stream => reactor()?.block_on(stream::run())?,
+        };
+        rows.iter().for_each(|row: &Row| row.print(cli.json));
+    }
+    Ok(())
+}
+
+/// One thread: the work that is measured is done by other processes.
+fn reactor() -> Result<Runtime, BenchError> {
+    let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    reactor.map_err(while_doing("start the reactor"))
+}
