@@ -176,7 +176,7 @@ async fn crowd(endpoint: &str, job: Arc<Job>) -> Result<Row, BenchError> {
     Ok(Row::new("execute_crowd", "execute: the same by 100 clients at once", took.len())
         .with("clients", CLIENTS)
         .with("errors", errors.len())
-        .with("first_error", errors.into_iter().next())
+        .with("first_error", errors.into_iter().next().unwrap_or_default())
         .with("calls_per_second", calls_per_second)
         .with("p50_us", microseconds(took.p50()))
         .with("p95_us", microseconds(took.p95()))

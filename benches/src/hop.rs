@@ -5,13 +5,17 @@
 //!
 //! ```text
 //! loan a block, stamp every page of it
-//! an empty message there and back: both processes are awake and have the same things in their caches at every size
+//! an empty message there and back, so that every size starts with the same things in the processors' caches
 //! --------------------------------------------------------------------------------------------------------------
 //! prepare, send, bell, the other process wakes, accepts the lease, [touched: looks at every page,] sends the same
 //! block back, bell, this process wakes, accepts
 //! --------------------------------------------------------------------------------------------------------------
 //! the other process looks at every page; here the same block must have come back, at the same address
 //! ```
+//!
+//! Without that empty message a hop starts right after the producer has written, and it is slower the more pages that
+//! were: `hop_cold` shows by how much, and `hop_equally_cold` that it is the writing and not the hop, for there as many
+//! pages are written before a hop of any size.
 //!
 //! Sizes take turns round by round, and every few rounds plain iceoryx2 has its turn, so that what the machine does
 //! besides hits all alike.
@@ -23,7 +27,7 @@ use serde_json::{Value, json};
 use crate::baseline::Baseline;
 use crate::error::BenchError;
 use crate::peer::Ask;
-use crate::producer::{Producer, Warmth};
+use crate::producer::{Before, Producer};
 use crate::row::Row;
 use crate::times::{Times, microseconds, ratio};
 
@@ -52,27 +56,36 @@ const FLAT: f64 = 1.25;
 const OVER_ICEORYX2: f64 = 2.0;
 
 pub(crate) fn run() -> Result<Vec<Row>, BenchError> {
-    let mut producer = Producer::start(&SIZES)?;
     let mut baseline = Baseline::start(BASELINE_BYTES)?;
-    baseline.rounds(WARM_UP * SIZES.len())?;
-    for bytes in SIZES {
-        for _ in 0..WARM_UP {
-            producer.round(bytes, Ask::TouchAndForward, Warmth::Pinged)?;
-        }
-    }
-    let repeats = (0..REPEATS).map(|_| Repeat::measure(&mut producer, &mut baseline));
-    let repeats = repeats.collect::<Result<Vec<_>, _>>()?;
-    producer.stop()?;
+    let mut producer = Producer::start(&SIZES)?;
+    let repeats = measure(&mut producer, &mut baseline);
+    let stopped = producer.stop();
+    let repeats = repeats?;
+    stopped?;
     Ok(rows(&repeats))
 }
 
-/// All durations of one repeat; those of hops by size.
+fn measure(producer: &mut Producer, baseline: &mut Baseline) -> Result<Vec<Repeat>, BenchError> {
+    baseline.rounds(WARM_UP * SIZES.len())?;
+    for bytes in SIZES {
+        for _ in 0..WARM_UP {
+            producer.round(bytes, Ask::TouchAndForward, Before::Ping)?;
+        }
+    }
+    (0..REPEATS).map(|_| Repeat::measure(producer, baseline)).collect()
+}
+
+/// Durations of hops, by size.
+type BySize = [Vec<Duration>; SIZES.len()];
+
+/// All durations of one repeat.
 #[derive(Default)]
 struct Repeat {
     baseline: Vec<Duration>,
-    forwarded: [Vec<Duration>; SIZES.len()],
-    touched: [Vec<Duration>; SIZES.len()],
-    cold: [Vec<Duration>; SIZES.len()],
+    forwarded: BySize,
+    touched: BySize,
+    cold: BySize,
+    equally_cold: BySize,
 }
 
 // === impl Repeat ===
@@ -84,10 +97,11 @@ impl Repeat {
             repeat.baseline.extend(baseline.rounds(ROUNDS)?);
             for _ in 0..ROUNDS {
                 for (place, bytes) in SIZES.into_iter().enumerate() {
-                    let mut round = |ask, warmth| producer.round(bytes, ask, warmth);
-                    repeat.forwarded[place].push(round(Ask::Forward, Warmth::Pinged)?);
-                    repeat.touched[place].push(round(Ask::TouchAndForward, Warmth::Pinged)?);
-                    repeat.cold[place].push(round(Ask::Forward, Warmth::AsItIs)?);
+                    let mut round = |ask, before| producer.round(bytes, ask, before);
+                    repeat.forwarded[place].push(round(Ask::Forward, Before::Ping)?);
+                    repeat.touched[place].push(round(Ask::TouchAndForward, Before::Ping)?);
+                    repeat.cold[place].push(round(Ask::Forward, Before::Stamps)?);
+                    repeat.equally_cold[place].push(round(Ask::Forward, Before::EquallyManyStamps)?);
                 }
             }
         }
@@ -99,14 +113,15 @@ fn rows(repeats: &[Repeat]) -> Vec<Row> {
     let all = |of: &dyn Fn(&Repeat) -> &Vec<Duration>| {
         Times::new(repeats.iter().flat_map(|repeat| of(repeat).iter().copied()).collect())
     };
-    let by_size = |of: &dyn Fn(&Repeat) -> &[Vec<Duration>; SIZES.len()]| {
+    let by_size = |of: fn(&Repeat) -> &BySize| {
         let times: Vec<Times> = (0..SIZES.len()).map(|place| all(&|repeat| &of(repeat)[place])).collect();
         times
     };
     let baseline = all(&|repeat| &repeat.baseline);
-    let forwarded = by_size(&|repeat| &repeat.forwarded);
-    let touched = by_size(&|repeat| &repeat.touched);
-    let cold = by_size(&|repeat| &repeat.cold);
+    let forwarded = by_size(|repeat| &repeat.forwarded);
+    let touched = by_size(|repeat| &repeat.touched);
+    let cold = by_size(|repeat| &repeat.cold);
+    let equally_cold = by_size(|repeat| &repeat.equally_cold);
     let over_iceoryx2 = ratio(forwarded[0].p50(), baseline.p50());
     let hop = sized("hop", "a round trip of 256 bytes by plain iceoryx2, send and event", &forwarded)
         .with("iceoryx2_ratio", over_iceoryx2)
@@ -118,10 +133,17 @@ fn rows(repeats: &[Repeat]) -> Vec<Row> {
         .with("iceoryx2_p95_us", microseconds(baseline.p95()))
         .promising(flatness(&forwarded) <= FLAT)
         .promising(over_iceoryx2 <= OVER_ICEORYX2);
-    let touched = sized("hop_touched", "hop: the same, but every page is read before the answer", &touched)
-        .with("touched", true);
-    let cold = sized("hop_cold", "hop: the same, but right after the producer has written its pages", &cold);
-    vec![hop, touched, cold]
+    vec![
+        hop,
+        sized("hop_touched", "hop: here every page is read before the answer", &touched)
+            .with("touched", true),
+        sized("hop_cold", "hop: here each comes right after its pages were written", &cold),
+        sized(
+            "hop_equally_cold",
+            "hop_cold: here as many pages are written before every size",
+            &equally_cold,
+        ),
+    ]
 }
 
 fn sized(name: &'static str, compared_to: &'static str, times: &[Times]) -> Row {
@@ -139,7 +161,7 @@ fn flatness(times: &[Times]) -> f64 {
     ratio(times[SIZES.len() - 1].p50(), times[0].p50())
 }
 
-const fn ends(by_size: &[Vec<Duration>; SIZES.len()]) -> [&Vec<Duration>; 2] {
+const fn ends(by_size: &BySize) -> [&Vec<Duration>; 2] {
     [&by_size[SIZES.len() - 1], &by_size[0]]
 }
 

@@ -13,6 +13,7 @@ mod stamp;
 mod stream;
 mod times;
 
+use std::io::{IsTerminal as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,7 +33,7 @@ struct Cli {
     /// Only this one.
     name: Option<Bench>,
 
-    /// Print one JSON object a line, instead of a text for people.
+    /// Print one JSON object a line also to a terminal, which otherwise gets a text for people.
     #[arg(long)]
     json: bool,
 
@@ -75,13 +76,14 @@ fn run(cli: Cli) -> Result<(), BenchError> {
     if let Some(Part::HopPeer { runtime_dir }) = cli.part {
         return peer::serve(&runtime_dir);
     }
+    let json = cli.json || !stdout().is_terminal();
     for bench in Bench::value_variants().iter().filter(|bench| cli.name.is_none_or(|name| name == **bench)) {
         let rows = match bench {
             Bench::Hop => hop::run()?,
             Bench::Execute => reactor()?.block_on(execute::run())?,
             Bench::Stream => reactor()?.block_on(stream::run())?,
         };
-        rows.iter().for_each(|row: &Row| row.print(cli.json));
+        rows.iter().for_each(|row: &Row| row.print(json));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::env;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -26,17 +27,21 @@ pub(crate) struct Producer {
     /// Before the directory, which it uses.
     child: Owned,
     peer: Member,
+    /// Bytes of the largest frame.
+    largest: usize,
     sequence: u64,
     _runtime_dir: TempDir,
 }
 
 /// What comes right before a hop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Warmth {
+pub(crate) enum Before {
     /// An empty message, there and back.
-    Pinged,
-    /// The writing of the pages.
-    AsItIs,
+    Ping,
+    /// The stamping of the frame's own pages: the larger the frame, the less else is left in the caches.
+    Stamps,
+    /// The stamping of as many pages as the largest frame has, whatever is sent.
+    EquallyManyStamps,
 }
 
 /// Killed and reaped when dropped.
@@ -64,25 +69,26 @@ impl Producer {
             worker_pool: Geometry::new(vec![SizeClass { block_bytes: 4096, blocks: BLOCKS }])?,
             link_capacity: LINK_CAPACITY,
         })?;
-        let program = env::current_exe().map_err(while_doing("find this program"))?;
-        let child = Command::new(program)
-            .arg("hop-peer")
-            .arg(runtime_dir.path())
-            .spawn()
-            .map(Owned)
-            .map_err(while_doing("start the other process"))?;
-        let peer = until(&mut host, |event| match event {
-            HostEvent::Joined { member, .. } => Ok(Some(member)),
-            other => unasked(other),
-        })?;
-        Ok(Self { host, child, peer, sequence: 0, _runtime_dir: runtime_dir })
+        let largest = sizes.iter().copied().max().unwrap_or(0);
+        match meet(&mut host, runtime_dir.path()) {
+            Ok((child, peer)) => {
+                Ok(Self { host, child, peer, largest, sequence: 0, _runtime_dir: runtime_dir })
+            }
+            Err(error) => {
+                host.close()?;
+                Err(error)
+            }
+        }
     }
 
     /// Has a new frame handed over and back, and looked at; says how long the handing over and back took.
-    pub(crate) fn round(&mut self, bytes: usize, ask: Ask, warmth: Warmth) -> Result<Duration, BenchError> {
+    pub(crate) fn round(&mut self, bytes: usize, ask: Ask, before: Before) -> Result<Duration, BenchError> {
         self.sequence += 1;
+        if before == Before::EquallyManyStamps && bytes < self.largest {
+            drop(self.stamped(self.largest)?);
+        }
         let data = self.stamped(bytes)?;
-        if warmth == Warmth::Pinged {
+        if before == Before::Ping {
             self.exchange(Ask::Ping)?;
         }
         let begin = Instant::now();
@@ -99,7 +105,7 @@ impl Producer {
 
     /// Ends the other process and the domain.
     pub(crate) fn stop(self) -> Result<(), BenchError> {
-        let Self { host, child, peer: _, sequence: _, _runtime_dir } = self;
+        let Self { host, child, peer: _, largest: _, sequence: _, _runtime_dir } = self;
         drop(child);
         Ok(host.close()?)
     }
@@ -144,6 +150,19 @@ impl Drop for Owned {
         let _dead = self.0.kill();
         let _reaped = self.0.wait();
     }
+}
+
+/// Starts the other process, and waits until it is connected.
+fn meet(host: &mut Host, runtime_dir: &Path) -> Result<(Owned, Member), BenchError> {
+    let program = env::current_exe().map_err(while_doing("find this program"))?;
+    let mut command = Command::new(program);
+    let child = command.arg("hop-peer").arg(runtime_dir).spawn().map(Owned);
+    let child = child.map_err(while_doing("start the other process"))?;
+    let peer = until(host, |event| match event {
+        HostEvent::Joined { member, .. } => Ok(Some(member)),
+        other => unasked(other),
+    })?;
+    Ok((child, peer))
 }
 
 /// Turns the host until `found` has found something.

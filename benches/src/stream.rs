@@ -62,7 +62,7 @@ async fn measure(endpoint: &str) -> Result<Vec<Row>, BenchError> {
             .with("p95_us", microseconds(latency.p95()))
             .with("chunks_per_second", chunks_per_second)
             .with("serialization_p50_us", microseconds(translated.p50()))
-            .with("serialization_share", ratio(translated.p50(), latency.p50())),
+            .with("serialization_percent", ratio(translated.p50() * 100, latency.p50())),
     ])
 }
 

@@ -56,7 +56,7 @@ async fn frames_of_1_kib_pass_two_workers_without_a_copy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_planted_on_purpose_is_seen_by_every_witness() {
     for frame_bytes in [LARGE, SMALL] {
-        let copying = env!("CARGO_BIN_EXE_copying-worker").into();
+        let copying = env!("CARGO_BIN_EXE_test-worker").into();
         let run = Run::of(copying, "CopyingPassThrough", frame_bytes).await;
         for worker in &run.workers {
             let Counts { read_bytes, written_bytes, large_bytes, .. } = worker.copied;
