@@ -135,7 +135,11 @@ impl Producer {
     fn receive(&mut self) -> Result<(Content, Instant), BenchError> {
         until(&mut self.host, |event| match event {
             HostEvent::Arrival(arrival) => Ok(Some((arrival.content, Instant::now()))),
-            other => unasked(other),
+            other @ (HostEvent::Joined { .. }
+            | HostEvent::LinkUp { .. }
+            | HostEvent::Condemned { .. }
+            | HostEvent::Died { .. }
+            | HostEvent::Reply { .. }) => unasked(other),
         })
     }
 
@@ -160,7 +164,11 @@ fn meet(host: &mut Host, runtime_dir: &Path) -> Result<(Owned, Member), BenchErr
     let child = child.map_err(while_doing("start the other process"))?;
     let peer = until(host, |event| match event {
         HostEvent::Joined { member, .. } => Ok(Some(member)),
-        other => unasked(other),
+        other @ (HostEvent::Arrival(_)
+        | HostEvent::LinkUp { .. }
+        | HostEvent::Condemned { .. }
+        | HostEvent::Died { .. }
+        | HostEvent::Reply { .. }) => unasked(other),
     })?;
     Ok((child, peer))
 }
