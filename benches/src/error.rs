@@ -24,7 +24,7 @@ pub(crate) enum BenchError {
     Io { doing: &'static str, source: io::Error },
     #[error("{path} is not there: `scripts/bench` builds it")]
     NotBuilt { path: PathBuf },
-    #[error("'{line}' is no answer of the iceoryx2 baseline, expected {expected} numbers of nanoseconds")]
+    #[error("'{line}' is no answer of the iceoryx2 baseline, expected {expected} numbers")]
     Baseline { line: String, expected: usize },
     #[error(transparent)]
     Geometry(#[from] GeometryError),

@@ -18,7 +18,8 @@
 //! pages are written before a hop of any size.
 //!
 //! Sizes take turns round by round, and every few rounds plain iceoryx2 has its turn, so that what the machine does
-//! besides hits all alike.
+//! besides hits all alike. Both pairs of processes are put on processors alike: first each process on its own, then
+//! (`hop_together`) both of a pair on one.
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use serde_json::{Value, json};
 use crate::baseline::Baseline;
 use crate::error::BenchError;
 use crate::peer::Ask;
+use crate::processors::{Placement, Processors};
 use crate::producer::{Before, Producer};
 use crate::row::Row;
 use crate::times::{Times, microseconds, ratio};
@@ -34,8 +36,8 @@ use crate::times::{Times, microseconds, ratio};
 /// Payload sizes, in bytes.
 const SIZES: [usize; 5] = [1 << 10, 16 << 10, 256 << 10, 1 << 20, 8 << 20];
 
-/// The whole measuring is done so often, to see how much it varies.
-const REPEATS: usize = 10;
+/// The whole measuring is done so often with each placement, to see how much it varies.
+const REPEATS: usize = 4;
 
 /// Turns of the baseline in one repeat.
 const TURNS: usize = 10;
@@ -56,23 +58,39 @@ const FLAT: f64 = 1.25;
 const OVER_ICEORYX2: f64 = 2.0;
 
 pub(crate) fn run() -> Result<Vec<Row>, BenchError> {
+    let processors = Processors::find()?;
     let mut baseline = Baseline::start(BASELINE_BYTES)?;
     let mut producer = Producer::start(&SIZES)?;
-    let repeats = measure(&mut producer, &mut baseline);
+    let measured = measure(&mut producer, &mut baseline, processors);
     let stopped = producer.stop();
-    let repeats = repeats?;
+    processors.release()?;
+    let measured = measured?;
     stopped?;
-    Ok(rows(&repeats))
+    Ok(measured
+        .iter()
+        .flat_map(|(placement, repeats)| Figures::of(repeats).rows(*placement, repeats))
+        .collect())
 }
 
-fn measure(producer: &mut Producer, baseline: &mut Baseline) -> Result<Vec<Repeat>, BenchError> {
+fn measure(
+    producer: &mut Producer,
+    baseline: &mut Baseline,
+    processors: Processors,
+) -> Result<Vec<(Placement, Vec<Repeat>)>, BenchError> {
     baseline.rounds(WARM_UP * SIZES.len())?;
     for bytes in SIZES {
         for _ in 0..WARM_UP {
             producer.round(bytes, Ask::TouchAndForward, Before::Ping)?;
         }
     }
-    (0..REPEATS).map(|_| Repeat::measure(producer, baseline)).collect()
+    let mut measured = Vec::new();
+    for placement in processors.placements().iter().copied() {
+        processors.put(producer.processes(), placement)?;
+        processors.put(baseline.processes(), placement)?;
+        let repeats = (0..REPEATS).map(|_| Repeat::measure(producer, baseline));
+        measured.push((placement, repeats.collect::<Result<_, _>>()?));
+    }
+    Ok(measured)
 }
 
 /// Durations of hops, by size.
@@ -109,41 +127,66 @@ impl Repeat {
     }
 }
 
-fn rows(repeats: &[Repeat]) -> Vec<Row> {
-    let all = |of: &dyn Fn(&Repeat) -> &Vec<Duration>| {
-        Times::new(repeats.iter().flat_map(|repeat| of(repeat).iter().copied()).collect())
-    };
-    let by_size = |of: fn(&Repeat) -> &BySize| {
-        let times: Vec<Times> = (0..SIZES.len()).map(|place| all(&|repeat| &of(repeat)[place])).collect();
-        times
-    };
-    let baseline = all(&|repeat| &repeat.baseline);
-    let forwarded = by_size(|repeat| &repeat.forwarded);
-    let touched = by_size(|repeat| &repeat.touched);
-    let cold = by_size(|repeat| &repeat.cold);
-    let equally_cold = by_size(|repeat| &repeat.equally_cold);
-    let over_iceoryx2 = ratio(forwarded[0].p50(), baseline.p50());
-    let hop = sized("hop", "a round trip of 256 bytes by plain iceoryx2, send and event", &forwarded)
-        .with("iceoryx2_ratio", over_iceoryx2)
-        .with("iceoryx2_ratio_at_most", OVER_ICEORYX2)
-        .with("iceoryx2_ratio_by_repeat", spread(repeats, |repeat| [&repeat.forwarded[0], &repeat.baseline]))
-        .with("flat_ratio_at_most", FLAT)
-        .with("flat_ratio_by_repeat", spread(repeats, |repeat| ends(&repeat.forwarded)))
-        .with("iceoryx2_p50_us", microseconds(baseline.p50()))
-        .with("iceoryx2_p95_us", microseconds(baseline.p95()))
-        .promising(flatness(&forwarded) <= FLAT)
-        .promising(over_iceoryx2 <= OVER_ICEORYX2);
-    vec![
-        hop,
-        sized("hop_touched", "hop: here every page is read before the answer", &touched)
-            .with("touched", true),
-        sized("hop_cold", "hop: here each comes right after its pages were written", &cold),
-        sized(
-            "hop_equally_cold",
-            "hop_cold: here as many pages are written before every size",
-            &equally_cold,
-        ),
-    ]
+/// All repeats with one placement taken together.
+struct Figures {
+    baseline: Times,
+    forwarded: Vec<Times>,
+    touched: Vec<Times>,
+    cold: Vec<Times>,
+    equally_cold: Vec<Times>,
+}
+
+// === impl Figures ===
+
+impl Figures {
+    fn of(repeats: &[Repeat]) -> Self {
+        let all = |of: &dyn Fn(&Repeat) -> &Vec<Duration>| {
+            Times::new(repeats.iter().flat_map(|repeat| of(repeat).iter().copied()).collect())
+        };
+        let by_size = |of: fn(&Repeat) -> &BySize| {
+            let times: Vec<Times> = (0..SIZES.len()).map(|place| all(&|repeat| &of(repeat)[place])).collect();
+            times
+        };
+        Self {
+            baseline: all(&|repeat| &repeat.baseline),
+            forwarded: by_size(|repeat| &repeat.forwarded),
+            touched: by_size(|repeat| &repeat.touched),
+            cold: by_size(|repeat| &repeat.cold),
+            equally_cold: by_size(|repeat| &repeat.equally_cold),
+        }
+    }
+
+    fn rows(&self, placement: Placement, repeats: &[Repeat]) -> Vec<Row> {
+        match placement {
+            Placement::Together => vec![self.hop("hop_together", repeats)],
+            Placement::Apart => vec![
+                self.hop("hop", repeats),
+                sized("hop_touched", "hop: here every page is read before the answer", &self.touched)
+                    .with("touched", true),
+                sized("hop_cold", "hop: here each comes right after its pages were written", &self.cold),
+                sized(
+                    "hop_equally_cold",
+                    "hop_cold: here as many pages are written before every size",
+                    &self.equally_cold,
+                ),
+            ],
+        }
+    }
+
+    fn hop(&self, name: &'static str, repeats: &[Repeat]) -> Row {
+        let over_iceoryx2 = ratio(self.forwarded[0].p50(), self.baseline.p50());
+        let by_repeat = spread(repeats, |repeat| [&repeat.forwarded[0], &repeat.baseline]);
+        sized(name, "a round trip of 256 bytes by plain iceoryx2, send and event", &self.forwarded)
+            .with("iceoryx2_ratio", over_iceoryx2)
+            .with("iceoryx2_ratio_at_most", OVER_ICEORYX2)
+            .with("iceoryx2_ratio_by_repeat", by_repeat)
+            .with("flat_ratio_at_most", FLAT)
+            .with("flat_ratio_by_repeat", spread(repeats, |repeat| ends(&repeat.forwarded)))
+            .with("iceoryx2_p50_us", microseconds(self.baseline.p50()))
+            .with("iceoryx2_p95_us", microseconds(self.baseline.p95()))
+            .promising(flatness(&self.forwarded) <= FLAT)
+            .promising(over_iceoryx2 <= OVER_ICEORYX2)
+    }
 }
 
 fn sized(name: &'static str, compared_to: &'static str, times: &[Times]) -> Row {

@@ -6,6 +6,7 @@ mod error;
 mod execute;
 mod hop;
 mod peer;
+mod processors;
 mod producer;
 mod row;
 mod service;

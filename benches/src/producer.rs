@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
 use remotemedia_core::data::{Audio, ChannelCount, RuntimeData, SampleFormat, SampleRate};
 use remotemedia_core::frame::Metadata;
 use remotemedia_core::node::Writable as _;
@@ -19,6 +20,7 @@ use tempfile::TempDir;
 
 use crate::error::{BenchError, while_doing};
 use crate::peer::{Ask, PATIENCE};
+use crate::processors::pid_of;
 use crate::stamp;
 
 /// Hands frames to the other process.
@@ -79,6 +81,11 @@ impl Producer {
                 Err(error)
             }
         }
+    }
+
+    /// This process, which measures, and the other.
+    pub(crate) fn processes(&self) -> [Pid; 2] {
+        [Pid::this(), pid_of(&self.child.0)]
     }
 
     /// Has a new frame handed over and back, and looked at; says how long the handing over and back took.

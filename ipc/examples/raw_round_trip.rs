@@ -6,8 +6,9 @@
 //!
 //! `cargo run --release -p remotemedia-ipc --example raw_round_trip -- [payload bytes] [round trips]`
 //!
-//! With `on-demand PAYLOAD_BYTES` it makes as many round trips as each line on standard input says, and answers with
-//! a line of their nanoseconds: `bench hop` has it take turns with the hops that it measures.
+//! With `on-demand PAYLOAD_BYTES` it says the pid of its second process, then makes as many round trips as each line on
+//! standard input says, and answers with a line of their nanoseconds: `bench hop` has it take turns with the hops that
+//! it measures.
 #![expect(clippy::print_stdout, reason = "a program that prints what it measured")]
 
 use std::error::Error;
@@ -36,7 +37,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 struct Ping {
     side: Side,
     payload: Vec<u8>,
-    _other: Owned,
+    other: Owned,
 }
 
 /// One process's four ports: it sends on one pair of services and receives on the other.
@@ -98,6 +99,7 @@ fn report(ping: &Ping, rounds: usize) -> Outcome<()> {
 }
 
 fn answer_demands(ping: &Ping) -> Outcome<()> {
+    println!("{}", ping.other.0.id());
     for demand in stdin().lines() {
         let took = ping.rounds(demand?.parse()?)?;
         println!("{}", took.iter().map(|took| took.as_nanos().to_string()).collect::<Vec<_>>().join(" "));
@@ -129,7 +131,7 @@ impl Ping {
             .lines()
             .find(|line| matches!(line, Ok(line) if line == READY))
             .ok_or("it did not start")??;
-        Ok(Self { side, payload: vec![7; bytes], _other: other })
+        Ok(Self { side, payload: vec![7; bytes], other })
     }
 
     fn rounds(&self, rounds: usize) -> Outcome<Vec<Duration>> {
