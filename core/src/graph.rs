@@ -1,7 +1,6 @@
-//! A manifest that has been checked: names resolved to indices, edges known to form a forest.
+//! A manifest that has been checked: names resolved to indices, edges known to form no cycle.
 //!
-//! A node has at most one input here: every output of a session comes of exactly one entry, which is what lets a
-//! session answer every input sequence in order.
+//! Which inputs a node has, its type alone knows: ports are names here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +17,18 @@ pub struct NodeIndex(pub u16);
 #[derive(Clone, PartialEq, Debug)]
 pub struct Graph {
     nodes: Vec<NodeManifest>,
-    next: Vec<Vec<NodeIndex>>,
-    previous: Vec<Option<NodeIndex>>,
+    edges: Vec<Edge>,
+}
+
+/// A connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Edge {
+    /// Whose output it takes.
+    pub from: NodeIndex,
+    /// Whom it feeds.
+    pub to: NodeIndex,
+    /// On which input; empty where none was named.
+    pub port: String,
 }
 
 /// Why a manifest is not a pipeline.
@@ -84,13 +93,15 @@ pub enum GraphError {
         /// The ids there are.
         known: String,
     },
-    /// A port that the node does not have.
-    #[error("connection names port '{port}' of node '{node}': nodes have one unnamed port at each end")]
-    UnknownPort {
+    /// Outputs have no names.
+    #[error("connection '{from}.{port}' -> '{to}' names an output: nodes have one, without a name")]
+    OutputPort {
         /// The node.
-        node: String,
+        from: String,
         /// As written.
         port: String,
+        /// As written.
+        to: String,
     },
     /// A node that feeds itself, directly or through others.
     #[error("the connections form a cycle through {through}: data must flow one way")]
@@ -105,16 +116,6 @@ pub enum GraphError {
         from: String,
         /// As written.
         to: String,
-    },
-    /// Two edges into one node.
-    #[error("node '{node}' has two inputs, '{first}' and '{second}': a node takes one")]
-    SecondInput {
-        /// The node.
-        node: String,
-        /// Who feeds it first.
-        first: String,
-        /// Who feeds it too.
-        second: String,
     },
 }
 
@@ -141,11 +142,7 @@ impl Graph {
         }
         check_sizes(manifest, limits)?;
         let ids = index_ids(&manifest.nodes)?;
-        let mut graph = Self {
-            nodes: manifest.nodes.clone(),
-            next: vec![Vec::new(); manifest.nodes.len()],
-            previous: vec![None; manifest.nodes.len()],
-        };
+        let mut graph = Self { nodes: manifest.nodes.clone(), edges: Vec::new() };
         for connection in &manifest.connections {
             graph.connect(connection, &ids)?;
         }
@@ -171,16 +168,20 @@ impl Graph {
         self.indices().find(|index| self.node(*index).id == id)
     }
 
-    /// Whom a node feeds.
+    /// All connections, in the manifest's order.
     #[must_use]
-    pub fn next(&self, index: NodeIndex) -> &[NodeIndex] {
-        &self.next[index.index()]
+    pub fn edges(&self) -> &[Edge] {
+        &self.edges
     }
 
-    /// Who feeds a node; an entry is fed by the client.
-    #[must_use]
-    pub fn previous(&self, index: NodeIndex) -> Option<NodeIndex> {
-        self.previous[index.index()]
+    /// The connections out of a node.
+    pub fn edges_from(&self, index: NodeIndex) -> impl Iterator<Item = &Edge> {
+        self.edges.iter().filter(move |edge| edge.from == index)
+    }
+
+    /// The connections into a node: none if only the client feeds it.
+    pub fn edges_to(&self, index: NodeIndex) -> impl Iterator<Item = &Edge> {
+        self.edges.iter().filter(move |edge| edge.to == index)
     }
 
     /// All nodes.
@@ -188,24 +189,53 @@ impl Graph {
         (0..u16::try_from(self.nodes.len()).unwrap_or(u16::MAX)).map(NodeIndex)
     }
 
-    /// The nodes that the client feeds.
+    /// The nodes that no other feeds.
     pub fn entries(&self) -> impl Iterator<Item = NodeIndex> + '_ {
-        self.indices().filter(|index| self.previous(*index).is_none())
+        self.indices().filter(|index| self.edges_to(*index).next().is_none())
     }
 
     /// The nodes whose output the client gets.
     pub fn sinks(&self) -> impl Iterator<Item = NodeIndex> + '_ {
-        self.indices().filter(|index| self.next(*index).is_empty())
+        self.indices().filter(|index| self.edges_from(*index).next().is_none())
     }
 
-    /// The entry from which a node's data comes.
+    /// A node and all from which its data comes.
     #[must_use]
-    pub fn entry_of(&self, index: NodeIndex) -> NodeIndex {
-        let mut at = index;
-        while let Some(previous) = self.previous(at) {
-            at = previous;
+    pub fn upstream(&self, index: NodeIndex) -> BTreeSet<NodeIndex> {
+        let mut found = BTreeSet::from([index]);
+        let mut ahead = vec![index];
+        while let Some(at) = ahead.pop() {
+            ahead.extend(self.edges_to(at).map(|edge| edge.from).filter(|from| found.insert(*from)));
         }
-        at
+        found
+    }
+
+    /// All nodes, each after those that feed it.
+    #[must_use]
+    pub fn downstream_order(&self) -> Vec<NodeIndex> {
+        let mut unmet: Vec<usize> = self.indices().map(|index| self.edges_to(index).count()).collect();
+        let mut order: Vec<NodeIndex> = self.entries().collect();
+        let mut done = 0;
+        while let Some(index) = order.get(done).copied() {
+            done += 1;
+            for edge in self.edges_from(index) {
+                unmet[edge.to.index()] -= 1;
+                if unmet[edge.to.index()] == 0 {
+                    order.push(edge.to);
+                }
+            }
+        }
+        order
+    }
+
+    /// A node's id and, where it has a name, its input: an exact id wins, then the last dot splits.
+    #[must_use]
+    pub fn find_input<'a>(&self, name: &'a str) -> Option<(NodeIndex, &'a str)> {
+        if let Some(index) = self.find(name) {
+            return Some((index, ""));
+        }
+        let (node, port) = name.rsplit_once('.')?;
+        Some((self.find(node)?, port))
     }
 
     fn connect(
@@ -213,45 +243,43 @@ impl Graph {
         connection: &Connection,
         ids: &BTreeMap<&str, NodeIndex>,
     ) -> Result<(), GraphError> {
-        let from = resolve(&connection.from, connection, ids)?;
-        let to = resolve(&connection.to, connection, ids)?;
-        if self.next[from.index()].contains(&to) {
+        let (from, output) = resolve(&connection.from, connection, ids)?;
+        let (to, port) = resolve(&connection.to, connection, ids)?;
+        if !output.is_empty() {
+            return Err(GraphError::OutputPort {
+                from: self.node(from).id.clone(),
+                port: output.to_owned(),
+                to: connection.to.clone(),
+            });
+        }
+        let edge = Edge { from, to, port: port.to_owned() };
+        if self.edges.contains(&edge) {
             return Err(GraphError::DuplicateConnection {
                 from: connection.from.clone(),
                 to: connection.to.clone(),
             });
         }
-        if let Some(first) = self.previous[to.index()] {
-            return Err(GraphError::SecondInput {
-                node: self.node(to).id.clone(),
-                first: self.node(first).id.clone(),
-                second: self.node(from).id.clone(),
-            });
-        }
-        self.next[from.index()].push(to);
-        self.previous[to.index()] = Some(from);
+        self.edges.push(edge);
         Ok(())
     }
 
-    /// With one input a node, a cycle is a walk upstream that comes back.
+    /// What has no place in the order is on a cycle, or behind one; walking upstream among those comes back.
     fn check_acyclic(&self) -> Result<(), GraphError> {
-        for start in self.indices() {
-            let mut path = vec![start];
-            let mut at = start;
-            while let Some(previous) = self.previous(at) {
-                if previous == start {
-                    let ids: Vec<&str> =
-                        path.iter().rev().map(|index| self.node(*index).id.as_str()).collect();
-                    return Err(GraphError::Cycle { through: ids.join(", ") });
-                }
-                if path.len() > self.nodes.len() {
-                    break;
-                }
-                path.push(previous);
-                at = previous;
+        let order = self.downstream_order();
+        let Some(start) = self.indices().find(|index| !order.contains(index)) else { return Ok(()) };
+        let mut path = vec![start];
+        loop {
+            let at = path[path.len() - 1];
+            let mut before = self.edges_to(at).map(|edge| edge.from).filter(|from| !order.contains(from));
+            let Some(previous) = before.next() else {
+                unreachable!("a node without a place in the order is fed by another such")
+            };
+            if let Some(first) = path.iter().position(|index| *index == previous) {
+                let ids = path[first..].iter().rev().map(|index| self.node(*index).id.as_str());
+                return Err(GraphError::Cycle { through: ids.collect::<Vec<_>>().join(", ") });
             }
+            path.push(previous);
         }
-        Ok(())
     }
 }
 
@@ -299,18 +327,18 @@ fn index_ids(nodes: &[NodeManifest]) -> Result<BTreeMap<&str, NodeIndex>, GraphE
 }
 
 /// `node` or `node.port`: an exact id wins, then the last dot splits.
-fn resolve(
-    end: &str,
+fn resolve<'a>(
+    end: &'a str,
     connection: &Connection,
     ids: &BTreeMap<&str, NodeIndex>,
-) -> Result<NodeIndex, GraphError> {
+) -> Result<(NodeIndex, &'a str), GraphError> {
     if let Some(index) = ids.get(end) {
-        return Ok(*index);
+        return Ok((*index, ""));
     }
     if let Some((node, port)) = end.rsplit_once('.')
-        && ids.contains_key(node)
+        && let Some(index) = ids.get(node)
     {
-        return Err(GraphError::UnknownPort { node: node.to_owned(), port: port.to_owned() });
+        return Ok((*index, port));
     }
     Err(GraphError::UnknownNode {
         from: connection.from.clone(),
@@ -361,32 +389,39 @@ mod tests {
             "the connections form a cycle through a: data must flow one way",
         );
         check(
-            &pipeline(&["a", "b", "c"], &[("a", "c"), ("b", "c")]),
-            "node 'c' has two inputs, 'a' and 'b': a node takes one",
+            &pipeline(&["in", "a", "b", "out"], &[("in", "a"), ("a", "b"), ("b", "a"), ("b", "out")]),
+            "the connections form a cycle through b, a: data must flow one way",
         );
         check(
             &pipeline(&["a", "b"], &[("a.left", "b")]),
-            "connection names port 'left' of node 'a': nodes have one unnamed port at each end",
+            "connection 'a.left' -> 'b' names an output: nodes have one, without a name",
         );
         check(&pipeline(&["a", "b"], &[("a", "b"), ("a", "b")]), "connection 'a' -> 'b' is listed twice");
     }
 
     #[test]
-    fn fan_out_is_a_forest_of_entries_and_sinks() {
-        let manifest = pipeline(&["in", "x", "y", "lone"], &[("in", "x"), ("in", "y")]);
+    fn a_diamond_has_an_order_and_knows_where_its_data_comes_from() {
+        let manifest = pipeline(
+            &["out", "x", "y", "in", "lone"],
+            &[("in", "x"), ("in", "y"), ("x", "out.left"), ("y", "out.right")],
+        );
         let graph = Graph::check(&manifest, &Limits::default()).unwrap();
         let ids = |indices: Vec<NodeIndex>| {
             indices.iter().map(|index| graph.node(*index).id.clone()).collect::<Vec<_>>()
         };
         assert_eq!(ids(graph.entries().collect()), ["in", "lone"]);
-        assert_eq!(ids(graph.sinks().collect()), ["x", "y", "lone"]);
-        assert_eq!(graph.entry_of(graph.find("y").unwrap()), graph.find("in").unwrap());
+        assert_eq!(ids(graph.sinks().collect()), ["out", "lone"]);
+        assert_eq!(ids(graph.downstream_order()), ["in", "lone", "x", "y", "out"]);
+        let out = graph.find("out").unwrap();
+        assert_eq!(ids(graph.upstream(out).into_iter().collect()), ["out", "x", "y", "in"]);
+        assert_eq!(graph.find_input("out.left"), Some((out, "left")));
     }
 
     #[test]
     fn an_id_with_a_dot_wins_over_a_port() {
-        let manifest = pipeline(&["a", "a.b", "c"], &[("a.b", "c")]);
-        let graph = Graph::check(&manifest, &Limits::default()).unwrap();
-        assert_eq!(graph.previous(NodeIndex(2)), Some(NodeIndex(1)));
+        let manifest = pipeline(&["a", "a.b", "c"], &[("a.b", "c"), ("c", "a.b.x")]);
+        let graph = Graph::check(&pipeline(&["a", "a.b", "c"], &[("a.b", "c")]), &Limits::default()).unwrap();
+        assert_eq!(graph.edges()[0].from, NodeIndex(1));
+        assert!(matches!(Graph::check(&manifest, &Limits::default()), Err(GraphError::Cycle { .. })));
     }
 }

@@ -9,6 +9,7 @@ pub mod data;
 pub mod fault;
 pub mod frame;
 pub mod graph;
+pub mod joined;
 pub mod limits;
 pub mod manifest;
 pub mod node;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Kind, RuntimeData};
 use crate::frame::{Frame, Metadata};
+use crate::joined::{Joined, Port};
 use crate::limits::LimitExceeded;
 use crate::manifest::Params;
 
@@ -20,6 +21,15 @@ pub trait Node: Send {
     /// # Errors
     /// Ends the session with [`crate::fault::NodeFault`].
     fn process(&mut self, input: Frame, out: &mut dyn Outputs) -> Result<(), NodeError>;
+
+    /// Works on inputs that belong together: one call for each, with what came on the ports of [`NodeInfo::ports`], or
+    /// on the connections of a node that has none and is fed by several. Each by itself, unless a node does better.
+    ///
+    /// # Errors
+    /// As [`Self::process`].
+    fn process_joined(&mut self, inputs: Joined, out: &mut dyn Outputs) -> Result<(), NodeError> {
+        inputs.into_frames().try_for_each(|input| self.process(input, out))
+    }
 
     /// The input has ended: gives what was kept back.
     ///
@@ -80,7 +90,7 @@ pub trait Writable: Send {
 }
 
 /// What is known of a registered node type.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct NodeInfo {
     /// The name in manifests.
     pub name: String,
@@ -88,6 +98,8 @@ pub struct NodeInfo {
     pub summary: String,
     /// Kinds it takes; empty means any.
     pub accepts: Vec<Kind>,
+    /// Its named inputs, by which frames of one sequence are joined; none means one unnamed input.
+    pub ports: Vec<Port>,
     /// Kinds it gives; empty means any.
     pub produces: Vec<Kind>,
     /// Its parameters.
@@ -119,6 +131,14 @@ pub enum NodeError {
         expected: Kind,
         /// What came.
         received: Kind,
+    },
+    /// A port without which the node cannot work has nothing.
+    #[error("nothing came on input '{port}' for sequence {sequence}")]
+    MissingInput {
+        /// The port.
+        port: String,
+        /// Of the other inputs.
+        sequence: u64,
     },
     /// What the node itself says.
     #[error("{message}")]

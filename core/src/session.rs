@@ -2,8 +2,11 @@
 //!
 //! Every accepted input sequence is answered by one or more deliveries, in the order of sequences; by one without
 //! outputs if nothing came of it. What a flush yields carries the last sequence. Nothing follows the end.
+//!
+//! Entries whose data meets at a sink, directly or by way of others, are a group: their inputs of one sequence are
+//! answered together, when all sinks behind any of them are through with it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::fault::{Fault, StreamFault};
@@ -13,10 +16,21 @@ use crate::graph::{Graph, NodeIndex};
 #[derive(Debug)]
 pub struct Session<F> {
     phase: Phase,
-    entries: Vec<Entry<F>>,
+    entries: Vec<Entry>,
     sinks: Vec<Sink>,
+    /// By the numbers that entries and sinks have of them.
+    groups: Vec<Group<F>>,
     stages: usize,
     clocks: Clocks,
+}
+
+/// Where data comes in and goes out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// The nodes that the client feeds, by id.
+    entries: Vec<String>,
+    /// The nodes whose output the client gets, and the entries from which that comes.
+    sinks: Vec<(NodeIndex, BTreeSet<usize>)>,
 }
 
 /// What happened.
@@ -116,21 +130,29 @@ enum Phase {
 }
 
 #[derive(Debug)]
-struct Entry<F> {
+struct Entry {
     id: String,
+    group: usize,
+    /// The sinks behind it.
+    sinks: BTreeSet<usize>,
     previous: Option<u64>,
     last_arrival: Option<Instant>,
-    sinks: usize,
-    pending: VecDeque<Pending<F>>,
 }
 
-/// An input that is not answered in full.
+/// The inputs of some entries that are not answered in full, by sequence.
+#[derive(Debug)]
+struct Group<F>(VecDeque<Pending<F>>);
+
+/// Inputs of one sequence.
 #[derive(Debug)]
 struct Pending<F> {
     sequence: u64,
+    /// The latest of them.
     arrived: Instant,
+    /// The entry of the latest.
+    entry: usize,
     /// Sinks that may still send something for it.
-    waiting: usize,
+    waiting: BTreeSet<usize>,
     answered: bool,
     /// Frames that came while an earlier sequence was unanswered.
     early: Vec<(usize, F)>,
@@ -141,7 +163,9 @@ struct Pending<F> {
 #[derive(Debug)]
 struct Sink {
     node: NodeIndex,
-    entry: usize,
+    group: usize,
+    /// The entries before it.
+    entries: BTreeSet<usize>,
     drained: bool,
     finished: Option<u64>,
 }
@@ -157,29 +181,27 @@ struct Clocks {
 // === impl Session ===
 
 impl<F> Session<F> {
-    /// A session of `graph` over `stages` workers, at `now`.
+    /// A session of this shape over `stages` workers, at `now`.
     #[must_use]
-    pub fn new(graph: &Graph, stages: usize, patience: Patience, now: Instant) -> Self {
-        let entry_nodes: Vec<NodeIndex> = graph.entries().collect();
-        let sinks: Vec<Sink> = graph
-            .sinks()
-            .map(|node| {
-                let from = graph.entry_of(node);
-                let entry = entry_nodes.iter().position(|entry| *entry == from).unwrap_or_default();
-                Sink { node, entry, drained: false, finished: None }
-            })
-            .collect();
-        let entries = entry_nodes.iter().enumerate().map(|(place, node)| Entry {
-            id: graph.node(*node).id.clone(),
+    pub fn new(shape: Shape, stages: usize, patience: Patience, now: Instant) -> Self {
+        let groups = shape.groups();
+        let entries = shape.entries.iter().enumerate().map(|(place, id)| Entry {
+            id: id.clone(),
+            group: groups[place],
+            sinks: shape.sinks_behind(place),
             previous: None,
             last_arrival: None,
-            sinks: sinks.iter().filter(|sink| sink.entry == place).count(),
-            pending: VecDeque::new(),
+        });
+        let entries: Vec<Entry> = entries.collect();
+        let sinks = shape.sinks.into_iter().map(|(node, entries)| {
+            let group = entries.first().map_or(0, |entry| groups[*entry]);
+            Sink { node, group, entries, drained: false, finished: None }
         });
         Self {
             phase: Phase::Opening { ready: 0 },
-            entries: entries.collect(),
-            sinks,
+            sinks: sinks.collect(),
+            groups: entries.iter().map(|_| Group(VecDeque::new())).collect(),
+            entries,
             stages,
             clocks: Clocks { patience, opened: now, last_input: now, draining_since: now },
         }
@@ -210,7 +232,7 @@ impl<F> Session<F> {
     /// Inputs that are not answered in full.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.entries.iter().map(|entry| entry.pending.len()).sum()
+        self.groups.iter().map(|group| group.0.len()).sum()
     }
 
     /// When to send [`Event::Tick`] at the latest.
@@ -223,7 +245,7 @@ impl<F> Session<F> {
     pub fn excuse(&mut self, waited: Duration) {
         self.clocks.last_input += waited;
         self.clocks.draining_since += waited;
-        for pending in self.entries.iter_mut().flat_map(|entry| &mut entry.pending) {
+        for pending in self.groups.iter_mut().flat_map(|group| &mut group.0) {
             pending.arrived += waited;
         }
     }
@@ -259,12 +281,13 @@ impl<F> Session<F> {
         vec![Action::Open]
     }
 
-    fn input(&mut self, now: Instant, entry: usize, sequence: u64) -> Result<(), Fault> {
+    fn input(&mut self, now: Instant, place: usize, sequence: u64) -> Result<(), Fault> {
         if matches!(self.phase, Phase::Draining { .. }) {
             return Err(StreamFault::Closed.into());
         }
-        let Some(entry) = self.entries.get_mut(entry) else {
-            return Err(lie(format!("an input for entry {entry} of {}", self.entries.len())));
+        let count = self.entries.len();
+        let Some(entry) = self.entries.get_mut(place) else {
+            return Err(lie(format!("an input for entry {place} of {count}")));
         };
         if let Some(previous) = entry.previous
             && previous.checked_add(1) != Some(sequence)
@@ -279,54 +302,48 @@ impl<F> Session<F> {
         }
         entry.previous = Some(sequence);
         entry.last_arrival = Some(now);
-        entry.pending.push_back(Pending {
-            sequence,
-            arrived: now,
-            waiting: entry.sinks,
-            answered: false,
-            early: Vec::new(),
-            merged: Vec::new(),
-        });
+        self.groups[entry.group].expect(sequence, place, &entry.sinks, now);
         self.clocks.last_input = now;
         Ok(())
     }
 
     fn output(
         &mut self,
-        sink_place: usize,
+        place: usize,
         sequence: u64,
         frame: Option<F>,
         last: bool,
     ) -> Result<Vec<Action<F>>, Fault> {
-        let Some(sink) = self.sinks.get_mut(sink_place) else {
-            return Err(lie(format!("an output of sink {sink_place}, which does not exist")));
+        let Some(sink) = self.sinks.get_mut(place) else {
+            return Err(lie(format!("an output of sink {place}, which does not exist")));
         };
         if sink.drained {
-            return Err(lie(format!("an output of sink {sink_place} after its flush")));
+            return Err(lie(format!("an output of sink {place} after its flush")));
         }
-        let entry = &mut self.entries[sink.entry];
         let repeated = sink.finished.is_some_and(|finished| sequence <= finished);
         if last {
             if repeated {
-                return Err(lie(format!("sequence {sequence} finished twice at sink {sink_place}")));
+                return Err(lie(format!("sequence {sequence} finished twice at sink {place}")));
             }
             sink.finished = Some(sequence);
         }
+        let before = || sink.entries.iter().map(|entry| &self.entries[*entry]);
+        let final_sequence = before().filter_map(|entry| entry.previous).max();
         let draining = matches!(self.phase, Phase::Draining { .. });
-        let of_flush = draining && !last && sequence == entry.previous.unwrap_or(0);
+        let of_flush = draining && !last && sequence == final_sequence.unwrap_or(0);
         if repeated && !of_flush {
-            return Err(lie(format!(
-                "an output for sequence {sequence}, which sink {sink_place} had finished"
-            )));
+            return Err(lie(format!("an output for sequence {sequence}, which sink {place} had finished")));
         }
-        match entry.pending.iter().position(|pending| pending.sequence == sequence) {
-            Some(place) => {
-                entry.pending[place].take(sink_place, frame, last);
-                Ok(entry.deliver())
+        let group = &mut self.groups[sink.group];
+        match group.0.iter().position(|pending| pending.sequence == sequence) {
+            Some(pending) => {
+                group.0[pending].take(place, frame, last);
+                Ok(group.deliver())
             }
             None if of_flush => {
-                let arrived = entry.last_arrival.unwrap_or(self.clocks.opened);
-                let outputs: Vec<_> = frame.into_iter().map(|frame| (sink_place, frame)).collect();
+                let arrived = before().filter_map(|entry| entry.last_arrival).max();
+                let arrived = arrived.unwrap_or(self.clocks.opened);
+                let outputs: Vec<_> = frame.into_iter().map(|frame| (place, frame)).collect();
                 Ok(vec![Action::Deliver { sequence, outputs, arrived, complete: false }])
             }
             None => Err(lie(format!("an output for sequence {sequence}, which nobody sent"))),
@@ -378,7 +395,7 @@ impl<F> Session<F> {
     // any => Ended
     fn end(&mut self, end: End) -> Vec<Action<F>> {
         self.phase = Phase::Ended;
-        self.entries.iter_mut().for_each(|entry| entry.pending.clear());
+        self.groups.iter_mut().for_each(|group| group.0.clear());
         vec![Action::End(end)]
     }
 
@@ -389,14 +406,23 @@ impl<F> Session<F> {
         }
     }
 
+    /// An entry whose input of this sequence is not there yet, and without which sinks cannot go on.
+    fn missing(&self, pending: &Pending<F>) -> Option<&str> {
+        let is_behind = |entry: &&Entry| {
+            let waited_for = !entry.sinks.is_disjoint(&pending.waiting);
+            waited_for && entry.previous.is_none_or(|previous| previous < pending.sequence)
+        };
+        let running = self.phase == Phase::Running;
+        self.entries.iter().filter(|_| running).find(is_behind).map(|entry| entry.id.as_str())
+    }
+
     /// The nearest deadline, and what it means to miss it.
     fn overdue(&self) -> Option<(Instant, Fault)> {
         let Patience { open, result, idle } = self.clocks.patience;
         let late =
             |limit: Duration, waiting_for: String| Fault::Deadline { limit_ms: ms(limit), waiting_for };
-        let oldest =
-            self.entries.iter().filter_map(|entry| entry.pending.front().map(|first| (entry, first)));
-        let oldest = oldest.min_by_key(|(_, first)| first.arrived);
+        let oldest = self.groups.iter().filter_map(|group| group.0.front());
+        let oldest = oldest.min_by_key(|first| first.arrived);
         match (self.phase, oldest) {
             (Phase::Ended, _) => None,
             (Phase::Opening { ready }, _) => {
@@ -404,9 +430,15 @@ impl<F> Session<F> {
                     format!("{} of {} workers to set up their nodes", self.stages - ready, self.stages);
                 Some((self.clocks.opened + open, late(open, waiting_for)))
             }
-            (Phase::Running | Phase::Draining { .. }, Some((entry, first))) => {
-                let waiting_for =
-                    format!("the results of sequence {} of node '{}'", first.sequence, entry.id);
+            (Phase::Running | Phase::Draining { .. }, Some(first)) => {
+                let (sequence, id) = (first.sequence, &self.entries[first.entry].id);
+                if let Some(missing) = self.missing(first) {
+                    let waiting_for = format!(
+                        "sequence {sequence} of node '{missing}', which is joined with that of node '{id}'"
+                    );
+                    return Some((first.arrived + idle, late(idle, waiting_for)));
+                }
+                let waiting_for = format!("the results of sequence {sequence} of node '{id}'");
                 Some((first.arrived + result, late(result, waiting_for)))
             }
             (Phase::Running, None) => {
@@ -419,19 +451,77 @@ impl<F> Session<F> {
     }
 }
 
-// === impl Entry ===
+// === impl Shape ===
 
-impl<F> Entry<F> {
+impl Shape {
+    /// The shape of a graph of which the client feeds these nodes.
+    #[must_use]
+    pub fn of(graph: &Graph, entries: &[NodeIndex]) -> Self {
+        let sinks = graph.sinks().map(|sink| {
+            let upstream = graph.upstream(sink);
+            let before = |place: &usize| upstream.contains(&entries[*place]);
+            (sink, (0..entries.len()).filter(before).collect())
+        });
+        Self {
+            entries: entries.iter().map(|entry| graph.node(*entry).id.clone()).collect(),
+            sinks: sinks.collect(),
+        }
+    }
+
+    fn sinks_behind(&self, entry: usize) -> BTreeSet<usize> {
+        let behind = |(place, (_, entries)): (usize, &(NodeIndex, BTreeSet<usize>))| {
+            entries.contains(&entry).then_some(place)
+        };
+        self.sinks.iter().enumerate().filter_map(behind).collect()
+    }
+
+    /// For each entry the first one of its group.
+    fn groups(&self) -> Vec<usize> {
+        let mut groups: Vec<usize> = (0..self.entries.len()).collect();
+        for (_, entries) in &self.sinks {
+            let met: BTreeSet<usize> = entries.iter().map(|entry| groups[*entry]).collect();
+            let Some(first) = met.first() else { continue };
+            for group in groups.iter_mut().filter(|group| met.contains(group)) {
+                *group = *first;
+            }
+        }
+        groups
+    }
+}
+
+// === impl Group ===
+
+impl<F> Group<F> {
+    /// Takes an input to be answered.
+    fn expect(&mut self, sequence: u64, entry: usize, sinks: &BTreeSet<usize>, now: Instant) {
+        let place = self.0.partition_point(|pending| pending.sequence < sequence);
+        if let Some(pending) = self.0.get_mut(place).filter(|pending| pending.sequence == sequence) {
+            pending.waiting.extend(sinks);
+            (pending.entry, pending.arrived) = (entry, now);
+            return;
+        }
+        let pending = Pending {
+            sequence,
+            arrived: now,
+            entry,
+            waiting: sinks.clone(),
+            answered: false,
+            early: Vec::new(),
+            merged: Vec::new(),
+        };
+        self.0.insert(place, pending);
+    }
+
     /// Gives what can be given without overtaking an earlier sequence.
     fn deliver(&mut self) -> Vec<Action<F>> {
         let mut actions = Vec::new();
-        while let Some(first) = self.pending.front_mut() {
+        while let Some(first) = self.0.front_mut() {
             actions.extend(first.give_early());
-            if first.waiting > 0 {
+            if !first.waiting.is_empty() {
                 break;
             }
             actions.extend(first.give_merged());
-            self.pending.pop_front();
+            self.0.pop_front();
         }
         actions
     }
@@ -442,7 +532,7 @@ impl<F> Entry<F> {
 impl<F> Pending<F> {
     fn take(&mut self, sink: usize, frame: Option<F>, last: bool) {
         if last {
-            self.waiting = self.waiting.saturating_sub(1);
+            self.waiting.remove(&sink);
             self.merged.extend(frame.map(|frame| (sink, frame)));
         } else {
             self.early.extend(frame.map(|frame| (sink, frame)));
@@ -492,24 +582,33 @@ mod tests {
 
     /// `in` feeds `x` and `y`: one entry, two sinks.
     fn fan_out() -> Graph {
-        let node = |id: &str| NodeManifest {
-            id: id.to_owned(),
+        graph(&["in", "x", "y"], &[("in", "x"), ("in", "y")])
+    }
+
+    fn graph(ids: &[&str], connections: &[(&str, &str)]) -> Graph {
+        let node = |id: &&str| NodeManifest {
+            id: (*id).to_owned(),
             node_type: "PassThrough".to_owned(),
             ..NodeManifest::default()
         };
-        let edge = |to: &str| Connection { from: "in".to_owned(), to: to.to_owned() };
+        let edge =
+            |(from, to): &(&str, &str)| Connection { from: (*from).to_owned(), to: (*to).to_owned() };
         let manifest = Manifest {
             version: VERSION.to_owned(),
-            nodes: ["in", "x", "y"].map(node).to_vec(),
-            connections: ["x", "y"].map(edge).to_vec(),
+            nodes: ids.iter().map(node).collect(),
+            connections: connections.iter().map(edge).collect(),
             ..Manifest::default()
         };
         Graph::check(&manifest, &Limits::default()).unwrap()
     }
 
+    fn shape(graph: &Graph) -> Shape {
+        Shape::of(graph, &graph.entries().collect::<Vec<_>>())
+    }
+
     fn open(stages: usize) -> (Session<&'static str>, Instant) {
         let now = Instant::now();
-        let mut session = Session::new(&fan_out(), stages, PATIENCE, now);
+        let mut session = Session::new(shape(&fan_out()), stages, PATIENCE, now);
         let actions: Vec<_> = (0..stages).flat_map(|_| session.on(now, Event::StageReady)).collect();
         assert_eq!(actions, [Action::Open]);
         (session, now)
@@ -610,7 +709,7 @@ mod tests {
     #[test]
     fn every_wait_has_a_deadline_that_says_for_what() {
         let now = Instant::now();
-        let mut session: Session<()> = Session::new(&fan_out(), 1, PATIENCE, now);
+        let mut session: Session<()> = Session::new(shape(&fan_out()), 1, PATIENCE, now);
         assert_eq!(session.deadline(), Some(now + PATIENCE.open));
         session.on(now, Event::StageReady);
         assert_eq!(session.deadline(), Some(now + PATIENCE.idle));
@@ -621,5 +720,53 @@ mod tests {
         let actions = session.on(now + PATIENCE.result + Duration::from_secs(1), Event::Tick);
         let Some(Action::End(End::Failed(fault))) = actions.first() else { panic!("{actions:?}") };
         assert!(fault.to_string().contains("the results of sequence 0 of node 'in'"), "{fault}");
+    }
+    /// `a` and `b` meet in `both`; `a` also feeds `own`; `c` has nothing to do with them.
+    fn joined() -> (Session<&'static str>, Instant) {
+        let now = Instant::now();
+        let graph = graph(
+            &["a", "b", "c", "both", "own", "other"],
+            &[("a", "both"), ("b", "both"), ("a", "own"), ("c", "other")],
+        );
+        let mut session = Session::new(shape(&graph), 1, PATIENCE, now);
+        session.on(now, Event::StageReady);
+        (session, now)
+    }
+
+    #[test]
+    fn inputs_of_one_sequence_that_meet_are_answered_together() {
+        let (mut session, now) = joined();
+        for entry in [0, 2, 1] {
+            assert!(session.on(now, Event::Input { entry, sequence: 4 }).is_empty());
+        }
+        assert!(session.on(now, output(1, 4, Some("own"), true)).is_empty());
+        assert_eq!(given(session.on(now, output(2, 4, Some("other"), true))), [(4, vec!["other"])]);
+        assert_eq!(given(session.on(now, output(0, 4, Some("both"), true))), [(4, vec!["own", "both"])]);
+        assert_eq!(session.pending(), 0);
+    }
+
+    #[test]
+    fn entries_that_meet_may_begin_at_different_sequences() {
+        let (mut session, now) = joined();
+        session.on(now, Event::Input { entry: 0, sequence: 3 });
+        session.on(now, Event::Input { entry: 1, sequence: 2 });
+        session.on(now, output(1, 3, None, true));
+        assert_eq!(given(session.on(now, output(0, 2, Some("b alone"), true))), [(2, vec!["b alone"])]);
+        assert!(session.on(now, Event::Close).contains(&Action::Flush));
+        assert_eq!(given(session.on(now, output(0, 3, Some("a alone"), true))), [(3, vec!["a alone"])]);
+        assert_eq!(given(session.on(now, output(0, 3, Some("tail"), false))), [(3, vec!["tail"])]);
+    }
+
+    #[test]
+    fn an_input_that_waits_for_its_counterpart_says_so() {
+        let (mut session, now) = joined();
+        session.on(now, Event::Input { entry: 0, sequence: 0 });
+        assert_eq!(session.deadline(), Some(now + PATIENCE.idle));
+        let actions = session.on(now + PATIENCE.idle, Event::Tick);
+        let Some(Action::End(End::Failed(fault))) = actions.first() else { panic!("{actions:?}") };
+        assert!(
+            fault.to_string().contains("sequence 0 of node 'b', which is joined with that of node 'a'"),
+            "{fault}"
+        );
     }
 }
