@@ -39,9 +39,12 @@ impl fmt::Display for Catalogue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, node) in self.0.iter().enumerate() {
             let blank = if place == 0 { "" } else { "\n" };
-            let NodeInfo { name, summary, accepts, produces, parameters, repeatable: _ } = node;
+            let NodeInfo { name, summary, accepts, ports, produces, parameters, repeatable: _ } = node;
             writeln!(f, "{blank}{name} ({} -> {})", Kinds(accepts), Kinds(produces))?;
             writeln!(f, "  {summary}")?;
+            for port in ports {
+                writeln!(f, "  input {}: {}", port.name, Kinds(&port.accepts))?;
+            }
             for parameter in parameters {
                 let default = match &parameter.default {
                     Some(default) => format!("default {default}"),
@@ -67,6 +70,7 @@ impl fmt::Display for Kinds<'_> {
 
 #[cfg(test)]
 mod tests {
+    use remotemedia_core::joined::Port;
     use remotemedia_core::node::Parameter;
 
     use super::*;
@@ -85,15 +89,15 @@ mod tests {
                 summary: "The rate to give.".to_owned(),
             }],
             repeatable: true,
+            ports: vec![Port::new("left", &[Kind::Audio])],
         };
-        let any =
-            NodeInfo { name: "PassThrough".into(), accepts: vec![], produces: vec![], ..resample.clone() };
-        let text = Catalogue(vec![resample, NodeInfo { parameters: vec![], ..any }]).to_string();
+        let any = NodeInfo { name: "PassThrough".into(), summary: "Passes.".into(), ..NodeInfo::default() };
+        let text = Catalogue(vec![resample, any]).to_string();
         assert_eq!(
             text,
-            "AudioResample (audio -> audio)\n  Changes the sample rate.\n  \
+            "AudioResample (audio -> audio)\n  Changes the sample rate.\n  input left: audio\n  \
              target_sample_rate: integer (Hz); required. The rate to give.\n\n\
-             PassThrough (any -> any)\n  Changes the sample rate.\n"
+             PassThrough (any -> any)\n  Passes.\n"
         );
     }
 }

@@ -266,7 +266,7 @@ async fn send_all<S: StreamSession>(
         let timestamp_us = time.and_then(|time| u64::try_from(time.as_micros()).ok());
         let frame = Frame { timestamp_us, ..Frame::new(sequence, data) };
         traffic.borrow_mut().sent(sequence);
-        session.send(TransportData { node: entry.to_owned(), frame }).await.map_err(SendError::Session)?;
+        session.send(TransportData::of_frame(entry, frame)).await.map_err(SendError::Session)?;
         bar.set_position(source.progress().0);
     }
     session.close().await.map_err(SendError::Session)

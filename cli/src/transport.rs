@@ -230,16 +230,17 @@ impl StreamSession for GrpcSession {
             SessionState::Open => {}
             SessionState::Closing | SessionState::Cancelled => return Err(StreamFault::Closed.into()),
         }
-        let TransportData { node, frame } = input;
-        let buffer = convert::data::to_wire(frame.data, frame.metadata)
-            .map_err(|error| Fault::Input { node: node.clone(), error })?;
-        let chunk = v1::DataChunk {
-            node_id: node,
-            buffer: Some(buffer),
-            named_buffers: BTreeMap::new(),
-            sequence: frame.sequence,
-            timestamp_ms: frame.timestamp_us.unwrap_or(0) / 1_000,
-        };
+        let TransportData { node, sequence, frames } = input;
+        let timestamp_us = frames.values().find_map(|frame| frame.timestamp_us).unwrap_or(0);
+        let mut named_buffers = BTreeMap::new();
+        for (port, frame) in frames {
+            let buffer = convert::data::to_wire(frame.data, frame.metadata)
+                .map_err(|error| Fault::Input { node: node.clone(), error })?;
+            named_buffers.insert(port, buffer);
+        }
+        let buffer = named_buffers.remove("");
+        let timestamp_ms = timestamp_us / 1_000;
+        let chunk = v1::DataChunk { node_id: node, buffer, named_buffers, sequence, timestamp_ms };
         self.request(Request::DataChunk(chunk)).await
     }
 

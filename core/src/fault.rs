@@ -177,6 +177,16 @@ pub enum PlacementError {
         /// Workers that offer its type.
         workers: usize,
     },
+    /// A connection to a port that the node's type does not have, or to none where it has some.
+    #[error("connection '{from}' -> '{to}': {ports}")]
+    UnknownPort {
+        /// The producer.
+        from: String,
+        /// The consumer, with the port as written.
+        to: String,
+        /// What there is, in words.
+        ports: String,
+    },
     /// The producer declares kinds that the consumer does not take.
     #[error("connection '{from}' -> '{to}': '{from}' produces {produces}, '{to}' expects {expects}")]
     Incompatible {
@@ -202,13 +212,37 @@ pub enum EntryError {
         /// The nodes that take input.
         entries: String,
     },
-    /// An input for a node that another node feeds.
-    #[error("input names node '{node}', which another node feeds: the entries are {entries}")]
+    /// An input for a node, or a port, that another node feeds.
+    #[error("input names '{node}', which another node feeds: the entries are {entries}")]
     NotAnEntry {
         /// As named.
         node: String,
         /// The nodes that take input.
         entries: String,
+    },
+    /// A port that the entry does not have, or none where it has some.
+    #[error("input names port '{port}' of entry '{node}': {ports}")]
+    UnknownPort {
+        /// The entry.
+        node: String,
+        /// As named; empty if none was.
+        port: String,
+        /// What there is, in words.
+        ports: String,
+    },
+    /// A chunk without any data.
+    #[error("a chunk for entry '{node}' has no data: set buffer, or named_buffers for an entry with ports")]
+    NoData {
+        /// The entry.
+        node: String,
+    },
+    /// Two inputs for one place.
+    #[error("input for port '{port}' of entry '{node}' is given twice")]
+    RepeatedPort {
+        /// The entry.
+        node: String,
+        /// Its port.
+        port: String,
     },
     /// An entry without input, in a unary call.
     #[error("no input for entry '{node}': a unary call needs one for each entry")]
@@ -290,11 +324,16 @@ impl Fault {
                 | PlacementError::Unsatisfied { node, .. }
                 | PlacementError::NoOwnProcess { node, .. },
             ) => Some(node),
-            Self::Placement(PlacementError::Incompatible { to, .. }) => Some(to),
+            Self::Placement(
+                PlacementError::Incompatible { to, .. } | PlacementError::UnknownPort { to, .. },
+            ) => Some(to),
             Self::Stream(StreamFault::InvalidSequence { node, .. }) => Some(node),
             Self::Entry(
                 EntryError::UnknownNode { node, .. }
                 | EntryError::NotAnEntry { node, .. }
+                | EntryError::UnknownPort { node, .. }
+                | EntryError::NoData { node }
+                | EntryError::RepeatedPort { node, .. }
                 | EntryError::NoInput { node },
             ) => Some(node),
             Self::Parse(_)

@@ -33,6 +33,16 @@ impl Port {
     }
 }
 
+/// The ports of a node type in words, for who named another.
+#[must_use]
+pub fn ports_in_words(ports: &[Port]) -> String {
+    if ports.is_empty() {
+        return "its type has one input, without a name".to_owned();
+    }
+    let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
+    format!("its type has ports {}", names.join(", "))
+}
+
 // === impl Joined ===
 
 impl Joined {

@@ -86,8 +86,15 @@ pub enum Action<F> {
         outputs: Vec<(usize, F)>,
         /// When the input came.
         arrived: Instant,
-        /// Whether this is the last for this sequence that is not of a flush.
-        complete: bool,
+    },
+    /// These inputs are answered in full.
+    Answered {
+        /// Their sequence.
+        sequence: u64,
+        /// How many entries had one.
+        inputs: usize,
+        /// When the latest came.
+        arrived: Instant,
     },
     /// The flush mark goes to every entry, behind the frames.
     Flush,
@@ -147,6 +154,7 @@ struct Group<F>(VecDeque<Pending<F>>);
 #[derive(Debug)]
 struct Pending<F> {
     sequence: u64,
+    inputs: usize,
     /// The latest of them.
     arrived: Instant,
     /// The entry of the latest.
@@ -344,7 +352,7 @@ impl<F> Session<F> {
                 let arrived = before().filter_map(|entry| entry.last_arrival).max();
                 let arrived = arrived.unwrap_or(self.clocks.opened);
                 let outputs: Vec<_> = frame.into_iter().map(|frame| (place, frame)).collect();
-                Ok(vec![Action::Deliver { sequence, outputs, arrived, complete: false }])
+                Ok(vec![Action::Deliver { sequence, outputs, arrived }])
             }
             None => Err(lie(format!("an output for sequence {sequence}, which nobody sent"))),
         }
@@ -498,10 +506,12 @@ impl<F> Group<F> {
         if let Some(pending) = self.0.get_mut(place).filter(|pending| pending.sequence == sequence) {
             pending.waiting.extend(sinks);
             (pending.entry, pending.arrived) = (entry, now);
+            pending.inputs += 1;
             return;
         }
         let pending = Pending {
             sequence,
+            inputs: 1,
             arrived: now,
             entry,
             waiting: sinks.clone(),
@@ -521,6 +531,8 @@ impl<F> Group<F> {
                 break;
             }
             actions.extend(first.give_merged());
+            let Pending { sequence, inputs, arrived, .. } = *first;
+            actions.push(Action::Answered { sequence, inputs, arrived });
             self.0.pop_front();
         }
         actions
@@ -542,12 +554,7 @@ impl<F> Pending<F> {
     fn give_early(&mut self) -> impl Iterator<Item = Action<F>> + use<'_, F> {
         let (sequence, arrived) = (self.sequence, self.arrived);
         self.answered |= !self.early.is_empty();
-        self.early.drain(..).map(move |output| Action::Deliver {
-            sequence,
-            outputs: vec![output],
-            arrived,
-            complete: false,
-        })
+        self.early.drain(..).map(move |output| Action::Deliver { sequence, outputs: vec![output], arrived })
     }
 
     fn give_merged(&mut self) -> Option<Action<F>> {
@@ -555,7 +562,7 @@ impl<F> Pending<F> {
             return None;
         }
         let outputs = std::mem::take(&mut self.merged);
-        Some(Action::Deliver { sequence: self.sequence, outputs, arrived: self.arrived, complete: true })
+        Some(Action::Deliver { sequence: self.sequence, outputs, arrived: self.arrived })
     }
 }
 
@@ -591,8 +598,7 @@ mod tests {
             node_type: "PassThrough".to_owned(),
             ..NodeManifest::default()
         };
-        let edge =
-            |(from, to): &(&str, &str)| Connection { from: (*from).to_owned(), to: (*to).to_owned() };
+        let edge = |(from, to): &(&str, &str)| Connection { from: (*from).to_owned(), to: (*to).to_owned() };
         let manifest = Manifest {
             version: VERSION.to_owned(),
             nodes: ids.iter().map(node).collect(),
@@ -625,10 +631,11 @@ mod tests {
     fn given(actions: Vec<Action<&'static str>>) -> Vec<(u64, Vec<&'static str>)> {
         actions
             .into_iter()
-            .map(|action| match action {
+            .filter_map(|action| match action {
                 Action::Deliver { sequence, outputs, .. } => {
-                    (sequence, outputs.into_iter().map(|(_, frame)| frame).collect())
+                    Some((sequence, outputs.into_iter().map(|(_, frame)| frame).collect()))
                 }
+                Action::Answered { .. } => None,
                 other @ (Action::Open | Action::Flush | Action::End(_)) => panic!("{other:?}"),
             })
             .collect()
@@ -741,7 +748,9 @@ mod tests {
         }
         assert!(session.on(now, output(1, 4, Some("own"), true)).is_empty());
         assert_eq!(given(session.on(now, output(2, 4, Some("other"), true))), [(4, vec!["other"])]);
-        assert_eq!(given(session.on(now, output(0, 4, Some("both"), true))), [(4, vec!["own", "both"])]);
+        let actions = session.on(now, output(0, 4, Some("both"), true));
+        assert!(actions.contains(&Action::Answered { sequence: 4, inputs: 2, arrived: now }), "{actions:?}");
+        assert_eq!(given(actions), [(4, vec!["own", "both"])]);
         assert_eq!(session.pending(), 0);
     }
 

@@ -49,13 +49,16 @@ pub trait StreamSession: Send + Sync {
     fn metrics(&self) -> ExecutionMetrics;
 }
 
-/// A frame on its way into a session: which entry it is for, and the frame.
+/// What is on its way into a session: one input of an entry.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TransportData {
-    /// The entry's id; empty means the only one.
+    /// The entry's id; empty means the only one. `node.port` names one of its ports.
     pub node: String,
-    /// Sequence, time, metadata, data.
-    pub frame: Frame,
+    /// The input's place in the entry's order.
+    pub sequence: u64,
+    /// A frame each for any of the entry's ports, or one under the empty name for an entry without ports. What their
+    /// sequences are does not matter: all have this input's.
+    pub frames: BTreeMap<String, Frame>,
 }
 
 /// A unary run.
@@ -63,7 +66,7 @@ pub struct TransportData {
 pub struct ExecuteRequest {
     /// The pipeline.
     pub manifest: Arc<Manifest>,
-    /// One frame for each entry, by node id.
+    /// One frame for each entry by node id, or for each of its ports by `node.port`.
     pub inputs: BTreeMap<String, Frame>,
     /// What the client asks.
     pub limits: LimitRequest,
@@ -152,13 +155,25 @@ impl TransportData {
     /// A frame for the pipeline's only entry.
     #[must_use]
     pub fn new(sequence: u64, data: impl Into<RuntimeData>) -> Self {
-        Self { node: String::new(), frame: Frame::new(sequence, data) }
+        Self::of_frame(String::new(), Frame::new(sequence, data))
     }
 
-    /// With metadata.
+    /// A frame for an entry, or for one of its ports.
     #[must_use]
-    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
-        self.frame.metadata = metadata;
+    pub fn of_frame(node: impl Into<String>, frame: Frame) -> Self {
+        Self { node: node.into(), sequence: frame.sequence, frames: BTreeMap::from([(String::new(), frame)]) }
+    }
+
+    /// With metadata on all its frames.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: &Metadata) -> Self {
+        self.frames.values_mut().for_each(|frame| frame.metadata.clone_from(metadata));
         self
+    }
+
+    /// Bytes of all payloads.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.frames.values().map(|frame| frame.data.payload().len()).sum()
     }
 }

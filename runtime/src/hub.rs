@@ -9,24 +9,23 @@ use std::time::{Duration, Instant};
 
 use remotemedia_core::fault::{DeathCause, Fault, PlacementError, Unavailability, WorkerLost};
 use remotemedia_core::frame::SessionId;
-use remotemedia_core::graph::{Graph, NodeIndex};
+use remotemedia_core::graph::Graph;
 use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
-use remotemedia_ipc::control::messages::{
-    SessionCommand, SessionReply, StageInput, StageNode, StageOutput, StagePlan,
-};
+use remotemedia_ipc::control::messages::{SessionCommand, SessionReply, StagePlan};
 use remotemedia_ipc::doorbell;
 use remotemedia_ipc::guest::Waker;
 use remotemedia_ipc::host::{Host, HostEvent};
-use remotemedia_ipc::plane::{Arrival, EdgeIn, EdgeOut, Plane};
+use remotemedia_ipc::plane::{Arrival, EdgeOut, Plane};
 use remotemedia_ipc::slot::Member;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::edges::{Edges, Lane};
-use crate::placement::{Placement, place};
+use crate::placement::place;
 use crate::registry::Registry;
 use crate::session::FromHub;
 use crate::status::{PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState, WorkerStatus};
+use crate::wiring::{Draughtsman, Drawing, Wiring};
 
 /// The hub's thread, and its owner.
 #[derive(Debug)]
@@ -63,19 +62,6 @@ struct HubShared {
 struct Starving {
     edge: Arc<EdgeOut>,
     fed: Arc<Notify>,
-}
-
-/// A session's ends at the gateway, once it is placed.
-#[derive(Debug)]
-pub(crate) struct Wiring {
-    /// For each entry of the graph, in its order.
-    pub(crate) entries: Vec<Arc<EdgeOut>>,
-    /// For each sink of the graph, in its order.
-    pub(crate) sinks: Vec<EdgeIn>,
-    /// Workers that run a part.
-    pub(crate) stages: usize,
-    /// By the nodes' order in the graph.
-    pub(crate) infos: Vec<NodeInfo>,
 }
 
 /// A session to be opened.
@@ -370,13 +356,18 @@ impl Loop {
         }
         let placement = place(graph, &self.registry).map_err(|error| self.no_placement(error))?;
         let mut lanes = Vec::new();
-        let wired = self.wire(id, graph, &placement, &mut lanes);
-        let (wiring, plans, sinks) = match wired {
-            Some(wired) => wired,
-            None => {
-                lanes.into_iter().for_each(|lane| self.edges.give_back(lane));
-                return Err(unavailable(Unavailability::Full));
-            }
+        let draughtsman = Draughtsman {
+            id,
+            gateway: self.host.plane().me(),
+            graph,
+            placement: &placement,
+            limits: &self.limits,
+            edges: &mut self.edges,
+            lanes: &mut lanes,
+        };
+        let Some(Drawing { wiring, plans, sinks }) = draughtsman.draw() else {
+            lanes.into_iter().for_each(|lane| self.edges.give_back(lane));
+            return Err(unavailable(Unavailability::Full));
         };
         let stages = plans.iter().map(|(member, plan)| {
             (*member, plan.nodes.first().map_or_else(String::new, |node| node.id.clone()))
@@ -403,57 +394,6 @@ impl Loop {
             return unavailable(Unavailability::NoWorkers);
         }
         error.into()
-    }
-
-    /// An edge wherever two processes meet. None if there are not enough.
-    #[expect(clippy::type_complexity, reason = "three parts of one answer, taken apart at once")]
-    fn wire(
-        &mut self,
-        id: SessionId,
-        graph: &Graph,
-        placement: &Placement,
-        lanes: &mut Vec<Lane>,
-    ) -> Option<(Wiring, Vec<(Member, StagePlan)>, BTreeMap<u32, usize>)> {
-        let me = self.host.plane().me();
-        let window = self.limits.credit_window;
-        let at = |node: NodeIndex| placement.workers[node.index()];
-        let mut plans: BTreeMap<Member, StagePlan> = BTreeMap::new();
-        for node in graph.indices() {
-            let plan = plans.entry(at(node)).or_insert_with(|| empty_plan(id, &self.limits));
-            plan.nodes.push(stage_node(graph, node));
-        }
-        let mut take = |from, to, lanes: &mut Vec<Lane>| {
-            let lane = self.edges.take(from, to)?;
-            lanes.push(lane);
-            Some(lane.edge)
-        };
-        let mut entries = Vec::new();
-        for node in graph.entries() {
-            let edge = take(me, at(node), lanes)?;
-            entries.push(Arc::new(EdgeOut::new(edge, at(node), window)));
-            plans.get_mut(&at(node))?.inputs.push(StageInput { edge, from: me, to: node });
-        }
-        for from in graph.indices() {
-            for to in graph.next(from).iter().copied() {
-                if at(from) == at(to) {
-                    plans.get_mut(&at(from))?.inner.push((from, to));
-                } else {
-                    let edge = take(at(from), at(to), lanes)?;
-                    plans.get_mut(&at(from))?.outputs.push(StageOutput { edge, from, to: at(to) });
-                    plans.get_mut(&at(to))?.inputs.push(StageInput { edge, from: at(from), to });
-                }
-            }
-        }
-        let mut sinks = Vec::new();
-        let mut sink_edges = BTreeMap::new();
-        for (place, node) in graph.sinks().enumerate() {
-            let edge = take(at(node), me, lanes)?;
-            plans.get_mut(&at(node))?.outputs.push(StageOutput { edge, from: node, to: me });
-            sinks.push(EdgeIn::new(edge, at(node), window));
-            sink_edges.insert(edge.index, place);
-        }
-        let wiring = Wiring { entries, sinks, stages: plans.len(), infos: placement.infos.clone() };
-        Some((wiring, plans.into_iter().collect(), sink_edges))
     }
 
     /// The plans go out when all links stand; those with the gateway always do.
@@ -611,30 +551,6 @@ impl Phase {
             Self::Planned => SessionState::Open,
             Self::Closing { .. } => SessionState::Closing,
         }
-    }
-}
-
-fn empty_plan(session: SessionId, limits: &Limits) -> StagePlan {
-    StagePlan {
-        session,
-        nodes: Vec::new(),
-        inputs: Vec::new(),
-        inner: Vec::new(),
-        outputs: Vec::new(),
-        window: limits.credit_window,
-        max_outputs_per_call: u32::try_from(limits.max_outputs_per_call).unwrap_or(u32::MAX),
-        loan_timeout_ms: limits.loan_timeout_ms,
-    }
-}
-
-fn stage_node(graph: &Graph, index: NodeIndex) -> StageNode {
-    let node = graph.node(index);
-    StageNode {
-        index,
-        id: node.id.clone(),
-        node_type: node.node_type.clone(),
-        // A map of JSON values always has a text.
-        params: serde_json::to_string(&node.params).unwrap_or_default(),
     }
 }
 

@@ -24,6 +24,7 @@ mod registry;
 mod runner;
 mod session;
 mod status;
+mod wiring;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use remotemedia_core::data::Kind;
 use remotemedia_core::fault::PlacementError;
-use remotemedia_core::graph::{Graph, NodeIndex};
+use remotemedia_core::graph::{Edge, Graph, NodeIndex};
+use remotemedia_core::joined::ports_in_words;
 use remotemedia_core::manifest::{Capabilities, NodeManifest, RuntimeHint};
 use remotemedia_core::node::NodeInfo;
 use remotemedia_ipc::slot::Member;
@@ -24,28 +25,15 @@ pub(crate) struct Placement {
 pub(crate) fn place(graph: &Graph, registry: &Registry) -> Result<Placement, PlacementError> {
     let mut workers: BTreeMap<NodeIndex, Member> = BTreeMap::new();
     let mut infos: BTreeMap<NodeIndex, NodeInfo> = BTreeMap::new();
-    for index in downstream(graph) {
+    for index in graph.downstream_order() {
         let (member, info) = place_one(graph, index, &workers, registry)?;
         workers.insert(index, member);
         infos.insert(index, info);
     }
-    for (from, produces) in &infos {
-        for to in graph.next(*from) {
-            check_kinds(graph, (*from, produces), (*to, &infos[to]))?;
-        }
+    for edge in graph.edges() {
+        check_edge(graph, edge, &infos[&edge.from], &infos[&edge.to])?;
     }
     Ok(Placement { workers: workers.into_values().collect(), infos: infos.into_values().collect() })
-}
-
-/// All nodes, each after the one that feeds it.
-fn downstream(graph: &Graph) -> Vec<NodeIndex> {
-    let mut order: Vec<NodeIndex> = graph.entries().collect();
-    let mut done = 0;
-    while let Some(index) = order.get(done).copied() {
-        order.extend(graph.next(index));
-        done += 1;
-    }
-    order
 }
 
 fn place_one(
@@ -82,21 +70,25 @@ fn place_one(
             "no worker of that kind offers the type",
         ));
     }
-    let previous =
-        graph.previous(index).and_then(|previous| Some((graph.node(previous), *placed.get(&previous)?)));
     let apart = |neighbour: &NodeManifest| node.own_process || neighbour.own_process;
-    if let Some((neighbour, member)) = previous
-        && !apart(neighbour)
-        && let Some((member, _, info)) = suited.iter().find(|(offered, ..)| *offered == member)
-    {
+    let before = graph.edges_to(index).filter_map(|edge| {
+        let neighbour = graph.node(edge.from);
+        Some((apart(neighbour), *placed.get(&edge.from)?))
+    });
+    let (taken, near): (Vec<_>, Vec<_>) = before.partition(|(apart, _)| *apart);
+    let is_taken = |member: Member| taken.iter().any(|(_, other)| *other == member);
+    let shared = near
+        .iter()
+        .filter(|(_, member)| !is_taken(*member))
+        .find_map(|(_, member)| suited.iter().find(|(offered, ..)| offered == member));
+    if let Some((member, _, info)) = shared {
         return Ok((*member, (*info).clone()));
     }
-    let taken = previous.filter(|(neighbour, _)| apart(neighbour)).map(|(_, member)| member);
     let workers = suited.len();
     let load = |member: Member, worker: &WorkerEntry| {
         (worker.sessions + placed.values().filter(|other| **other == member).count(), member)
     };
-    let free = suited.into_iter().filter(|(member, ..)| Some(*member) != taken);
+    let free = suited.into_iter().filter(|(member, ..)| !is_taken(*member));
     let chosen = free.min_by_key(|(member, worker, _)| load(*member, worker));
     let (member, _, info) =
         chosen.ok_or_else(|| PlacementError::NoOwnProcess { node: node.id.clone(), workers })?;
@@ -137,21 +129,35 @@ fn suits(hint: RuntimeHint, worker: &WorkerEntry) -> bool {
     }
 }
 
-fn check_kinds(
+fn check_edge(
     graph: &Graph,
-    (from, producer): (NodeIndex, &NodeInfo),
-    (to, consumer): (NodeIndex, &NodeInfo),
+    edge: &Edge,
+    producer: &NodeInfo,
+    consumer: &NodeInfo,
 ) -> Result<(), PlacementError> {
-    let any = producer.produces.is_empty() || consumer.accepts.is_empty();
-    if any || producer.produces.iter().any(|kind| consumer.accepts.contains(kind)) {
+    let (from, to) = (graph.node(edge.from).id.clone(), graph.node(edge.to).id.clone());
+    let Some(accepts) = accepted(consumer, &edge.port) else {
+        let to = if edge.port.is_empty() { to } else { format!("{to}.{}", edge.port) };
+        return Err(PlacementError::UnknownPort { from, to, ports: ports_in_words(&consumer.ports) });
+    };
+    let any = producer.produces.is_empty() || accepts.is_empty();
+    if any || producer.produces.iter().any(|kind| accepts.contains(kind)) {
         return Ok(());
     }
     Err(PlacementError::Incompatible {
-        from: graph.node(from).id.clone(),
-        to: graph.node(to).id.clone(),
+        from,
+        to,
         produces: names(&producer.produces),
-        expects: names(&consumer.accepts),
+        expects: names(accepts),
     })
+}
+
+/// The kinds that a node type takes on a port; none if it has no such port. A type without ports takes the unnamed.
+pub(crate) fn accepted<'a>(info: &'a NodeInfo, port: &str) -> Option<&'a [Kind]> {
+    if info.ports.is_empty() && port.is_empty() {
+        return Some(&info.accepts);
+    }
+    info.ports.iter().find(|other| other.name == port).map(|port| port.accepts.as_slice())
 }
 
 /// Kinds in words.
@@ -180,6 +186,7 @@ mod tests {
             produces: produces.to_vec(),
             parameters: Vec::new(),
             repeatable: true,
+            ..NodeInfo::default()
         }
     }
 

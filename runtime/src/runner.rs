@@ -58,12 +58,12 @@ impl PipelineRunner {
     ) -> Result<Execution, Fault> {
         let stream = StreamRequest { manifest: request.manifest, limits: request.limits };
         let session = self.open(stream, room).await?;
-        check_inputs(&session, &request.inputs)?;
+        let inputs = by_entry(&session, request.inputs)?;
         let mut outputs: BTreeMap<String, Vec<Frame>> =
             session.sinks().map(|sink| (sink.to_owned(), Vec::new())).collect();
         let send = async {
-            for (node, frame) in request.inputs {
-                session.send(TransportData { node, frame }).await?;
+            for input in inputs {
+                session.send(input).await?;
             }
             session.close().await
         };
@@ -110,14 +110,20 @@ impl PipelineTransport for PipelineRunner {
     }
 }
 
-/// A unary run has one input for each entry.
-fn check_inputs(session: &RunningSession, inputs: &BTreeMap<String, Frame>) -> Result<(), Fault> {
-    for node in inputs.keys() {
-        session.entry(node)?;
+/// A unary run has one input for each entry, given as a whole or port by port.
+fn by_entry(session: &RunningSession, inputs: BTreeMap<String, Frame>) -> Result<Vec<TransportData>, Fault> {
+    let ids: Vec<String> = session.entries().map(str::to_owned).collect();
+    let mut by_entry: Vec<BTreeMap<String, Frame>> = ids.iter().map(|_| BTreeMap::new()).collect();
+    for (name, frame) in inputs {
+        let (place, port) = session.entry(&name)?;
+        if by_entry[place].insert(port.to_owned(), frame).is_some() {
+            let (node, port) = (ids[place].clone(), port.to_owned());
+            return Err(EntryError::RepeatedPort { node, port }.into());
+        }
     }
-    let only = session.entries().count() == 1 && inputs.contains_key("");
-    match session.entries().find(|entry| !inputs.contains_key(*entry) && !only) {
-        Some(node) => Err(EntryError::NoInput { node: node.to_owned() }.into()),
-        None => Ok(()),
-    }
+    let inputs = ids.into_iter().zip(by_entry).map(|(node, frames)| match frames.values().next() {
+        Some(frame) => Ok(TransportData { sequence: frame.sequence, node, frames }),
+        None => Err(EntryError::NoInput { node }.into()),
+    });
+    inputs.collect()
 }

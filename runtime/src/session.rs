@@ -10,15 +10,17 @@ use remotemedia_core::data::Kind;
 use remotemedia_core::fault::{EntryError, Fault, StreamFault, Unavailability};
 use remotemedia_core::frame::{Frame, SessionId};
 use remotemedia_core::graph::{Graph, NodeIndex};
+use remotemedia_core::joined::ports_in_words;
 use remotemedia_core::limits::{Granted, LimitExceeded, Limits};
-use remotemedia_core::session::{Action, End, Event, Patience, Session};
+use remotemedia_core::session::{Action, End, Event, Patience, Session, Shape};
 use remotemedia_core::transport::{ChunkOutput, ExecutionMetrics, NodeReport, StreamSession, TransportData};
 use remotemedia_ipc::plane::{Arrival, Content, EdgeOut, Header, NoBlock, Prepared};
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::timeout_at;
 
-use crate::hub::{HubHandle, OpenOrder, Wiring, unavailable};
+use crate::hub::{HubHandle, OpenOrder, unavailable};
 use crate::placement;
+use crate::wiring::{EntryWires, Wiring};
 
 /// A session under way. Dropped, it is cancelled.
 #[derive(Debug)]
@@ -112,7 +114,8 @@ impl RunningSession {
         let patience =
             Patience { open: limits.open_timeout(), result: granted.timeout, idle: limits.idle_timeout() };
         let now = Instant::now();
-        let machine = Session::new(&graph, wiring.stages, patience, now);
+        let entries: Vec<NodeIndex> = wiring.entries.iter().map(|entry| entry.node).collect();
+        let machine = Session::new(Shape::of(&graph, &entries), wiring.stages, patience, now);
         let session = Self {
             id,
             hub,
@@ -140,7 +143,7 @@ impl RunningSession {
 
     /// Ids of the nodes that take input.
     pub fn entries(&self) -> impl Iterator<Item = &str> {
-        self.graph.entries().map(|index| self.graph.node(index).id.as_str())
+        self.wiring.entries.iter().map(|entry| self.graph.node(entry.node).id.as_str())
     }
 
     /// Ids of the nodes whose output comes back.
@@ -148,18 +151,48 @@ impl RunningSession {
         self.sink_nodes.iter().map(|index| self.graph.node(*index).id.as_str())
     }
 
-    /// The place of an entry; an empty name means the only one.
-    pub(crate) fn entry(&self, node: &str) -> Result<usize, Fault> {
-        let found = self.entries().position(|entry| entry == node);
-        if let Some(place) = found.or_else(|| (node.is_empty() && self.entries().count() == 1).then_some(0)) {
-            return Ok(place);
+    /// Which entry a name means, and which port of it, empty where none is named. An empty name means the only entry.
+    pub(crate) fn entry<'a>(&self, name: &'a str) -> Result<(usize, &'a str), Fault> {
+        if name.is_empty() && self.wiring.entries.len() == 1 {
+            return Ok((0, ""));
         }
-        let (node, entries) = (node.to_owned(), self.entries().collect::<Vec<_>>().join(", "));
-        Err(match self.graph.find(&node) {
-            Some(_) => EntryError::NotAnEntry { node, entries },
-            None => EntryError::UnknownNode { node, entries },
+        let entries = || self.entries().collect::<Vec<_>>().join(", ");
+        let Some((node, port)) = self.graph.find_input(name) else {
+            return Err(EntryError::UnknownNode { node: name.to_owned(), entries: entries() }.into());
+        };
+        match self.wiring.entries.iter().position(|entry| entry.node == node) {
+            Some(place) => Ok((place, port)),
+            None => Err(EntryError::NotAnEntry { node: name.to_owned(), entries: entries() }.into()),
         }
-        .into())
+    }
+
+    /// What goes on each edge of an entry: the frame for its port, or none if it has no part in this input.
+    fn sort_by_port(
+        &self,
+        entry: &EntryWires,
+        input: TransportData,
+        port: &str,
+    ) -> Result<Vec<Option<Frame>>, Fault> {
+        let node = || self.graph.node(entry.node).id.clone();
+        if input.frames.is_empty() {
+            return Err(EntryError::NoData { node: node() }.into());
+        }
+        let mut frames: Vec<Option<Frame>> = entry.ports.iter().map(|_| None).collect();
+        for (name, frame) in input.frames {
+            let name = if name.is_empty() { port } else { name.as_str() };
+            let Some(place) = entry.ports.iter().position(|(other, _)| other == name) else {
+                let fed = self.graph.edges_to(entry.node).any(|edge| edge.port == name);
+                let known = || ports_in_words(&self.wiring.infos[entry.node.index()].ports);
+                let ports = if fed { "another node feeds it".to_owned() } else { known() };
+                return Err(EntryError::UnknownPort { node: node(), port: name.to_owned(), ports }.into());
+            };
+            self.check_input(entry.node, name, &frame.data)?;
+            let frame = Frame { sequence: input.sequence, ..frame };
+            if frames[place].replace(frame).is_some() {
+                return Err(EntryError::RepeatedPort { node: node(), port: name.to_owned() }.into());
+            }
+        }
+        Ok(frames)
     }
 
     async fn until_open(&self) -> Result<(), Fault> {
@@ -230,10 +263,10 @@ impl RunningSession {
         for action in actions {
             match action {
                 Action::Open => {}
-                Action::Deliver { sequence, outputs, arrived, complete } => {
-                    if complete {
-                        state.measures.answer(sequence, arrived.elapsed());
-                    }
+                Action::Answered { sequence, inputs, arrived } => {
+                    state.measures.answer(sequence, inputs, arrived.elapsed());
+                }
+                Action::Deliver { sequence, outputs, arrived } => {
                     state.ready.push_back(Ready { sequence, outputs, arrived });
                 }
                 Action::Flush => self.flush(),
@@ -248,7 +281,7 @@ impl RunningSession {
 
     /// Behind the frames. A link that is gone is a worker that is dead, of which the hub will tell.
     fn flush(&self) {
-        for edge in &self.wiring.entries {
+        for (_, edge) in self.wiring.entries.iter().flat_map(|entry| &entry.ports) {
             let header = Header { session: self.id.0, edge: edge.edge().index, sequence: 0, last: false };
             if let Err(error) = self.hub.plane().send_flush(edge.to(), &header) {
                 tracing::debug!(session = %self.id, %error, "flush_not_sent");
@@ -264,9 +297,9 @@ impl RunningSession {
         }
     }
 
-    fn check_input(&self, node: NodeIndex, data: &RuntimeData) -> Result<(), Fault> {
+    fn check_input(&self, node: NodeIndex, port: &str, data: &RuntimeData) -> Result<(), Fault> {
         let id = &self.graph.node(node).id;
-        let accepts = &self.wiring.infos[node.index()].accepts;
+        let accepts = placement::accepted(&self.wiring.infos[node.index()], port).unwrap_or_default();
         if !accepts.is_empty() && !accepts.contains(&data.kind()) {
             return Err(Fault::TypeMismatch {
                 node: id.clone(),
@@ -339,6 +372,33 @@ impl RunningSession {
         }
     }
 
+    /// Sends what an input has for an edge that has credit, or a mark if that is nothing.
+    fn push(&self, edge: &EdgeOut, sequence: u64, prepared: Option<&Prepared>) -> Result<(), Fault> {
+        let header = Header { session: self.id.0, edge: edge.edge().index, sequence, last: true };
+        edge.spend();
+        let plane = self.hub.plane();
+        let sent = match prepared {
+            Some(prepared) => plane.send(edge.to(), &header, prepared),
+            None => plane.send_mark(edge.to(), &header),
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            // The worker is dead: the hub is about to say of what.
+            Err(error) if error.is_death() => {
+                tracing::debug!(session = %self.id, %error, "input_not_sent");
+                Ok(())
+            }
+            Err(error) => {
+                self.on(Event::Failed(Fault::Internal {
+                    place: "the data plane".to_owned(),
+                    problem: error.to_string(),
+                }));
+                self.changed.notify_one();
+                self.check_open()
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -369,38 +429,30 @@ impl StreamSession for RunningSession {
     }
 
     async fn send(&self, input: TransportData) -> Result<(), Fault> {
-        let place = self.entry(&input.node)?;
-        let node = self.graph.entries().nth(place).unwrap_or(NodeIndex(0));
-        self.check_input(node, &input.frame.data)?;
+        let (place, port) = self.entry(&input.node)?;
+        let (entry, port, sequence) = (&self.wiring.entries[place], port.to_owned(), input.sequence);
+        let frames = self.sort_by_port(entry, input, &port)?;
         let _turn = self.sending.lock().await;
         self.check_open()?;
-        let edge = &self.wiring.entries[place];
-        self.credit(edge).await?;
-        let prepared = self.prepare(&input.frame).await?;
+        for (_, edge) in &entry.ports {
+            self.credit(edge).await?;
+        }
+        let mut prepared = Vec::with_capacity(frames.len());
+        for frame in &frames {
+            prepared.push(match frame {
+                Some(frame) => Some(self.prepare(frame).await?),
+                None => None,
+            });
+        }
         // From here nothing waits: the input is sent whole, or the future was dropped before.
-        let sequence = input.frame.sequence;
-        self.lock().measures.take_in(sequence, &input.frame.data);
+        self.lock().measures.take_in(sequence, frames.iter().flatten().map(|frame| &frame.data));
         self.on(Event::Input { entry: place, sequence });
         self.changed.notify_one();
         self.check_open()?;
-        let header = Header { session: self.id.0, edge: edge.edge().index, sequence, last: true };
-        edge.spend();
-        match self.hub.plane().send(edge.to(), &header, &prepared) {
-            Ok(()) => Ok(()),
-            // The worker is dead: the hub is about to say of what.
-            Err(error) if error.is_death() => {
-                tracing::debug!(session = %self.id, %error, "input_not_sent");
-                Ok(())
-            }
-            Err(error) => {
-                self.on(Event::Failed(Fault::Internal {
-                    place: "the data plane".to_owned(),
-                    problem: error.to_string(),
-                }));
-                self.changed.notify_one();
-                self.check_open()
-            }
+        for ((_, edge), prepared) in entry.ports.iter().zip(prepared) {
+            self.push(edge, sequence, prepared.as_ref())?;
         }
+        Ok(())
     }
 
     async fn receive(&self) -> Result<Option<ChunkOutput>, Fault> {
@@ -479,21 +531,26 @@ impl Measures {
         }
     }
 
-    fn take_in(&mut self, sequence: u64, data: &RuntimeData) {
-        let bytes = data.payload().len() as u64;
-        self.items += data.items();
-        *self.kinds.entry(data.kind()).or_default() += 1;
+    fn take_in<'a>(&mut self, sequence: u64, pieces: impl Iterator<Item = &'a RuntimeData>) {
+        let mut bytes = 0;
+        for data in pieces {
+            bytes += data.payload().len() as u64;
+            self.items += data.items();
+            *self.kinds.entry(data.kind()).or_default() += 1;
+        }
         self.inputs.push_back((sequence, bytes));
         self.hold(bytes);
     }
 
-    fn answer(&mut self, sequence: u64, latency: Duration) {
+    fn answer(&mut self, sequence: u64, inputs: usize, latency: Duration) {
         self.answered = self.answered.saturating_add(1);
         self.latency += latency;
-        if let Some(place) = self.inputs.iter().position(|(other, _)| *other == sequence)
-            && let Some((_, bytes)) = self.inputs.remove(place)
-        {
-            self.release(bytes);
+        for _ in 0..inputs {
+            if let Some(place) = self.inputs.iter().position(|(other, _)| *other == sequence)
+                && let Some((_, bytes)) = self.inputs.remove(place)
+            {
+                self.release(bytes);
+            }
         }
     }
 

@@ -41,6 +41,7 @@ impl NodeType for Gain {
                 summary: "How much louder.".to_owned(),
             }],
             repeatable: true,
+            ..NodeInfo::default()
         }
     }
 

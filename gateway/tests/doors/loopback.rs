@@ -86,6 +86,7 @@ impl Backend for Loopback {
             produces: Vec::new(),
             parameters: Vec::new(),
             repeatable: true,
+            ..NodeInfo::default()
         }]
     }
 
@@ -140,10 +141,11 @@ impl StreamSession for EchoSession {
     }
 
     async fn send(&self, input: TransportData) -> Result<(), Fault> {
-        let sequence = input.frame.sequence;
+        let TransportData { node, sequence, mut frames } = input;
+        let frame = frames.pop_first().expect("a chunk has data").1;
         let output = ChunkOutput {
             sequence,
-            outputs: BTreeMap::from([(input.node, input.frame)]),
+            outputs: BTreeMap::from([(node, frame)]),
             latency: Duration::from_millis(1),
         };
         let outputs = self.outputs.lock().unwrap().clone();

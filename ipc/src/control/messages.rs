@@ -176,7 +176,7 @@ pub struct StagePlan {
     /// Edges from other processes.
     pub inputs: Vec<StageInput>,
     /// Edges between nodes of this stage.
-    pub inner: Vec<(NodeIndex, NodeIndex)>,
+    pub inner: Vec<(NodeIndex, StageFeed)>,
     /// Edges to other processes, the gateway included.
     pub outputs: Vec<StageOutput>,
     /// Frames under way on one edge.
@@ -198,6 +198,19 @@ pub struct StageNode {
     pub node_type: String,
     /// Its parameters: a JSON object.
     pub params: String,
+    /// The names of its type's ports.
+    pub ports: Vec<String>,
+}
+
+/// One of the feeds of a node of the stage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StageFeed {
+    /// The node.
+    pub to: NodeIndex,
+    /// Which of its feeds, counted from 0: the order in which a node that has no ports gets what comes on several.
+    pub number: u16,
+    /// The port, by its place in [`StageNode::ports`]; none where there are none.
+    pub port: Option<u16>,
 }
 
 /// An edge into a stage.
@@ -207,8 +220,8 @@ pub struct StageInput {
     pub edge: EdgeRef,
     /// Who sends.
     pub from: Member,
-    /// Which node it feeds.
-    pub to: NodeIndex,
+    /// What it feeds.
+    pub feed: StageFeed,
 }
 
 /// An edge out of a stage.

@@ -53,7 +53,11 @@ pub const fn error_type(fault: &Fault) -> ErrorType {
         | Fault::Placement(PlacementError::NoOwnProcess { .. }) => ErrorType::ResourceLimit,
         Fault::Parse(_)
         | Fault::Graph(_)
-        | Fault::Placement(PlacementError::UnknownType { .. } | PlacementError::Unsatisfied { .. })
+        | Fault::Placement(
+            PlacementError::UnknownType { .. }
+            | PlacementError::Unsatisfied { .. }
+            | PlacementError::UnknownPort { .. },
+        )
         | Fault::Params { .. }
         | Fault::Input { .. }
         | Fault::Entry(_)
@@ -283,6 +287,11 @@ mod tests {
                     expects: text(),
                 }),
                 ErrorType::TypeValidation,
+                NONE,
+            ),
+            (
+                Fault::Placement(PlacementError::UnknownPort { from: text(), to: node(), ports: text() }),
+                ErrorType::Validation,
                 NONE,
             ),
             (

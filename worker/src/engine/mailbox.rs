@@ -20,12 +20,12 @@ pub(super) struct Mailbox {
 pub(super) enum Note {
     /// To be told to the gateway.
     Reply(SessionReply),
-    /// An input waits for credit: look for it.
+    /// A lane waits for credit: look for it.
     Stalled {
         /// The session.
         session: SessionId,
-        /// By place in the plan's inputs.
-        input: usize,
+        /// By place in the session's lanes.
+        lane: usize,
     },
 }
 

@@ -42,7 +42,7 @@ struct Sessions {
 /// An input that waits for credit.
 struct Stall {
     session: Arc<SessionCell>,
-    input: usize,
+    lane: usize,
 }
 
 /// Longest sleep of the I/O thread; the doorbell's own tick is shorter.
@@ -118,9 +118,9 @@ impl Desk {
         while let Some(note) = self.sessions.membership.mailbox.take() {
             match note {
                 Note::Reply(reply) => self.guest.reply(reply)?,
-                Note::Stalled { session, input } => {
+                Note::Stalled { session, lane } => {
                     let session = self.sessions.open.get(&session).map(Arc::clone);
-                    self.stalled.extend(session.map(|session| Stall { session, input }));
+                    self.stalled.extend(session.map(|session| Stall { session, lane }));
                 }
             }
         }
@@ -188,14 +188,14 @@ impl Sessions {
 impl Stall {
     /// Whether there is something to do about it.
     fn is_over(&self) -> bool {
-        self.session.may_resume(self.input).unwrap_or(true)
+        self.session.may_resume(self.lane).unwrap_or(true)
     }
 
-    /// Has the input go on if it can. Whether this needs to be looked at no more.
+    /// Has the lane go on if it can. Whether this needs to be looked at no more.
     fn end_if_over(&self) -> bool {
         let over = self.is_over();
         if over {
-            self.session.resume(self.input);
+            self.session.resume(self.lane);
         }
         over
     }

@@ -13,6 +13,7 @@
 
 mod contained;
 mod crew;
+mod joint;
 mod mailbox;
 mod membership;
 mod outlets;

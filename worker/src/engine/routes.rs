@@ -1,24 +1,35 @@
-//! A stage plan that has been checked: indices resolved to places, edges known to form a forest.
+//! A stage plan that has been checked: indices resolved to places, edges known to form no circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use remotemedia_core::graph::NodeIndex;
-use remotemedia_ipc::control::messages::StagePlan;
+use remotemedia_ipc::control::messages::{StageFeed, StagePlan};
 
 /// Where frames go within a stage and out of it. Nodes, inputs and outputs are named by their places in the plan.
 #[derive(Debug)]
 pub(super) struct Routes {
     /// By node.
     onward: Vec<Onward>,
-    /// By input: the node that it feeds.
-    entries: Vec<usize>,
+    /// By input: what it feeds.
+    entries: Vec<Doorway>,
+    /// By node, by the numbers of its feeds: the port of each.
+    feeds: Vec<Vec<Option<u16>>>,
+}
+
+/// One of the feeds of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Doorway {
+    /// The node.
+    pub(super) node: usize,
+    /// The number of the feed.
+    pub(super) feed: usize,
 }
 
 /// Where a node's outputs go.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Onward {
     /// Nodes of this stage.
-    pub(super) inner: Vec<usize>,
+    pub(super) inner: Vec<Doorway>,
     /// Outputs of the plan.
     pub(super) outer: Vec<usize>,
 }
@@ -43,15 +54,25 @@ pub(super) enum PlanError {
         /// Its place in the pipeline.
         index: NodeIndex,
     },
-    /// A node that nobody or more than one feeds.
-    #[error("the stage plan feeds node '{id}' {times} times: a node has one input")]
+    /// A node that nobody feeds, or whose feeds are not numbered from 0 on.
+    #[error("the stage plan numbers the feeds of node '{id}' {numbers:?}: expected at least one, from 0 on")]
     Feeds {
         /// The node.
         id: String,
-        /// By how many edges.
-        times: usize,
+        /// As given, in ascending order.
+        numbers: Vec<u16>,
     },
-    /// A node that is fed only by itself.
+    /// A feed on a port that the node does not have, or on none where it has some.
+    #[error("the stage plan feeds node '{id}' on port {port:?} of {ports}")]
+    UnknownPort {
+        /// The node.
+        id: String,
+        /// As given.
+        port: Option<u16>,
+        /// How many there are.
+        ports: usize,
+    },
+    /// A node that feeds itself, directly or through others.
     #[error("the stage plan has a circle through node '{id}'")]
     Circle {
         /// One node of it.
@@ -77,27 +98,35 @@ impl Routes {
         let find = |index: NodeIndex| places.get(&index).copied().ok_or(PlanError::UnknownNode { index });
         check_edges(plan)?;
         let mut onward = vec![Onward::default(); plan.nodes.len()];
-        let mut feeds = vec![0_usize; plan.nodes.len()];
-        let mut entries = Vec::with_capacity(plan.inputs.len());
-        for input in &plan.inputs {
-            let to = find(input.to)?;
-            feeds[to] += 1;
-            entries.push(to);
-        }
-        for (from, to) in &plan.inner {
-            let (from, to) = (find(*from)?, find(*to)?);
-            onward[from].inner.push(to);
-            feeds[to] += 1;
+        let mut ports: Vec<BTreeMap<u16, Option<u16>>> = vec![BTreeMap::new(); plan.nodes.len()];
+        let mut repeated = None;
+        let mut enter = |feed: &StageFeed| {
+            let node = find(feed.to)?;
+            check_port(plan, node, feed.port)?;
+            if ports[node].insert(feed.number, feed.port).is_some() {
+                repeated = repeated.or(Some((node, feed.number)));
+            }
+            Ok(Doorway { node, feed: usize::from(feed.number) })
+        };
+        let entries = plan.inputs.iter().map(|input| enter(&input.feed)).collect::<Result<_, _>>()?;
+        for (from, feed) in &plan.inner {
+            let door = enter(feed)?;
+            onward[find(*from)?].inner.push(door);
         }
         for (place, output) in plan.outputs.iter().enumerate() {
             onward[find(output.from)?].outer.push(place);
         }
         let id = |node: usize| plan.nodes[node].id.clone();
-        if let Some((node, times)) = feeds.into_iter().enumerate().find(|(_, times)| *times != 1) {
-            return Err(PlanError::Feeds { id: id(node), times });
+        for (node, feeds) in ports.iter().enumerate() {
+            let mut numbers: Vec<u16> = feeds.keys().copied().collect();
+            numbers.extend(repeated.filter(|(other, _)| *other == node).map(|(_, number)| number));
+            if numbers.is_empty() || !numbers.iter().copied().eq((0..).take(numbers.len())) {
+                return Err(PlanError::Feeds { id: id(node), numbers });
+            }
         }
-        let routes = Self { onward, entries };
-        match routes.unreached() {
+        let feeds = ports.into_iter().map(|feeds| feeds.into_values().collect()).collect();
+        let routes = Self { onward, entries, feeds };
+        match routes.circle() {
             Some(node) => Err(PlanError::Circle { id: id(node) }),
             None => Ok(routes),
         }
@@ -108,8 +137,8 @@ impl Routes {
         &self.onward[node]
     }
 
-    /// The node that an input feeds.
-    pub(super) fn entry(&self, input: usize) -> usize {
+    /// What an input feeds.
+    pub(super) fn entry(&self, input: usize) -> Doorway {
         self.entries[input]
     }
 
@@ -118,16 +147,39 @@ impl Routes {
         self.entries.len()
     }
 
-    /// A node to which no input leads. Each node is fed once, so it can only be on a circle or behind one.
-    fn unreached(&self) -> Option<usize> {
-        let mut reached = vec![false; self.onward.len()];
-        let mut ahead = self.entries.clone();
-        while let Some(node) = ahead.pop() {
-            reached[node] = true;
-            ahead.extend(&self.onward[node].inner);
-        }
-        reached.iter().position(|reached| !reached)
+    /// The ports of a node's feeds, where what comes on them must be joined.
+    pub(super) fn joint(&self, node: usize) -> Option<&[Option<u16>]> {
+        let feeds = self.feeds[node].as_slice();
+        (feeds.len() > 1 || feeds.iter().any(Option::is_some)).then_some(feeds)
     }
+
+    /// How many nodes have a joint.
+    pub(super) fn joints(&self) -> usize {
+        (0..self.feeds.len()).filter(|node| self.joint(*node).is_some()).count()
+    }
+
+    /// A node on a circle, or behind one: it has a feed that is never worked off.
+    fn circle(&self) -> Option<usize> {
+        let mut unmet: Vec<usize> = self.feeds.iter().map(Vec::len).collect();
+        let mut ahead = self.entries.clone();
+        while let Some(Doorway { node, .. }) = ahead.pop() {
+            unmet[node] -= 1;
+            if unmet[node] == 0 {
+                ahead.extend(&self.onward[node].inner);
+            }
+        }
+        unmet.iter().position(|unmet| *unmet > 0)
+    }
+}
+
+fn check_port(plan: &StagePlan, node: usize, port: Option<u16>) -> Result<(), PlanError> {
+    let ports = plan.nodes[node].ports.len();
+    let fits = match port {
+        Some(port) => usize::from(port) < ports,
+        None => ports == 0,
+    };
+    let unknown = || PlanError::UnknownPort { id: plan.nodes[node].id.clone(), port, ports };
+    fits.then_some(()).ok_or_else(unknown)
 }
 
 fn places(plan: &StagePlan) -> Result<BTreeMap<NodeIndex, usize>, PlanError> {
@@ -167,9 +219,21 @@ mod tests {
         let plan =
             Sketch::of("abc").input("a").inner("a", "b").inner("a", "c").output("b").output("c").plan();
         let routes = Routes::of(&plan).unwrap();
-        assert_eq!(routes.entry(0), 0);
-        assert_eq!(*routes.onward(0), Onward { inner: vec![1, 2], outer: vec![] });
+        let first = |node| Doorway { node, feed: 0 };
+        assert_eq!(routes.entry(0), first(0));
+        assert_eq!(*routes.onward(0), Onward { inner: vec![first(1), first(2)], outer: vec![] });
+        assert_eq!(routes.joints(), 0);
         assert_eq!(*routes.onward(2), Onward { inner: vec![], outer: vec![1] });
+    }
+
+    #[test]
+    fn a_node_with_several_feeds_or_with_ports_has_a_joint() {
+        let sketch = Sketch::of("abc").ports("c", &["l", "r"]).input("a").input("b").inner("a", "b");
+        let routes = Routes::of(&sketch.inner("b", "c.r").plan()).unwrap();
+        assert_eq!(routes.joint(0), None);
+        assert_eq!(routes.joint(1), Some([None, None].as_slice()));
+        assert_eq!(routes.joint(2), Some([Some(1)].as_slice()));
+        assert_eq!(routes.joints(), 2);
     }
 
     #[test]
@@ -179,18 +243,24 @@ mod tests {
         let mut repeated_edge = Sketch::of("a").input("a").output("a").plan();
         repeated_edge.outputs[0].edge = repeated_edge.inputs[0].edge;
         let mut unknown = Sketch::of("a").input("a").plan();
-        unknown.inner.push((NodeIndex(0), NodeIndex(7)));
         let index = NodeIndex(7);
+        unknown.inner.push((NodeIndex(0), StageFeed { to: index, number: 0, port: None }));
+        let mut twice = Sketch::of("ab").input("a").input("b").inner("a", "b").plan();
+        twice.inner[0].1.number = 0;
+        let mut no_port = Sketch::of("a").input("a").plan();
+        no_port.inputs[0].feed.port = Some(0);
         let rows = [
             (Sketch::of("").plan(), PlanError::Empty),
             (Sketch::of("aa").plan(), PlanError::Repeated { index: NodeIndex(1), id: "a".to_owned() }),
-            (Sketch::of("a").plan(), PlanError::Feeds { id: "a".to_owned(), times: 0 }),
-            (
-                Sketch::of("ab").input("a").input("b").inner("a", "b").plan(),
-                PlanError::Feeds { id: "b".to_owned(), times: 2 },
-            ),
+            (Sketch::of("a").plan(), PlanError::Feeds { id: "a".to_owned(), numbers: vec![] }),
+            (twice, PlanError::Feeds { id: "b".to_owned(), numbers: vec![0, 0] }),
+            (no_port, PlanError::UnknownPort { id: "a".to_owned(), port: Some(0), ports: 0 }),
             (
                 Sketch::of("abc").input("a").inner("b", "c").inner("c", "b").plan(),
+                PlanError::Circle { id: "b".to_owned() },
+            ),
+            (
+                Sketch::of("abc").input("a").inner("a", "b").inner("b", "c").inner("c", "b").plan(),
                 PlanError::Circle { id: "b".to_owned() },
             ),
             (unknown, PlanError::UnknownNode { index }),

@@ -84,7 +84,7 @@ fn what_cannot_be_opened_says_why() {
         ),
         (with_type(chain("a"), "Temper", r#"{"mood": 1}"#), "node 'a': params: unknown field `mood`"),
         (with_type(chain("a"), "Temper", "[]"), "node 'a': params: invalid type: sequence"),
-        (two_feeds, "feeds node 'b' 2 times"),
+        (two_feeds, "numbers the feeds of node 'b' [0, 0]"),
     ];
     for (plan, expected) in rows {
         let session = plant.tell_to_open(0, plan).id;
@@ -481,6 +481,7 @@ impl NodeType for Temper {
             produces: Vec::new(),
             parameters: Vec::new(),
             repeatable: true,
+            ..NodeInfo::default()
         }
     }
 

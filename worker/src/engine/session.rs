@@ -21,7 +21,7 @@ use super::mailbox::Note;
 use super::membership::Membership;
 use super::outlets::{Departing, OutletError, Outlets, Sent};
 use super::routes::{PlanError, Routes};
-use super::stage::{Item, Stage, Station};
+use super::stage::{Advance, Item, Stage, Station};
 use crate::registry::CreateError;
 
 /// One session's stage in this process.
@@ -45,6 +45,7 @@ struct Gate {
     phase: Phase,
     /// In the roster, or in the hands of a node thread.
     scheduled: bool,
+    /// By input, and then by joint.
     lanes: Vec<Lane>,
     /// Which lane is looked at first.
     turn: usize,
@@ -66,7 +67,7 @@ enum Phase {
     Closed,
 }
 
-/// One input: what came and waits.
+/// One lane of the stage: what came and waits, if it is an input's.
 #[derive(Debug, Default)]
 struct Lane {
     letters: VecDeque<Letter>,
@@ -77,11 +78,13 @@ struct Lane {
 enum Flow {
     /// Its next letter may be taken.
     #[default]
-    Clear, // => Stalled
+    Clear, // => Stalled | HeldUp
     /// What came of its last letter waits for credit on an edge.
     Stalled { edge: usize }, // => Resumed
     /// There is credit again.
-    Resumed, // => Clear
+    Resumed, // => Clear | Stalled | HeldUp
+    /// Its last letter waits at a joint for what other lanes bring, and goes on when they have.
+    HeldUp, // => Clear | Stalled
 }
 
 #[derive(Debug)]
@@ -95,7 +98,7 @@ struct Letter {
 enum Errand {
     Open(Box<(StagePlan, Routes)>),
     Take { input: usize, letter: Letter },
-    Resume { input: usize },
+    Resume { lane: usize },
     Fail(Box<Fault>),
     Close,
 }
@@ -103,7 +106,7 @@ enum Errand {
 /// The nodes at work.
 struct Play {
     stage: Stage,
-    /// By input.
+    /// By lane.
     departing: Vec<Option<Departing>>,
     reported: bool,
 }
@@ -121,7 +124,7 @@ impl SessionCell {
             EdgeIn::new(input.edge, input.from, plan.window)
         };
         let inlets: Vec<EdgeIn> = plan.inputs.iter().map(inlet).collect();
-        let lanes = inlets.iter().map(|_| Lane::default()).collect();
+        let lanes = (0..inlets.len() + routes.joints()).map(|_| Lane::default()).collect();
         let cell = Arc::new(Self {
             id: plan.session,
             membership: Arc::clone(membership),
@@ -170,21 +173,21 @@ impl SessionCell {
         self.schedule(&mut gate);
     }
 
-    /// Whether an input that had stalled can go on now. None if it does not wait any more.
-    pub(super) fn may_resume(&self, input: usize) -> Option<bool> {
+    /// Whether a lane that had stalled can go on now. None if it does not wait any more.
+    pub(super) fn may_resume(&self, lane: usize) -> Option<bool> {
         let gate = self.gate();
-        match gate.lanes[input].flow {
+        match gate.lanes[lane].flow {
             Flow::Stalled { edge } => Some(self.outlets.has_credit(edge)),
-            Flow::Clear | Flow::Resumed => None,
+            Flow::Clear | Flow::Resumed | Flow::HeldUp => None,
         }
     }
 
-    /// Has a stalled input go on.
-    pub(super) fn resume(self: &Arc<Self>, input: usize) {
+    /// Has a stalled lane go on.
+    pub(super) fn resume(self: &Arc<Self>, lane: usize) {
         let mut gate = self.gate();
-        match gate.lanes[input].flow {
-            Flow::Stalled { .. } => gate.lanes[input].flow = Flow::Resumed,
-            Flow::Clear | Flow::Resumed => return,
+        match gate.lanes[lane].flow {
+            Flow::Stalled { .. } => gate.lanes[lane].flow = Flow::Resumed,
+            Flow::Clear | Flow::Resumed | Flow::HeldUp => return,
         }
         self.schedule(&mut gate);
     }
@@ -225,7 +228,7 @@ impl SessionCell {
                 play.stage.enter(input, letter.item, letter.hop)?;
                 self.go_on(play, input)
             }
-            (Errand::Resume { input }, Some(play)) => self.go_on(play, input),
+            (Errand::Resume { lane }, Some(play)) => self.go_on(play, lane),
             (Errand::Take { .. } | Errand::Resume { .. }, None) => {
                 debug_assert!(false, "a session without nodes has failed or is closed");
                 Ok(())
@@ -233,18 +236,16 @@ impl SessionCell {
         }
     }
 
-    /// Works on an input until all is done or an edge has no credit.
-    fn go_on(&self, play: &mut Play, input: usize) -> Result<(), Fault> {
-        loop {
-            if let Sent::Stalled { edge } = play.send(&self.outlets, input)? {
-                self.gate().lanes[input].flow = Flow::Stalled { edge };
-                self.membership.mailbox().leave(Note::Stalled { session: self.id, input });
-                return Ok(());
+    /// Works on a lane, and on those that it brings something to, until nothing more can be done.
+    fn go_on(&self, play: &mut Play, lane: usize) -> Result<(), Fault> {
+        let mut next = Some(lane);
+        while let Some(lane) = next {
+            let flow = play.work(lane, &self.outlets)?;
+            self.gate().lanes[lane].flow = flow;
+            if let Flow::Stalled { .. } = flow {
+                self.membership.mailbox().leave(Note::Stalled { session: self.id, lane });
             }
-            match play.stage.advance(input, &mut |bytes| self.outlets.lend(bytes))? {
-                Some(departure) => play.departing[input] = Some(Departing::new(departure)),
-                None => break,
-            }
+            next = play.next_lane();
         }
         if play.is_done() {
             self.reply(SessionReply::Reported { session: self.id, nodes: play.stage.reports() });
@@ -344,18 +345,18 @@ impl Gate {
     /// The lanes in turn, so that none waits for another.
     fn next_of_lanes(&mut self) -> Option<Errand> {
         let count = self.lanes.len();
-        for input in (self.turn..count).chain(0..self.turn) {
-            let lane = &mut self.lanes[input];
+        for place in (self.turn..count).chain(0..self.turn) {
+            let lane = &mut self.lanes[place];
             match lane.flow {
-                Flow::Stalled { .. } => {}
+                Flow::Stalled { .. } | Flow::HeldUp => {}
                 Flow::Resumed => {
                     lane.flow = Flow::Clear;
-                    return Some(Errand::Resume { input });
+                    return Some(Errand::Resume { lane: place });
                 }
                 Flow::Clear => {
                     if let Some(letter) = lane.letters.pop_front() {
-                        self.turn = (input + 1) % count;
-                        return Some(Errand::Take { input, letter });
+                        self.turn = (place + 1) % count;
+                        return Some(Errand::Take { input: place, letter });
                     }
                 }
             }
@@ -384,20 +385,40 @@ impl Play {
             let made = Station::set_up(&node.id, &node.node_type, report, || make(node, membership))?;
             stations.push(made);
         }
-        let departing = (0..routes.inputs()).map(|_| None).collect();
+        let departing = (0..routes.inputs() + routes.joints()).map(|_| None).collect();
         let max_outputs = usize::try_from(plan.max_outputs_per_call).unwrap_or(usize::MAX);
-        Ok(Self { stage: Stage::new(routes, stations, max_outputs), departing, reported: false })
+        let stage = Stage::new(routes, stations, max_outputs, |node| plan.nodes[node].ports.clone());
+        Ok(Self { stage, departing, reported: false })
     }
 
-    /// Sends what waits to leave on account of an input.
-    fn send(&mut self, outlets: &Outlets, input: usize) -> Result<Sent, Fault> {
-        let Some(departing) = &mut self.departing[input] else { return Ok(Sent::Whole) };
+    /// Works on a lane until all is done, an edge has no credit, or a joint does not admit what comes.
+    fn work(&mut self, lane: usize, outlets: &Outlets) -> Result<Flow, Fault> {
+        loop {
+            if let Sent::Stalled { edge } = self.send(outlets, lane)? {
+                return Ok(Flow::Stalled { edge });
+            }
+            match self.stage.advance(lane, &mut |bytes| outlets.lend(bytes))? {
+                Advance::Departure(departure) => self.departing[lane] = Some(Departing::new(departure)),
+                Advance::HeldUp => return Ok(Flow::HeldUp),
+                Advance::Done => return Ok(Flow::Clear),
+            }
+        }
+    }
+
+    /// A lane that has not stalled and on which something can be done.
+    fn next_lane(&self) -> Option<usize> {
+        self.stage.next_lane(|lane| self.departing[lane].is_some())
+    }
+
+    /// Sends what waits to leave on a lane.
+    fn send(&mut self, outlets: &Outlets, lane: usize) -> Result<Sent, Fault> {
+        let Some(departing) = &mut self.departing[lane] else { return Ok(Sent::Whole) };
         let node = departing.departure().node;
         match outlets.send(departing, self.stage.edges_from(node)) {
             Ok(Sent::Whole) => {
                 let copied = departing.copied_bytes();
                 self.stage.count_copied(node, copied);
-                self.departing[input] = None;
+                self.departing[lane] = None;
                 Ok(Sent::Whole)
             }
             Ok(stalled @ Sent::Stalled { .. }) => Ok(stalled),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use remotemedia_core::frame::SessionId;
 use remotemedia_core::graph::NodeIndex;
-use remotemedia_ipc::control::messages::{StageInput, StageNode, StageOutput, StagePlan};
+use remotemedia_ipc::control::messages::{StageFeed, StageInput, StageNode, StageOutput, StagePlan};
 use remotemedia_ipc::plane::EdgeRef;
 use remotemedia_ipc::slot::{Incarnation, Member, Slot};
 
@@ -19,6 +19,7 @@ impl Sketch {
             id: id.to_string(),
             node_type: "PassThrough".to_owned(),
             params: "{}".to_owned(),
+            ports: Vec::new(),
         };
         Self(StagePlan {
             session: SessionId(7),
@@ -34,13 +35,13 @@ impl Sketch {
 
     pub(super) fn input(mut self, to: &str) -> Self {
         let edge = self.next_edge();
-        let to = self.index(to);
-        self.0.inputs.push(StageInput { edge, from: GATEWAY, to });
+        let feed = self.feed(to);
+        self.0.inputs.push(StageInput { edge, from: GATEWAY, feed });
         self
     }
 
     pub(super) fn inner(mut self, from: &str, to: &str) -> Self {
-        let edge = (self.index(from), self.index(to));
+        let edge = (self.index(from), self.feed(to));
         self.0.inner.push(edge);
         self
     }
@@ -52,6 +53,13 @@ impl Sketch {
         self
     }
 
+    /// Gives a node ports; feeds that are drawn later name them as `id.port`.
+    pub(super) fn ports(mut self, id: &str, ports: &[&str]) -> Self {
+        let index = usize::from(self.index(id).0);
+        self.0.nodes[index].ports = ports.iter().map(|port| (*port).to_owned()).collect();
+        self
+    }
+
     pub(super) fn plan(self) -> StagePlan {
         self.0
     }
@@ -59,6 +67,18 @@ impl Sketch {
     fn next_edge(&self) -> EdgeRef {
         let used = self.0.inputs.len() + self.0.outputs.len();
         EdgeRef { index: u32::try_from(used).expect("few edges"), epoch: 1 }
+    }
+
+    /// The next feed of a node.
+    fn feed(&self, name: &str) -> StageFeed {
+        let (id, port) = name.split_once('.').unwrap_or((name, ""));
+        let to = self.index(id);
+        let outer = self.0.inputs.iter().map(|input| input.feed);
+        let feeds = outer.chain(self.0.inner.iter().map(|(_, feed)| *feed)).filter(|feed| feed.to == to);
+        let ports = &self.0.nodes[usize::from(to.0)].ports;
+        let port =
+            ports.iter().position(|other| other == port).map(|place| place.try_into().expect("few ports"));
+        StageFeed { to, number: feeds.count().try_into().expect("few feeds"), port }
     }
 
     fn index(&self, id: &str) -> NodeIndex {

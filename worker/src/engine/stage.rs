@@ -1,9 +1,11 @@
 //! The nodes of one session in this process, and how frames go through them. No I/O, no thread.
 //!
 //! Nodes that follow each other here are fused: a frame goes depth first through all of them before the next output
-//! of the first is looked at. What is not done yet lies on a stack, one for each input, so a departure that cannot be
-//! sent yet holds up that input and nothing else. An input must not wait for another's departures: where a pipeline
-//! leaves a process and comes back to it, that would be waiting for oneself.
+//! of the first is looked at. What is not done yet lies on a stack, one for each lane: inputs are lanes, and so are
+//! joints, where what came on several feeds is due at once. A departure that cannot be sent yet holds up its lane and
+//! nothing else. A lane must not wait for another's departures: where a pipeline leaves a process and comes back to
+//! it, that would be waiting for oneself. At a joint it waits for what other lanes bring, which is no circle: they are
+//! held up there only by what comes after it.
 //!
 //! | what comes | the node | what goes on, to nodes and edges behind it |
 //! | --- | --- | --- |
@@ -19,18 +21,22 @@ use nix::time::{ClockId, clock_gettime};
 use remotemedia_core::Fault;
 use remotemedia_core::Frame;
 use remotemedia_core::fault::NodeFault;
+use remotemedia_core::joined::Joined;
 use remotemedia_core::limits::LimitExceeded;
 use remotemedia_core::node::{Loan, LoanError, Node, NodeError, Output, Outputs};
 use remotemedia_core::transport::NodeReport;
 
 use super::contained::{Panic, contained};
-use super::routes::Routes;
+use super::joint::{Due, Joint, JointError};
+use super::routes::{Doorway, Routes};
 
 /// The nodes of one session in this process.
 pub(super) struct Stage {
     routes: Routes,
     stations: Vec<Station>,
-    /// By input: what is to be done, the next on top.
+    /// By joint, the nodes that have one: their lanes are behind those of the inputs.
+    joints: Vec<(usize, Joint)>,
+    /// By lane: what is to be done, the next on top.
     work: Vec<Vec<Work>>,
     max_outputs: usize,
 }
@@ -75,11 +81,23 @@ pub(super) struct Departure {
     pub(super) item: Item,
 }
 
+/// How far the work on a lane came.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Advance {
+    /// This leaves; then there may be more.
+    Departure(Departure),
+    /// Its next item is not admitted to a joint yet.
+    HeldUp,
+    /// All is done.
+    Done,
+}
+
 /// Where nodes get memory for their outputs.
 pub(super) type Lend<'a> = dyn FnMut(usize) -> Result<Loan, LoanError> + 'a;
 
 enum Work {
-    Enter { node: usize, item: Item },
+    Enter { door: Doorway, item: Item },
+    Due { node: usize, due: Due },
     Depart(Departure),
 }
 
@@ -110,10 +128,18 @@ struct Stopwatch {
 // === impl Stage ===
 
 impl Stage {
-    /// The stations are in the order of the plan that the routes were made from.
-    pub(super) fn new(routes: Routes, stations: Vec<Station>, max_outputs: usize) -> Self {
-        let work = (0..routes.inputs()).map(|_| Vec::new()).collect();
-        Self { routes, stations, work, max_outputs }
+    /// The stations are in the order of the plan that the routes were made from; `ports` gives the names of a node's
+    /// ports.
+    pub(super) fn new(
+        routes: Routes,
+        stations: Vec<Station>,
+        max_outputs: usize,
+        ports: impl Fn(usize) -> Vec<String>,
+    ) -> Self {
+        let joint = |node: usize| Some((node, Joint::new(ports(node), routes.joint(node)?, max_outputs)));
+        let joints: Vec<_> = (0..stations.len()).filter_map(joint).collect();
+        let work = (0..routes.inputs() + joints.len()).map(|_| Vec::new()).collect();
+        Self { routes, stations, joints, work, max_outputs }
     }
 
     /// Takes what came on an input, all earlier of which has been worked off. `hop` is what its way here took.
@@ -122,47 +148,55 @@ impl Stage {
     /// The input has been flushed.
     pub(super) fn enter(&mut self, input: usize, item: Item, hop: Option<Duration>) -> Result<(), Fault> {
         debug_assert!(self.work[input].is_empty(), "an input's items are worked off one after the other");
-        let node = self.routes.entry(input);
-        let station = &mut self.stations[node];
+        let door = self.routes.entry(input);
+        let station = &mut self.stations[door.node];
         if station.flushed {
-            let problem = format!("node '{}' got more after its flush", station.id);
-            return Err(Fault::Internal { place: "the frames of a peer".to_owned(), problem });
+            return Err(breach(format!("node '{}' got more after its flush", station.id)));
         }
         if let Some(hop) = hop {
             station.report.hops += 1;
             station.report.hop += hop;
         }
-        self.work[input].push(Work::Enter { node, item });
+        self.work[input].push(Work::Enter { door, item });
         Ok(())
     }
 
-    /// Works on what came on an input until something leaves the stage. None when all is done.
+    /// Works on a lane until something leaves the stage, or nothing more can be done there.
     ///
     /// # Errors
     /// A node failed or panicked: the stage must not be used any more.
-    pub(super) fn advance(&mut self, input: usize, lend: &mut Lend<'_>) -> Result<Option<Departure>, Fault> {
-        while let Some(work) = self.work[input].pop() {
+    pub(super) fn advance(&mut self, lane: usize, lend: &mut Lend<'_>) -> Result<Advance, Fault> {
+        loop {
+            let Some(work) = self.work[lane].pop() else {
+                let Some((node, joint)) = self.joint_of(lane).filter(|(_, joint)| joint.is_due()) else {
+                    return Ok(Advance::Done);
+                };
+                let (node, due) = (*node, joint.due());
+                self.work[lane].extend(due.into_iter().rev().map(|due| Work::Due { node, due }));
+                continue;
+            };
             match work {
-                Work::Depart(departure) => return Ok(Some(departure)),
-                Work::Enter { node, item: Item::Frame { frame, last } } => {
-                    let outputs = self.stations[node].process(frame, self.max_outputs, lend)?;
-                    if outputs.is_empty() && last {
-                        self.mark(input, node);
+                Work::Depart(departure) => return Ok(Advance::Departure(departure)),
+                Work::Due { node, due } => self.work_off(lane, node, due, lend)?,
+                Work::Enter { door: Doorway { node, feed }, item } => {
+                    let Some(place) = self.joint_at(node) else {
+                        self.call(lane, node, item, lend)?;
+                        continue;
+                    };
+                    let joint = &mut self.joints[place].1;
+                    if !joint.admits(feed, &item) {
+                        self.work[lane].push(Work::Enter { door: Doorway { node, feed }, item });
+                        return Ok(Advance::HeldUp);
                     }
-                    self.pass_on(input, node, outputs, last);
-                }
-                Work::Enter { node, item: Item::Mark { sequence } } => {
-                    self.stations[node].latest.sequence = sequence;
-                    self.mark(input, node);
-                }
-                Work::Enter { node, item: Item::Flush } => {
-                    let outputs = self.stations[node].flush(self.max_outputs, lend)?;
-                    self.push(input, node, Item::Flush);
-                    self.pass_on(input, node, outputs, false);
+                    joint.take(feed, item).map_err(|error| self.stations[node].not_joined(&error))?;
                 }
             }
         }
-        Ok(None)
+    }
+
+    /// A lane, other than those left out, on which [`Self::advance`] would do something.
+    pub(super) fn next_lane(&self, is_out: impl Fn(usize) -> bool) -> Option<usize> {
+        (0..self.work.len()).find(|lane| !is_out(*lane) && self.has_work(*lane))
     }
 
     /// Whether every node has flushed and nothing is left to be sent.
@@ -190,25 +224,83 @@ impl Stage {
         self.stations.iter().map(|station| (station.id.clone(), station.report.clone())).collect()
     }
 
-    fn mark(&mut self, input: usize, node: usize) {
-        let sequence = self.stations[node].latest.sequence;
-        self.push(input, node, Item::Mark { sequence });
+    fn has_work(&self, lane: usize) -> bool {
+        match self.work[lane].last() {
+            Some(Work::Depart(_) | Work::Due { .. }) => true,
+            Some(Work::Enter { door, item }) => {
+                let joint = self.joint_at(door.node).map(|place| &self.joints[place].1);
+                joint.is_none_or(|joint| joint.admits(door.feed, item))
+            }
+            None => {
+                let joint = lane.checked_sub(self.routes.inputs()).map(|place| &self.joints[place].1);
+                joint.is_some_and(Joint::is_due)
+            }
+        }
     }
 
-    fn pass_on(&mut self, input: usize, node: usize, outputs: Vec<Output>, last: bool) {
+    fn joint_of(&mut self, lane: usize) -> Option<&mut (usize, Joint)> {
+        self.joints.get_mut(lane.checked_sub(self.routes.inputs())?)
+    }
+
+    fn joint_at(&self, node: usize) -> Option<usize> {
+        self.joints.iter().position(|(other, _)| *other == node)
+    }
+
+    /// Works on an item of a node's only feed.
+    fn call(&mut self, lane: usize, node: usize, item: Item, lend: &mut Lend<'_>) -> Result<(), Fault> {
+        match item {
+            Item::Frame { frame, last } => {
+                let outputs = self.stations[node].process(frame, self.max_outputs, lend)?;
+                self.pass_on(lane, node, outputs, last);
+            }
+            Item::Mark { sequence } => self.mark(lane, node, sequence),
+            Item::Flush => self.flush(lane, node, lend)?,
+        }
+        Ok(())
+    }
+
+    /// Works on what is due at a joint.
+    fn work_off(&mut self, lane: usize, node: usize, due: Due, lend: &mut Lend<'_>) -> Result<(), Fault> {
+        match due {
+            Due::Inputs { joined, last } => {
+                let outputs = self.stations[node].process_joined(joined, self.max_outputs, lend)?;
+                self.pass_on(lane, node, outputs, last);
+            }
+            Due::Mark { sequence } => self.mark(lane, node, sequence),
+            Due::Flush => self.flush(lane, node, lend)?,
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, lane: usize, node: usize, lend: &mut Lend<'_>) -> Result<(), Fault> {
+        let outputs = self.stations[node].flush(self.max_outputs, lend)?;
+        self.push(lane, node, Item::Flush);
+        self.pass_on(lane, node, outputs, false);
+        Ok(())
+    }
+
+    fn mark(&mut self, lane: usize, node: usize, sequence: u64) {
+        self.stations[node].latest.sequence = sequence;
+        self.push(lane, node, Item::Mark { sequence });
+    }
+
+    fn pass_on(&mut self, lane: usize, node: usize, outputs: Vec<Output>, last: bool) {
         let latest = self.stations[node].latest;
+        if outputs.is_empty() && last {
+            return self.mark(lane, node, latest.sequence);
+        }
         let final_one = outputs.len().checked_sub(1);
         for (place, output) in outputs.into_iter().enumerate().rev() {
             let frame = latest.frame(output);
-            self.push(input, node, Item::Frame { frame, last: last && Some(place) == final_one });
+            self.push(lane, node, Item::Frame { frame, last: last && Some(place) == final_one });
         }
     }
 
     /// Puts an item on top: first it leaves on the edges, so that others can begin, then it goes to the nodes here.
-    fn push(&mut self, input: usize, node: usize, item: Item) {
+    fn push(&mut self, lane: usize, node: usize, item: Item) {
         let onward = self.routes.onward(node);
-        let work = &mut self.work[input];
-        let enter = |node: &usize| Work::Enter { node: *node, item: item.clone() };
+        let work = &mut self.work[lane];
+        let enter = |door: &Doorway| Work::Enter { door: *door, item: item.clone() };
         work.extend(onward.inner.iter().rev().map(enter));
         if !onward.outer.is_empty() {
             let sequence = self.stations[node].latest.sequence;
@@ -251,6 +343,17 @@ impl Station {
         self.call(max, lend, |node, out| node.process(frame, out))
     }
 
+    fn process_joined(
+        &mut self,
+        joined: Joined,
+        max: usize,
+        lend: &mut Lend<'_>,
+    ) -> Result<Vec<Output>, Fault> {
+        self.latest = Moment { sequence: joined.sequence(), timestamp_us: joined.timestamp_us() };
+        self.report.items += joined.items();
+        self.call(max, lend, |node, out| node.process_joined(joined, out))
+    }
+
     fn flush(&mut self, max: usize, lend: &mut Lend<'_>) -> Result<Vec<Output>, Fault> {
         self.flushed = true;
         self.call(max, lend, |node, out| node.flush(out))
@@ -287,9 +390,18 @@ impl Station {
                 expected: expected.to_string(),
                 received: *received,
             },
-            NodeError::Failed { .. } | NodeError::Loan(_) | NodeError::Limit(_) | NodeError::Output(_) => {
-                self.fault(self.latest.sequence, error.to_string(), String::new())
-            }
+            NodeError::MissingInput { .. }
+            | NodeError::Failed { .. }
+            | NodeError::Loan(_)
+            | NodeError::Limit(_)
+            | NodeError::Output(_) => self.fault(self.latest.sequence, error.to_string(), String::new()),
+        }
+    }
+
+    fn not_joined(&self, error: &JointError) -> Fault {
+        match error {
+            JointError::Order { .. } => breach(format!("node '{}': {error}", self.id)),
+            JointError::Limit(_) => self.fault(self.latest.sequence, error.to_string(), String::new()),
         }
     }
 
@@ -360,6 +472,11 @@ impl Stopwatch {
     }
 }
 
+/// A peer sent what no order of frames allows.
+fn breach(problem: String) -> Fault {
+    Fault::Internal { place: "the frames of a peer".to_owned(), problem }
+}
+
 fn thread_cpu() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
@@ -417,7 +534,7 @@ mod tests {
             Station::set_up(id, id, NodeReport::default(), || Ok(Box::new(Actor(letter)))).unwrap()
         };
         let stations = plan.nodes.iter().map(|node| station(&node.id)).collect();
-        Stage::new(Routes::of(&plan).unwrap(), stations, 4)
+        Stage::new(Routes::of(&plan).unwrap(), stations, 4, |node| plan.nodes[node].ports.clone())
     }
 
     fn frame(sequence: u64, last: bool) -> Item {
@@ -428,10 +545,20 @@ mod tests {
 
     /// What leaves, as `node place: sequence what`, with `.` after what ends its sequence.
     fn run(stage: &mut Stage, item: Item) -> Result<Vec<String>, Fault> {
-        stage.enter(0, item, Some(Duration::from_micros(3)))?;
+        run_on(stage, 0, item)
+    }
+
+    fn run_on(stage: &mut Stage, input: usize, item: Item) -> Result<Vec<String>, Fault> {
+        stage.enter(input, item, Some(Duration::from_micros(3)))?;
         let mut left = Vec::new();
         let mut lend = |bytes| Err(LoanError::TooLarge { bytes, largest: 0 });
-        while let Some(Departure { node, sequence, item }) = stage.advance(0, &mut lend)? {
+        let mut next = Some(input);
+        while let Some(lane) = next {
+            let Advance::Departure(Departure { node, sequence, item }) = stage.advance(lane, &mut lend)?
+            else {
+                next = stage.next_lane(|_| false);
+                continue;
+            };
             let what = match item {
                 Item::Frame { frame, last } => {
                     assert_eq!(frame.sequence, sequence);
@@ -495,7 +622,7 @@ mod tests {
             stage(Sketch::of("dab").input("d").inner("d", "a").inner("a", "b").output("a").output("b"));
         stage.enter(0, frame(0, true), None).unwrap();
         let mut left = Vec::new();
-        while let Some(departure) = stage.advance(0, &mut { lent }).unwrap() {
+        while let Advance::Departure(departure) = stage.advance(0, &mut { lent }).unwrap() {
             let Item::Frame { frame, last } = departure.item else { panic!("{departure:?}") };
             left.push((words(&frame), last, stage.reports()["b"].calls));
         }
@@ -521,7 +648,7 @@ mod tests {
         for input in [0, 1] {
             assert!(!stage.is_flushed());
             stage.enter(input, Item::Flush, None).unwrap();
-            while stage.advance(input, &mut lend).unwrap().is_some() {
+            while stage.advance(input, &mut lend).unwrap() != Advance::Done {
                 assert!(!stage.is_flushed() || input == 1);
             }
         }
@@ -534,10 +661,41 @@ mod tests {
         let mut lend = |bytes| Err(LoanError::TooLarge { bytes, largest: 0 });
         stage.enter(0, frame(1, true), None).unwrap();
         let held_up = stage.advance(0, &mut lend).unwrap();
-        assert!(held_up.is_some(), "and not sent");
+        assert!(matches!(held_up, Advance::Departure(_)), "and not sent");
         stage.enter(1, frame(0, true), None).unwrap();
-        let departure = stage.advance(1, &mut lend).unwrap().unwrap();
-        assert_eq!((departure.node, departure.sequence), (1, 0));
+        let departure = stage.advance(1, &mut lend).unwrap();
+        assert!(matches!(departure, Advance::Departure(Departure { node: 1, sequence: 0, .. })));
+    }
+
+    #[test]
+    fn a_diamond_joins_what_came_of_one_input_and_flushes_once() {
+        let sketch = Sketch::of("xabz").input("x").inner("x", "a").inner("x", "b");
+        let mut stage = stage(sketch.inner("a", "z").inner("b", "z").output("z"));
+        assert_eq!(run(&mut stage, frame(0, true)).unwrap(), ["3: 0 xxaz", "3: 0 xxbz."]);
+        let left = run(&mut stage, Item::Flush).unwrap();
+        let tails = ["3: 0 rest of xaz", "3: 0 rest of az", "3: 0 rest of xbz", "3: 0 rest of bz"];
+        assert_eq!(left[..4], tails);
+        assert_eq!(left[4..], ["3: 0 rest of z", "3: 0 flush"]);
+        assert!(stage.is_flushed());
+    }
+
+    #[test]
+    fn a_lane_is_held_up_at_a_joint_until_the_other_has_come() {
+        let mut stage = stage(Sketch::of("ab").input("a").input("b").inner("a", "b").output("b"));
+        assert_eq!(run_on(&mut stage, 0, frame(0, true)).unwrap(), Vec::<String>::new());
+        assert_eq!(run_on(&mut stage, 0, frame(1, true)).unwrap(), Vec::<String>::new());
+        assert_eq!(stage.reports()["a"].calls, 2, "only the joint waits");
+        assert_eq!(run_on(&mut stage, 1, frame(0, true)).unwrap(), ["1: 0 xb", "1: 0 xab."]);
+        assert_eq!(run_on(&mut stage, 1, frame(1, true)).unwrap(), ["1: 1 xb", "1: 1 xab."]);
+    }
+
+    #[test]
+    fn ports_are_joined_into_one_call() {
+        let sketch = Sketch::of("ab").ports("b", &["left", "right"]).input("a").inner("a", "b.left");
+        let mut stage = stage(sketch.input("b.right").output("b"));
+        run_on(&mut stage, 1, frame(4, true)).unwrap();
+        assert_eq!(run_on(&mut stage, 0, frame(4, true)).unwrap(), ["1: 4 xab", "1: 4 xb."]);
+        assert_eq!(stage.reports()["b"].calls, 1);
     }
 
     #[test]

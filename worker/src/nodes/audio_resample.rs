@@ -55,6 +55,7 @@ impl NodeType for AudioResample {
                 summary: "Sample rate of the output.".to_owned(),
             }],
             repeatable: true,
+            ..NodeInfo::default()
         }
     }
 

@@ -19,6 +19,7 @@ impl NodeType for PassThrough {
             produces: Vec::new(),
             parameters: Vec::new(),
             repeatable: true,
+            ..NodeInfo::default()
         }
     }
 

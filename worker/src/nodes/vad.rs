@@ -84,6 +84,7 @@ impl NodeType for Vad {
             produces: vec![Kind::Json],
             parameters: parameters(),
             repeatable: true,
+            ..NodeInfo::default()
         }
     }
 

@@ -39,7 +39,7 @@ pub(super) fn bounded() -> (Ahead, Queue) {
 impl Ahead {
     /// Waits for room. Input that nobody will take any more is dropped: whoever stopped taking it says why.
     pub(super) async fn push(&self, input: TransportData) {
-        let bytes = u32::try_from(input.frame.data.payload().len()).unwrap_or(MAX_BYTES).min(MAX_BYTES);
+        let bytes = u32::try_from(input.payload_bytes()).unwrap_or(MAX_BYTES).min(MAX_BYTES);
         if let Ok(room) = Arc::clone(&self.room).acquire_many_owned(bytes).await {
             let _nobody_takes = self.queue.send(Waiting::Input(input, room)).await;
         }

@@ -4,10 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use remotemedia_core::data::DataError;
-use remotemedia_core::fault::{Fault, StreamFault};
+use remotemedia_core::fault::{EntryError, Fault, StreamFault};
 use remotemedia_core::frame::Frame;
-use remotemedia_core::graph::GraphError;
+use remotemedia_core::manifest::Manifest;
 use remotemedia_core::transport::TransportData;
 use remotemedia_protos::convert;
 use remotemedia_protos::v1::data_buffer::DataType;
@@ -43,9 +42,18 @@ pub(super) fn init(message: StreamRequest) -> Result<StreamInit, StreamFault> {
 }
 
 /// The inputs of the set-up. They are the first of their entries and have sequence 0, so that the client's chunks for
-/// the same entries go on with 1.
-pub(super) fn first(inputs: BTreeMap<String, Frame>) -> Vec<TransportData> {
-    inputs.into_iter().map(|(node, frame)| TransportData { node, frame }).collect()
+/// the same entries go on with 1. A name that is no node's is that of a port, behind the last dot.
+pub(super) fn first(inputs: BTreeMap<String, Frame>, manifest: &Manifest) -> Vec<TransportData> {
+    let mut by_node: BTreeMap<String, BTreeMap<String, Frame>> = BTreeMap::new();
+    for (name, frame) in inputs {
+        let is_node = manifest.nodes.iter().any(|node| node.id == name);
+        let (node, port) = match name.rsplit_once('.') {
+            Some(parts) if !is_node => parts,
+            Some(_) | None => (name.as_str(), ""),
+        };
+        by_node.entry(node.to_owned()).or_default().insert(port.to_owned(), frame);
+    }
+    by_node.into_iter().map(|(node, frames)| TransportData { node, sequence: 0, frames }).collect()
 }
 
 /// A message after the first.
@@ -75,15 +83,21 @@ fn from_audio(chunk: AudioChunk) -> DataChunk {
 
 fn data_chunk(chunk: DataChunk) -> Result<Input, Halt> {
     let DataChunk { node_id: node, buffer, named_buffers, sequence, timestamp_ms } = chunk;
-    if let Some(port) = named_buffers.into_keys().next() {
-        return Err(Halt::at_chunk(GraphError::UnknownPort { node, port }, sequence));
-    }
-    let data = buffer.ok_or(DataError::Missing).and_then(convert::data::from_wire);
-    let (data, metadata) =
-        data.map_err(|error| Halt::at_chunk(Fault::Input { node: node.clone(), error }, sequence))?;
     // A client that says no time says 0.
     let timestamp_us = timestamp_ms.checked_mul(1_000).filter(|time| *time != 0);
-    Ok(Input::Chunk(TransportData { node, frame: Frame { sequence, timestamp_us, metadata, data } }))
+    let unnamed = buffer.map(|buffer| (String::new(), buffer));
+    let mut frames = BTreeMap::new();
+    for (port, buffer) in named_buffers.into_iter().chain(unnamed) {
+        let (data, metadata) = convert::data::from_wire(buffer).map_err(|error| {
+            let node = if port.is_empty() { node.clone() } else { format!("{node}.{port}") };
+            Halt::at_chunk(Fault::Input { node, error }, sequence)
+        })?;
+        let frame = Frame { sequence, timestamp_us, metadata, data };
+        if frames.insert(port.clone(), frame).is_some() {
+            return Err(Halt::at_chunk(EntryError::RepeatedPort { node, port }, sequence));
+        }
+    }
+    Ok(Input::Chunk(TransportData { node, sequence, frames }))
 }
 
 fn command(control: StreamControl) -> Result<Input, StreamFault> {
@@ -129,19 +143,35 @@ mod tests {
             None,
         );
         check(
-            Some(Request::AudioChunk(AudioChunk { node_id: "a".into(), sequence: 7, ..Default::default() })),
+            Some(Request::DataChunk(DataChunk {
+                node_id: "a".into(),
+                buffer: Some(DataBuffer::default()),
+                sequence: 7,
+                ..Default::default()
+            })),
             "input for node 'a': the buffer has no data: set one of audio, json, text",
             Some(7),
         );
         check(
             Some(Request::DataChunk(DataChunk {
                 node_id: "a".into(),
-                named_buffers: BTreeMap::from([("left".to_owned(), text)]),
+                named_buffers: BTreeMap::from([("left".to_owned(), DataBuffer::default())]),
                 sequence: 8,
                 ..Default::default()
             })),
-            "connection names port 'left' of node 'a': nodes have one unnamed port at each end",
+            "input for node 'a.left': the buffer has no data: set one of audio, json, text",
             Some(8),
+        );
+        check(
+            Some(Request::DataChunk(DataChunk {
+                node_id: "a".into(),
+                buffer: Some(text.clone()),
+                named_buffers: BTreeMap::from([(String::new(), text)]),
+                sequence: 9,
+                ..Default::default()
+            })),
+            "input for port '' of entry 'a' is given twice",
+            Some(9),
         );
     }
 
@@ -164,9 +194,22 @@ mod tests {
         let Ok(Input::Chunk(input)) = next(StreamRequest { request: Some(Request::DataChunk(chunk)) }) else {
             panic!("not a chunk")
         };
-        assert_eq!(
-            (input.node.as_str(), input.frame.sequence, input.frame.timestamp_us),
-            ("a", 3, Some(40_000))
-        );
+        let times: Vec<_> = input.frames.values().map(|frame| frame.timestamp_us).collect();
+        assert_eq!((input.node.as_str(), input.sequence, times), ("a", 3, vec![Some(40_000)]));
+    }
+
+    #[test]
+    fn inputs_of_the_set_up_for_ports_of_one_node_go_together() {
+        let manifest =
+            Manifest::from_yaml("version: v1\nnodes: [{ id: a, node_type: A }, { id: b.c, node_type: B }]");
+        let frame = || Frame::new(0, remotemedia_core::Text::from("x"));
+        let names = ["a.left", "a.right", "b.c", "other"].map(|name| (name.to_owned(), frame()));
+        let inputs = first(BTreeMap::from(names), &manifest.unwrap());
+        let ports = |input: &TransportData| {
+            (input.node.clone(), input.frames.keys().cloned().collect::<Vec<_>>().join(","))
+        };
+        let expected = [("a", "left,right"), ("b.c", ""), ("other", "")];
+        let expected = expected.map(|(node, ports)| (node.to_owned(), ports.to_owned()));
+        assert_eq!(inputs.iter().map(ports).collect::<Vec<_>>(), expected);
     }
 }

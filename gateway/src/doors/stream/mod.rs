@@ -126,7 +126,7 @@ impl<B: Backend> Doors<B> {
         };
         let limits: LimitRequest = convert::limits::from_wire(init.resource_limits);
         let manifest = execute::manifest_from_wire(init.manifest)?;
-        let inputs = execute::inputs_from_wire(init.data_inputs)?;
+        let first = input::first(execute::inputs_from_wire(init.data_inputs)?, &manifest);
         let runner = self.backend.runner();
         let session = runner.stream(transport::StreamRequest { manifest, limits }).await?;
         let mut open = Open { session, ended: false };
@@ -138,7 +138,7 @@ impl<B: Backend> Doors<B> {
                 max_buffer_latency_ms: BUFFER_LATENCY_MS,
             };
             responses.ready(ready).await?;
-            let ended = self.drive(&open.session, input::first(inputs), &mut requests, responses).await;
+            let ended = self.drive(&open.session, first, &mut requests, responses).await;
             open.end(ended, responses).await
         };
         session.instrument(span).await
@@ -236,7 +236,7 @@ async fn read(
         match (input::next(message), &ahead) {
             (Ok(Input::Chunk(input)), Some(ahead)) => ahead.push(input).await,
             (Ok(Input::Chunk(input)), None) => {
-                return Err(Halt::at_chunk(StreamFault::Closed, input.frame.sequence));
+                return Err(Halt::at_chunk(StreamFault::Closed, input.sequence));
             }
             (Ok(Input::Close), _) => ahead = None,
             (Ok(Input::Cancel), _) => return Err(Halt::Cancelled),
@@ -254,7 +254,7 @@ async fn read(
 async fn feed<S: StreamSession>(session: &S, mut queue: Queue, taken: &Taken) -> Result<(), Halt> {
     while let Some(input) = queue.next().await {
         let input = input?;
-        taken.remember(input.frame.sequence);
+        taken.remember(input.sequence);
         session.send(input).await.map_err(Halt::refused)?;
     }
     session.close().await.map_err(Halt::refused)

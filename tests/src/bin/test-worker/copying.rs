@@ -17,6 +17,7 @@ impl NodeType for CopyingPassThrough {
             produces: vec![Kind::Audio],
             parameters: Vec::new(),
             repeatable: true,
+            ..NodeInfo::default()
         }
     }
 

@@ -53,6 +53,7 @@ impl NodeType for Fault {
                 },
             ],
             repeatable: false,
+            ..NodeInfo::default()
         }
     }
 

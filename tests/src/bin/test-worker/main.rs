@@ -5,6 +5,7 @@
 
 mod copying;
 mod fault;
+mod join;
 mod multi;
 mod silent;
 mod slow;
@@ -24,6 +25,7 @@ fn registered() -> Result<Registry, DuplicateType> {
     stock()
         .register::<copying::CopyingPassThrough>()?
         .register::<fault::Fault>()?
+        .register::<join::Join>()?
         .register::<multi::Multi>()?
         .register::<silent::Silent>()?
         .register::<slow::Slow>()

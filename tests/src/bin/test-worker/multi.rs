@@ -28,6 +28,7 @@ impl NodeType for Multi {
                 summary: "How often it forwards one input.".to_owned(),
             }],
             repeatable: true,
+            ..NodeInfo::default()
         }
     }
 

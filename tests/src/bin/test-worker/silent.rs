@@ -16,6 +16,7 @@ impl NodeType for Silent {
             produces: Vec::new(),
             parameters: Vec::new(),
             repeatable: true,
+            ..NodeInfo::default()
         }
     }
 

@@ -30,6 +30,7 @@ impl NodeType for Slow {
                 summary: "How long it takes over one input.".to_owned(),
             }],
             repeatable: true,
+            ..NodeInfo::default()
         }
     }
 
