@@ -96,7 +96,7 @@ async fn an_input_for_no_port_and_a_missing_one_are_answered_with_the_ports_ther
 async fn every_named_input_reaches_its_node_and_every_sink_answers_by_its_id() {
     let plant = Plant::start().await;
     let nodes = ["one", "two", "left", "right", "both"]
-        .map(|id| format!("{{ id: {id}, node_type: PassThrough, own_process: {} }}", id == "both"));
+        .map(|id| format!("{{ id: {id}, node_type: PassThrough, own_process: {} }}", id == "right"));
     let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
     let edges = [("one", "left"), ("one", "right"), ("one", "both"), ("two", "both")];
     let manifest = connected(&nodes, &edges);
@@ -172,7 +172,7 @@ async fn frames_of_two_entries_are_joined_by_sequence_across_processes() {
     let send = tokio::spawn(async move {
         for sequence in 0..100_u64 {
             let mut requests = vec![chunk("a", sequence, &[("", "a")])];
-            if sequence >= 7 {
+            if sequence >= 2 {
                 requests.push(chunk("b", sequence, &[("", "b")]));
             }
             for request in requests {
@@ -184,7 +184,7 @@ async fn frames_of_two_entries_are_joined_by_sequence_across_processes() {
     for sequence in 0..100 {
         let result = call.result().await;
         assert_eq!(result.sequence, sequence);
-        let right = if sequence < 7 { json!(null) } else { json!("b") };
+        let right = if sequence < 2 { json!(null) } else { json!("b") };
         assert_eq!(document(&result.data_outputs["join"]), json!({ "left": "a", "right": right }));
     }
     send.await.unwrap();
