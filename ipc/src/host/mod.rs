@@ -225,8 +225,8 @@ const STEP: Duration = Duration::from_secs(5);
 const OBITUARY: Duration = Duration::from_millis(50);
 
 /// How long a process may live on that has ended its connection. One that is being killed needs less than a
-/// millisecond, and some tens where more threads want to run than there are processors.
-const PARTING: Duration = Duration::from_millis(200);
+/// millisecond, and some hundreds where many threads want to run on each processor.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// How long descriptors may keep the host from looking at sockets and deaths.
 const BUSY: Duration = Duration::from_millis(1);
