@@ -11,6 +11,7 @@ pub mod frame;
 pub mod graph;
 pub mod limits;
 pub mod manifest;
+pub mod nearest;
 pub mod node;
 pub mod session;
 pub mod transport;
