@@ -369,6 +369,7 @@ impl Loop {
             return Err(unavailable(Unavailability::ShuttingDown));
         }
         let placement = place(graph, &self.registry).map_err(|error| self.no_placement(error))?;
+        check_params(graph, &placement.infos)?;
         let mut lanes = Vec::new();
         let wired = self.wire(id, graph, &placement, &mut lanes);
         let (wiring, plans, sinks) = match wired {
@@ -625,6 +626,14 @@ fn empty_plan(session: SessionId, limits: &Limits) -> StagePlan {
         max_outputs_per_call: u32::try_from(limits.max_outputs_per_call).unwrap_or(u32::MAX),
         loan_timeout_ms: limits.loan_timeout_ms,
     }
+}
+
+/// Before any worker is asked: each node's type has said what parameters it takes.
+fn check_params(graph: &Graph, infos: &[NodeInfo]) -> Result<(), Fault> {
+    for (node, info) in graph.nodes().iter().zip(infos) {
+        info.check(&node.params).map_err(|error| Fault::Params { node: node.id.clone(), error })?;
+    }
+    Ok(())
 }
 
 fn stage_node(graph: &Graph, index: NodeIndex) -> StageNode {

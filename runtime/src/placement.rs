@@ -175,6 +175,7 @@ mod tests {
     fn info(name: &str, accepts: &[Kind], produces: &[Kind]) -> NodeInfo {
         NodeInfo {
             name: name.to_owned(),
+            aliases: Vec::new(),
             summary: String::new(),
             accepts: accepts.to_vec(),
             produces: produces.to_vec(),

@@ -129,11 +129,11 @@ fn a_parameter_out_of_range_is_named_with_what_is_allowed() {
     );
     check(
         serde_json::json!({ "min_silence_ms": 100, "pad_ms": 101 }),
-        "parameter 'pad_ms' is 101: allowed is integer, 0 to min_silence_ms (ms)",
+        "parameter 'pad_ms' is 101: allowed is integer, 0 to min_silence_ms, 100 (ms)",
     );
     check(
         serde_json::json!({ "treshold": 0.5 }),
-        "params: unknown parameter 'treshold': there are threshold, min_speech_ms, min_silence_ms, pad_ms",
+        "unknown parameter 'treshold': there are threshold, min_speech_ms, min_silence_ms, pad_ms, sample_rate, frame_duration_ms, energy_threshold; did you mean 'threshold'?",
     );
 }
 
