@@ -61,7 +61,13 @@ async fn up_says_one_line_when_it_is_ready_and_status_and_nodes_tell_the_rest() 
     let nodes = up.home.json(&["nodes", "--json"]).await;
     let names: Vec<&str> =
         nodes.as_array().unwrap().iter().map(|node| node["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["AudioResample", "PassThrough", "VAD"]);
+    assert_eq!(names, ["AudioLevel", "AudioResample", "Calculator", "PassThrough", "VAD"]);
+    let resample = &nodes[1];
+    assert_eq!(resample["aliases"], serde_json::json!(["RustResampleNode", "FastResampleNode"]));
+    assert_eq!(
+        resample["params_schema"]["properties"]["target_sample_rate"]["type"], "integer",
+        "{resample}"
+    );
     let table = up.home.run(&["nodes"]).await;
     assert!(table.stdout.join("\n").contains("AudioResample"), "{:?}", table.stdout);
     up.stop().await;

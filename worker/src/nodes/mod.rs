@@ -3,6 +3,7 @@
 mod audio_level;
 mod audio_resample;
 mod calculator;
+mod hiss;
 mod pass_through;
 mod quantize;
 mod rate_converter;

@@ -12,6 +12,7 @@ use remotemedia_core::node::{
 use remotemedia_core::{Frame, Json};
 use serde::{Deserialize, Serialize};
 
+use super::hiss::HissDetector;
 use super::segmenter::{Position, Rules, Segmenter};
 use super::{expect_audio, expect_numbers};
 
@@ -22,6 +23,7 @@ use super::{expect_audio, expect_numbers};
 /// file in one piece needs to read that one only.
 pub struct Vad {
     detector: Box<Detector>,
+    hiss: HissDetector,
     segmenter: Segmenter,
     /// Samples of less than one frame of the detector.
     pending: Vec<f32>,
@@ -38,7 +40,7 @@ pub struct Vad {
 pub struct SpeechReport {
     /// Whether a segment went on at any time of this input; if `final`, whether there are segments at all.
     pub has_speech: bool,
-    /// The highest score of any 16 ms of this input, 0 to 1; if none was completed, that of the 16 ms before it.
+    /// The highest score of any 16 ms of this input, 0 to 1, and 0 in hiss; if none was completed, that of the 16 ms before it.
     /// If `final`, the highest of all.
     pub confidence: f32,
     /// Segments that ended with this input, and last the one that goes on. If `final`, all of them.
@@ -80,6 +82,9 @@ const FRAME_SAMPLES: usize = 256;
 /// Segments of a final report: as many as a day of talk has, and half a megabyte of JSON.
 const MAX_SEGMENTS: usize = 8_192;
 
+/// A score is of the 48 ms that end with its frame, so the last one that is high comes after the end of speech.
+const LAG_MS: u32 = 48;
+
 /// A frame this much below the threshold continues speech that it could not begin.
 const HYSTERESIS: f32 = 0.15;
 
@@ -101,6 +106,7 @@ impl NodeType for Vad {
     fn new(params: &Params) -> Result<Self, ParamError> {
         Ok(Self {
             detector: Detector::default_boxed(),
+            hiss: HissDetector::new(FRAME_SAMPLES),
             segmenter: Segmenter::new(read_params::<Settings>(params)?.rules()?),
             pending: Vec::with_capacity(FRAME_SAMPLES),
             scored: 0,
@@ -170,6 +176,8 @@ impl Vad {
 
     fn score_pending(&mut self, heard: &mut Heard) {
         let score = self.detector.predict_f32(&self.pending).clamp(0.0, 1.0);
+        // Loud white noise would be taken for speech.
+        let score = if self.hiss.hears_only_hiss(&self.pending) { 0.0 } else { score };
         self.pending.clear();
         let frame = self.scored..self.scored + FRAME_SAMPLES as u64;
         self.scored = frame.end;
@@ -265,6 +273,7 @@ impl Settings {
             hold: (self.threshold - HYSTERESIS).max(self.threshold / 2.0),
             min_speech: samples_of(self.min_speech_ms),
             min_silence: samples_of(self.min_silence_ms),
+            lag: samples_of(LAG_MS),
             pad: samples_of(self.pad_ms),
         })
     }
