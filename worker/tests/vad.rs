@@ -1,6 +1,11 @@
 //! What `VAD` promises, as far as made-up sounds can show it.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it goes wrong")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test stops where it goes wrong"
+)]
 
 use std::f64::consts::TAU;
 

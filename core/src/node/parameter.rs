@@ -391,6 +391,7 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::Manifest;
 
     fn declared() -> Vec<Parameter> {
         let rate = Values::integer(1..=768_000, "Hz");
@@ -467,6 +468,21 @@ mod tests {
             json!({ "x": 1 }),
             "unknown parameter 'x': there are target_sample_rate, source_rate, quality, gain, wide, label",
         );
+    }
+
+    #[test]
+    fn a_number_that_json_does_not_have_is_refused_in_json_and_yaml() {
+        let node = |gain: &str| format!(r#"{{"id": "a", "node_type": "T", "params": {{"gain": {gain}}}}}"#);
+        for gain in ["NaN", "Infinity", "-Infinity", "1e999"] {
+            let text = format!(r#"{{"version": "v1", "nodes": [{}]}}"#, node(gain));
+            let error = Manifest::from_json(&text).unwrap_err();
+            assert!(error.to_string().contains("line 1, column"), "{error}");
+        }
+        for gain in [".nan", ".inf", "-.inf"] {
+            let text = format!("version: v1\nnodes:\n  - {}\n", node(gain));
+            let error = Manifest::from_yaml(&text).unwrap_err();
+            assert!(error.to_string().contains("line 3"), "{error}");
+        }
     }
 
     #[test]
