@@ -86,7 +86,7 @@ mod tests {
             dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (dice >> 40) as f32 / (1 << 23) as f32 - 1.0
         };
-        let mut again = noise.clone();
+        let mut again = noise;
         assert!(heard(move |_| noise()));
         assert!(!heard(move |at| again() * 0.1 + (at as f32 * 0.3).sin() * 0.5));
     }
