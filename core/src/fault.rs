@@ -8,7 +8,8 @@ use crate::data::{DataError, Kind};
 use crate::graph::GraphError;
 use crate::limits::LimitExceeded;
 use crate::manifest::ParseError;
-use crate::node::ParamError;
+use crate::nearest::Meant;
+use crate::node::{NodeInfo, ParamError};
 
 /// Why a pipeline did not run, or stopped.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
@@ -146,7 +147,10 @@ pub enum DeathCause {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum PlacementError {
     /// No worker offers the type.
-    #[error("node '{node}' is of type '{node_type}', which no worker offers: there are {known}")]
+    #[error(
+        "node '{node}' is of type '{node_type}', which no worker offers: there are {known}{}",
+        Meant::among(node_type, known)
+    )]
     UnknownType {
         /// The node.
         node: String,
@@ -195,7 +199,10 @@ pub enum PlacementError {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum EntryError {
     /// An input for a node that is not there.
-    #[error("input names node '{node}', which the pipeline does not have: its entries are {entries}")]
+    #[error(
+        "input names node '{node}', which the pipeline does not have: its entries are {entries}{}",
+        Meant::among(node, entries)
+    )]
     UnknownNode {
         /// As named.
         node: String,
@@ -292,6 +299,12 @@ impl Fault {
             ) => Some(node),
             Self::Placement(PlacementError::Incompatible { to, .. }) => Some(to),
             Self::Stream(StreamFault::InvalidSequence { node, .. }) => Some(node),
+            Self::Graph(
+                GraphError::Params { node, .. }
+                | GraphError::DuplicateId { id: node }
+                | GraphError::UnknownPort { node, .. }
+                | GraphError::SecondInput { node, .. },
+            ) => Some(node),
             Self::Entry(
                 EntryError::UnknownNode { node, .. }
                 | EntryError::NotAnEntry { node, .. }
@@ -307,6 +320,32 @@ impl Fault {
             | Self::Internal { .. } => None,
         }
     }
+}
+
+// === impl PlacementError ===
+
+impl PlacementError {
+    /// Looks at a connection, given the ids and the types of its ends.
+    ///
+    /// # Errors
+    /// What the producer declares to give is nothing that the consumer declares to take.
+    pub fn check_kinds(from: (&str, &NodeInfo), to: (&str, &NodeInfo)) -> Result<(), Self> {
+        let ((from, producer), (to, consumer)) = (from, to);
+        let any = producer.produces.is_empty() || consumer.accepts.is_empty();
+        if any || producer.produces.iter().any(|kind| consumer.accepts.contains(kind)) {
+            return Ok(());
+        }
+        Err(Self::Incompatible {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            produces: in_words(&producer.produces),
+            expects: in_words(&consumer.accepts),
+        })
+    }
+}
+
+fn in_words(kinds: &[Kind]) -> String {
+    kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" or ")
 }
 
 // === impl DeathCause ===

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Meant(Option<String>);
 
-/// The known name that is nearest to the one asked for, by letters left out, put in, changed or swapped; capitals
-/// count little. None if more than a third of the letters would have to change.
+/// The known name that is nearest to the one asked for: by letters left out, put in, changed or swapped, at most a third
+/// of them, or because one name is a part of the other. Capitals count little.
 ///
 /// ```
 /// use remotemedia_core::nearest::nearest;
@@ -18,23 +18,30 @@ pub struct Meant(Option<String>);
 /// ```
 #[must_use]
 pub fn nearest<'a>(asked: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if asked.chars().count() > LONGEST {
+    let lower = asked.to_lowercase();
+    if lower.len() > LONGEST {
         return None;
     }
-    let lower = asked.to_lowercase();
-    let near = known.into_iter().filter(|name| name.chars().count() <= LONGEST).map(|name| {
+    let ranked = known.into_iter().filter(|name| name.len() <= LONGEST).filter_map(|name| {
         let other = name.to_lowercase();
         let letters = lower.chars().count().max(other.chars().count());
+        let distance = strsim::damerau_levenshtein(&lower, &other);
         // Of names that differ in capitals alone, the one that differs less.
         let capitals = asked.chars().zip(name.chars()).filter(|(one, two)| one != two).count();
-        (strsim::damerau_levenshtein(&lower, &other), letters, capitals, name)
+        let near = distance * 3 <= letters || is_part(&lower, &other) || is_part(&other, &lower);
+        near.then_some((distance, capitals, name))
     });
-    let near = near.filter(|(distance, letters, ..)| distance * 3 <= *letters);
-    near.min_by_key(|(distance, _, capitals, _)| (*distance, *capitals)).map(|(.., name)| name)
+    ranked.min_by_key(|(distance, capitals, _)| (*distance, *capitals)).map(|(.., name)| name)
 }
 
-/// The cost is the product of both lengths, and one of the names comes from outside.
+/// In bytes: the cost is the product of both lengths, and one of the names comes from outside.
 const LONGEST: usize = 128;
+/// Bytes of a part that says anything of the whole.
+const SHORTEST_PART: usize = 3;
+
+fn is_part(part: &str, whole: &str) -> bool {
+    part.len() >= SHORTEST_PART && whole.contains(part)
+}
 
 // === impl Meant ===
 
@@ -73,13 +80,15 @@ mod tests {
 
     #[test]
     fn the_nearest_name_is_offered_and_a_far_one_is_not() {
-        let known = ["AudioResample", "PassThrough", "VAD", "target_sample_rate"];
+        let known = ["AudioResample", "Calculator", "PassThrough", "VAD", "target_sample_rate"];
         let check = |asked: &str, expect: Option<&str>| assert_eq!(nearest(asked, known), expect, "{asked}");
         check("AudioResmaple", Some("AudioResample"));
         check("audioresample", Some("AudioResample"));
         check("Passthrough", Some("PassThrough"));
         check("vda", Some("VAD"));
         check("target_samplerate", Some("target_sample_rate"));
+        check("sample_rate", Some("target_sample_rate"));
+        check("CalculatorNode", Some("Calculator"));
         check("Reverb", None);
         check("", None);
         check(&"x".repeat(1_000_000), None);

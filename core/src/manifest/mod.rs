@@ -1,8 +1,18 @@
 //! A pipeline as its author wrote it: from protobuf, JSON or YAML. [`crate::graph`] checks it.
 
+mod document;
+mod draft;
+mod path;
+mod problem;
+
 use serde::{Deserialize, Serialize};
 
 use crate::data::Kind;
+
+pub use document::{Format, Place};
+pub use draft::Draft;
+pub use path::{Path, Step};
+pub use problem::{Mistake, Parts, Problem};
 
 /// The manifest version that this service speaks.
 pub const VERSION: &str = "v1";
@@ -137,23 +147,27 @@ pub enum RuntimeHint {
     Auto,
 }
 
-/// Why a text is not a manifest.
+/// Why a text is not a manifest: the first thing that is wrong. A [`Draft`] knows the others.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum ParseError {
     /// Not the JSON of a manifest.
     #[error("manifest JSON, line {line}, column {column}: {problem}")]
     Json {
         /// Counted from 1.
-        line: usize,
-        /// Counted from 1.
-        column: usize,
+        line: u64,
+        /// Counted from 1, in characters.
+        column: u64,
         /// What is wrong there.
         problem: String,
     },
-    /// Not the YAML of a manifest. The problem names line and column where the parser knows them.
-    #[error("manifest YAML: {problem}")]
+    /// Not the YAML of a manifest.
+    #[error("manifest YAML, line {line}, column {column}: {problem}")]
     Yaml {
-        /// What is wrong.
+        /// Counted from 1.
+        line: u64,
+        /// Counted from 1, in characters.
+        column: u64,
+        /// What is wrong there.
         problem: String,
     },
 }
@@ -162,19 +176,21 @@ pub enum ParseError {
 
 impl Manifest {
     /// # Errors
-    /// Not the JSON of a manifest: with line and column.
+    /// Not the JSON of a manifest: the first thing that is wrong.
     pub fn from_json(text: &str) -> Result<Self, ParseError> {
-        serde_json::from_str(text).map_err(|error| ParseError::Json {
-            line: error.line(),
-            column: error.column(),
-            problem: error.to_string().split(" at line ").next().unwrap_or_default().to_owned(),
+        Draft::read(text, Format::Json).into_manifest().map_err(|problem| {
+            let (Place { line, column }, problem) = (problem.place, problem.to_string());
+            ParseError::Json { line, column, problem }
         })
     }
 
     /// # Errors
-    /// Not the YAML of a manifest.
+    /// Not the YAML of a manifest: the first thing that is wrong.
     pub fn from_yaml(text: &str) -> Result<Self, ParseError> {
-        serde_saphyr::from_str(text).map_err(|error| ParseError::Yaml { problem: error.to_string() })
+        Draft::read(text, Format::Yaml).into_manifest().map_err(|problem| {
+            let (Place { line, column }, problem) = (problem.place, problem.to_string());
+            ParseError::Yaml { line, column, problem }
+        })
     }
 }
 
@@ -206,11 +222,17 @@ connections:
     #[test]
     fn an_unknown_key_is_answered_with_its_place() {
         let error = Manifest::from_json("{\n \"version\": \"v1\",\n \"knots\": []\n}").unwrap_err();
+        assert_eq!(error.to_string(), "manifest JSON, line 1, column 1: nodes: field 'nodes' is missing");
+        let error =
+            Manifest::from_json("{\"nodes\": [],\n \"version\": \"v1\",\n \"knots\": []\n}").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "manifest JSON, line 3, column 8: unknown field `knots`, expected one of `version`, `metadata`, `nodes`, `connections`"
+            "manifest JSON, line 3, column 2: knots: unknown field 'knots': there are version, metadata, nodes, connections"
         );
-        let error = Manifest::from_yaml("version: v1\nknots: []\n").unwrap_err();
-        assert!(error.to_string().contains("knots"), "{error}");
+        let error = Manifest::from_yaml("version: v1\nnodes: []\nconections: []\n").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "manifest YAML, line 3, column 1: conections: unknown field 'conections': there are version, metadata, nodes, connections; did you mean 'connections'?"
+        );
     }
 }

@@ -1,0 +1,223 @@
+//! One thing that is wrong with a manifest, and where.
+
+use std::fmt;
+
+use crate::fault::PlacementError;
+use crate::graph::GraphError;
+use crate::nearest::Meant;
+use crate::node::ParamError;
+
+use super::document::Place;
+use super::path::Path;
+use super::{Connection, Manifest};
+
+/// One thing that is wrong with a manifest, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// Where in the manifest.
+    pub path: Path,
+    /// Where in the text; of what is missing, where it should be.
+    pub place: Place,
+    /// What.
+    pub mistake: Mistake,
+}
+
+/// What can be wrong in the text of a manifest.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Mistake {
+    /// The text is neither JSON nor YAML, in the parser's words.
+    #[error("{problem}")]
+    Syntax {
+        /// What is wrong there.
+        problem: String,
+    },
+    /// A field that does not exist.
+    #[error("unknown field '{field}': there are {known}{}", Meant::among(field, known))]
+    UnknownField {
+        /// As written.
+        field: String,
+        /// The fields there are.
+        known: String,
+    },
+    /// A field that must be there.
+    #[error("field '{field}' is missing")]
+    MissingField {
+        /// The field.
+        field: String,
+    },
+    /// A field that is there already.
+    #[error("field '{field}' is written twice")]
+    RepeatedField {
+        /// The field.
+        field: String,
+    },
+    /// A value of another type than the field has.
+    #[error("expected {expected}, got {value}")]
+    WrongType {
+        /// As written.
+        value: String,
+        /// What is allowed.
+        expected: String,
+    },
+    /// A word that is none of those defined.
+    #[error("'{value}' is not defined: there are {known}{}", Meant::among(value, known))]
+    UnknownWord {
+        /// As written.
+        value: String,
+        /// The words there are.
+        known: String,
+    },
+    /// The manifest is no pipeline.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A node cannot be had as the manifest asks.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    /// A node's type does not take its parameters.
+    #[error("node '{node}': {error}")]
+    Params {
+        /// The node.
+        node: String,
+        /// What is wrong.
+        error: ParamError,
+    },
+}
+
+/// What a program can do something with: each part where the mistake has one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Parts {
+    /// The value, as written or counted.
+    pub value: Option<String>,
+    /// What is allowed.
+    pub allowed: Option<String>,
+    /// The nearest right name.
+    pub nearest: Option<String>,
+}
+
+// === impl Problem ===
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.mistake {
+            // Without a document there is nothing in it.
+            Mistake::Syntax { problem } => f.write_str(problem),
+            mistake => write!(f, "{}: {mistake}", self.path),
+        }
+    }
+}
+
+// === impl Mistake ===
+
+impl Mistake {
+    /// The value, what is allowed, and the nearest right name.
+    #[must_use]
+    pub fn parts(&self) -> Parts {
+        match self {
+            Self::Syntax { .. } => Parts::default(),
+            Self::UnknownField { field: value, known } | Self::UnknownWord { value, known } => {
+                Parts::name(value, known)
+            }
+            Self::MissingField { field } | Self::RepeatedField { field } => {
+                Parts { allowed: Some(format!("'{field}' once")), ..Parts::default() }
+            }
+            Self::WrongType { value, expected } => Parts::bound(value, expected),
+            Self::Graph(error) => of_graph(error),
+            Self::Placement(error) => of_placement(error),
+            Self::Params { error, .. } => of_params(error),
+        }
+    }
+}
+
+fn of_graph(error: &GraphError) -> Parts {
+    match error {
+        GraphError::Version { found } => Parts::bound(found, super::VERSION),
+        GraphError::Empty => Parts::bound(0, "1 or more"),
+        GraphError::TooMany { count, limit, .. } => Parts::bound(count, format!("at most {limit}")),
+        GraphError::Name { bytes, limit, .. } => Parts::bound(bytes, format!("1 to {limit} bytes")),
+        GraphError::Params { bytes, limit, .. } => Parts::bound(bytes, format!("at most {limit} bytes")),
+        GraphError::DuplicateId { id } => Parts::bound(id, "an id that no other node has"),
+        GraphError::UnknownNode { missing, known, .. } => Parts::name(missing, known),
+        GraphError::UnknownPort { node, port } => Parts::bound(format!("{node}.{port}"), node),
+        GraphError::Cycle { through } => Parts::bound(through, "connections that lead back to no node"),
+        GraphError::DuplicateConnection { from, to } => {
+            Parts::bound(format!("{from} -> {to}"), "each connection once")
+        }
+        GraphError::SecondInput { first, second, .. } => {
+            Parts::bound(format!("{first}, {second}"), "one input")
+        }
+    }
+}
+
+fn of_placement(error: &PlacementError) -> Parts {
+    match error {
+        PlacementError::UnknownType { node_type, known, .. } => Parts::name(node_type, known),
+        PlacementError::Unsatisfied { value, have, .. } => Parts::bound(value, have),
+        PlacementError::NoOwnProcess { workers, .. } => Parts::bound(workers, "more workers"),
+        PlacementError::Incompatible { produces, expects, .. } => Parts::bound(produces, expects),
+    }
+}
+
+fn of_params(error: &ParamError) -> Parts {
+    match error {
+        ParamError::Shape { .. } => Parts::default(),
+        ParamError::Value { value, allowed, .. } => Parts::bound(value, allowed),
+    }
+}
+
+/// Where in a manifest a rule of graphs is broken.
+pub(super) fn path_of(manifest: &Manifest, error: &GraphError) -> Path {
+    let (nodes, connections) = (Path::root().field("nodes"), Path::root().field("connections"));
+    let id = |id: &str| manifest.nodes.iter().rposition(|node| node.id == *id);
+    let connection = |is: &dyn Fn(&Connection) -> bool| manifest.connections.iter().rposition(is);
+    match error {
+        GraphError::Version { .. } => Path::root().field("version"),
+        GraphError::Empty => nodes,
+        GraphError::TooMany { what, .. } => Path::root().field(what),
+        GraphError::Name { what, number, .. } => {
+            let field = if what.contains("type") { "node_type" } else { "id" };
+            nodes.element(number.saturating_sub(1)).field(field)
+        }
+        GraphError::Params { node, .. } => {
+            id(node).map_or(nodes.clone(), |at| nodes.element(at).field("params"))
+        }
+        GraphError::DuplicateId { id: twice } => {
+            id(twice).map_or(nodes.clone(), |at| nodes.element(at).field("id"))
+        }
+        GraphError::UnknownNode { from, to, missing, .. } => {
+            let at = connection(&|listed| listed.from == *from && listed.to == *to);
+            let end = if from == missing { "from" } else { "to" };
+            at.map_or(connections.clone(), |at| connections.element(at).field(end))
+        }
+        GraphError::UnknownPort { node, port } => {
+            let end = format!("{node}.{port}");
+            let at = connection(&|listed| listed.from == end || listed.to == end);
+            at.map_or(connections.clone(), |at| connections.element(at))
+        }
+        GraphError::Cycle { through } => {
+            let on_cycle = |end: &str| through.split(", ").any(|id| id == end);
+            let at = connection(&|listed| on_cycle(&listed.from) && on_cycle(&listed.to));
+            at.map_or(connections.clone(), |at| connections.element(at))
+        }
+        GraphError::DuplicateConnection { from, to } => {
+            let at = connection(&|listed| listed.from == *from && listed.to == *to);
+            at.map_or(connections.clone(), |at| connections.element(at))
+        }
+        GraphError::SecondInput { node, second, .. } => {
+            let at = connection(&|listed| listed.from == *second && listed.to == *node);
+            at.map_or(connections.clone(), |at| connections.element(at).field("to"))
+        }
+    }
+}
+
+// === impl Parts ===
+
+impl Parts {
+    fn bound(value: impl fmt::Display, allowed: impl fmt::Display) -> Self {
+        Self { value: Some(value.to_string()), allowed: Some(allowed.to_string()), nearest: None }
+    }
+
+    fn name(value: &str, known: &str) -> Self {
+        let nearest = Meant::among(value, known).name().map(str::to_owned);
+        Self { nearest, ..Self::bound(value, known) }
+    }
+}
