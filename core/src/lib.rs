@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod compatibility;
 pub mod data;
 pub mod fault;
 pub mod frame;
