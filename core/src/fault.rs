@@ -75,7 +75,9 @@ pub enum Fault {
     #[error(transparent)]
     Stream(#[from] StreamFault),
     /// The client speaks a version of the protocol that nobody here does.
-    #[error("client version '{client}' is not served: this service speaks {supported}")]
+    #[error(
+        "client version '{client}' is not served: this service speaks {supported} (docs/compatibility.md)"
+    )]
     Version {
         /// As the client says.
         client: String,
@@ -344,7 +346,9 @@ impl PlacementError {
     }
 }
 
-fn in_words(kinds: &[Kind]) -> String {
+/// Kinds as messages list them: `audio or text`.
+#[must_use]
+pub fn in_words(kinds: &[Kind]) -> String {
     kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" or ")
 }
 

@@ -275,7 +275,7 @@ impl Graph {
 fn mistakes(manifest: &Manifest, limits: &Limits) -> Vec<GraphError> {
     let mut found = Vec::new();
     if manifest.version != VERSION {
-        found.push(GraphError::Version { found: manifest.version.clone() });
+        found.push(GraphError::Version { found: shown(&manifest.version) });
     }
     if manifest.nodes.is_empty() {
         found.push(GraphError::Empty);
@@ -343,14 +343,23 @@ fn resolve(
     if let Some((node, port)) = end.rsplit_once('.')
         && ids.contains_key(node)
     {
-        return Err(GraphError::UnknownPort { node: node.to_owned(), port: port.to_owned() });
+        return Err(GraphError::UnknownPort { node: node.to_owned(), port: shown(port) });
     }
     Err(GraphError::UnknownNode {
-        from: connection.from.clone(),
-        to: connection.to.clone(),
-        missing: end.to_owned(),
+        from: shown(&connection.from),
+        to: shown(&connection.to),
+        missing: shown(end),
         known: ids.keys().copied().collect::<Vec<_>>().join(", "),
     })
+}
+
+/// A name as messages show it: whole, unless it is none that could be right.
+pub(crate) fn shown(name: &str) -> String {
+    const MOST: usize = 300;
+    match name.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
 }
 
 #[cfg(test)]

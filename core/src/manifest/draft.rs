@@ -3,14 +3,15 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::fault::PlacementError;
+use crate::fault::{Fault, PlacementError};
 use crate::graph::{Graph, GraphError};
 use crate::limits::Limits;
-use crate::node::NodeInfo;
+use crate::nearest::Meant;
+use crate::node::{NodeInfo, ParamError};
 
-use super::document::{Content, Document, Field, Format, Place, SyntaxError};
+use super::document::{Content, Document, Field, Format, SyntaxError};
 use super::path::Path;
-use super::problem::{Mistake, Problem, path_of};
+use super::problem::{Mistake, Problem, path_of, path_of_params, path_of_placement};
 use super::{
     Capabilities, Connection, CpuRequirement, GpuRequirement, Manifest, ManifestMetadata, NodeManifest,
     Params,
@@ -59,30 +60,60 @@ impl Draft {
 
     /// Holds its node types, and what flows between them, to those that can be run.
     pub fn check_types(&mut self, offered: &[NodeInfo]) {
-        let info = |node_type: &str| offered.iter().find(|info| info.name == node_type);
         let known = offered.iter().map(|info| info.name.as_str()).collect::<Vec<_>>().join(", ");
-        let mut found: Vec<(Path, Mistake)> = Vec::new();
-        for (at, node) in self.manifest.nodes.iter().enumerate() {
-            if info(&node.node_type).is_none() {
-                let error = PlacementError::UnknownType {
-                    node: node.id.clone(),
-                    node_type: node.node_type.clone(),
-                    known: known.clone(),
-                };
-                found.push((Path::root().field("nodes").element(at).field("node_type"), error.into()));
-            }
+        let unknown = self.manifest.nodes.iter().filter(|node| find(offered, &node.node_type).is_none());
+        let unknown = unknown.map(|node| PlacementError::UnknownType {
+            node: node.id.clone(),
+            node_type: node.node_type.clone(),
+            known: known.clone(),
+        });
+        let end = |id: &str| {
+            let node = self.manifest.nodes.iter().find(|node| node.id == id)?;
+            Some((node.id.as_str(), find(offered, &node.node_type)?))
+        };
+        let ends =
+            self.manifest.connections.iter().filter_map(|both| Some((end(&both.from)?, end(&both.to)?)));
+        let unfit = ends.filter_map(|(from, to)| PlacementError::check_kinds(from, to).err());
+        let found: Vec<PlacementError> = unknown.chain(unfit).collect();
+        found.into_iter().for_each(|error| self.blame(&error.into()));
+    }
+
+    /// Holds the parameters to what the node types take.
+    pub fn check_params(&mut self, offered: &[NodeInfo]) {
+        let mut found = Vec::new();
+        for node in &self.manifest.nodes {
+            let Some(info) = find(offered, &node.node_type) else { continue };
+            let errors = wrong_params(info, &node.params);
+            found.extend(errors.into_iter().map(|error| Fault::Params { node: node.id.clone(), error }));
         }
-        for (at, connection) in self.manifest.connections.iter().enumerate() {
-            let end = |id: &str| self.manifest.nodes.iter().find(|node| node.id == id);
-            let (Some(from), Some(to)) = (end(&connection.from), end(&connection.to)) else { continue };
-            let (Some(producer), Some(consumer)) = (info(&from.node_type), info(&to.node_type)) else {
-                continue;
-            };
-            if let Err(error) = PlacementError::check_kinds((&from.id, producer), (&to.id, consumer)) {
-                found.push((Path::root().field("connections").element(at), error.into()));
+        found.iter().for_each(|fault| self.blame(fault));
+    }
+
+    /// Finds the place of what a service refused the manifest for. Of a fault that is not the manifest's, nothing comes.
+    pub fn blame(&mut self, fault: &Fault) {
+        let found = match fault {
+            Fault::Graph(error) => Some((path_of(&self.manifest, error), error.clone().into())),
+            Fault::Placement(error) => Some((path_of_placement(&self.manifest, error), error.clone().into())),
+            Fault::Params { node, error } => {
+                let mistake = Mistake::Params { node: node.clone(), error: error.clone() };
+                Some((path_of_params(&self.manifest, node, error), mistake))
             }
+            Fault::Parse(_)
+            | Fault::Input { .. }
+            | Fault::TypeMismatch { .. }
+            | Fault::Entry(_)
+            | Fault::Node(_)
+            | Fault::Worker(_)
+            | Fault::Limit(_)
+            | Fault::Deadline { .. }
+            | Fault::Stream(_)
+            | Fault::Version { .. }
+            | Fault::Unavailable { .. }
+            | Fault::Internal { .. } => None,
+        };
+        if let Some((path, mistake)) = found {
+            self.add(path, mistake);
         }
-        found.into_iter().for_each(|(path, mistake)| self.add(path, mistake));
     }
 
     /// What is wrong, in the order of the text.
@@ -122,6 +153,25 @@ impl Draft {
         let place = document.place_of(&path);
         self.problems.push(Problem { path, place, mistake });
     }
+}
+
+fn find<'a>(offered: &'a [NodeInfo], node_type: &str) -> Option<&'a NodeInfo> {
+    offered.iter().find(|info| info.name == node_type)
+}
+
+/// As far as a declaration tells: names, not values.
+fn wrong_params(info: &NodeInfo, params: &Params) -> Vec<ParamError> {
+    let names: Vec<&str> = info.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+    let known = names.join(", ");
+    let unknown = params.keys().filter(|key| !names.contains(&key.as_str())).map(|key| {
+        let meant = Meant::among(key, &known);
+        format!("unknown parameter '{key}': there are {known}{meant}")
+    });
+    let missing = info.parameters.iter().filter(|parameter| parameter.default.is_none());
+    let missing = missing.filter(|parameter| !params.contains_key(&parameter.name)).map(|parameter| {
+        format!("parameter '{}' is missing: allowed is {}", parameter.name, parameter.allowed)
+    });
+    unknown.chain(missing).map(|problem| ParamError::Shape { problem }).collect()
 }
 
 /// Turns a document into a manifest, and notes what does not fit.
@@ -393,6 +443,7 @@ fn words<T: DeserializeOwned>() -> String {
 #[cfg(test)]
 mod tests {
     use crate::data::Kind;
+    use crate::manifest::Place;
 
     use super::*;
 

@@ -56,16 +56,17 @@ pub struct NodeManifest {
     /// The type's parameters: a JSON object.
     #[serde(default)]
     pub params: Params,
-    /// Whether one input may yield several outputs over time.
+    /// Whether one input may yield several outputs over time. True of every node type here, so there is nothing to
+    /// refuse; false, which the wire cannot tell from nothing said, asks for nothing.
     #[serde(default)]
     pub is_streaming: bool,
     /// What the node needs of its machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
-    /// The machine to run on; empty means any.
+    /// The machine to run on; empty means any. Refused unless it is this one.
     #[serde(default)]
     pub host: String,
-    /// The language runtime to run in.
+    /// The language runtime to run in. Refused if no pool of that kind offers the type.
     #[serde(default)]
     pub runtime_hint: RuntimeHint,
     /// The kinds the author expects to send; empty means any.
@@ -170,6 +171,22 @@ pub enum ParseError {
         /// What is wrong there.
         problem: String,
     },
+}
+
+// === impl RuntimeHint ===
+
+impl RuntimeHint {
+    /// As manifests write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::Rustpython => "rustpython",
+            Self::Cpython => "cpython",
+            Self::CpythonWasm => "cpython_wasm",
+            Self::Auto => "auto",
+        }
+    }
 }
 
 // === impl Manifest ===

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::fault::PlacementError;
-use crate::graph::GraphError;
+use crate::graph::{GraphError, shown};
 use crate::nearest::Meant;
 use crate::node::ParamError;
 
@@ -84,7 +86,7 @@ pub enum Mistake {
 }
 
 /// What a program can do something with: each part where the mistake has one.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Parts {
     /// The value, as written or counted.
     pub value: Option<String>,
@@ -184,7 +186,7 @@ pub(super) fn path_of(manifest: &Manifest, error: &GraphError) -> Path {
             id(twice).map_or(nodes.clone(), |at| nodes.element(at).field("id"))
         }
         GraphError::UnknownNode { from, to, missing, .. } => {
-            let at = connection(&|listed| listed.from == *from && listed.to == *to);
+            let at = connection(&|listed| shown(&listed.from) == *from && shown(&listed.to) == *to);
             let end = if from == missing { "from" } else { "to" };
             at.map_or(connections.clone(), |at| connections.element(at).field(end))
         }
@@ -207,6 +209,37 @@ pub(super) fn path_of(manifest: &Manifest, error: &GraphError) -> Path {
             at.map_or(connections.clone(), |at| connections.element(at).field("to"))
         }
     }
+}
+
+/// Where in a manifest something is asked that cannot be had.
+pub(super) fn path_of_placement(manifest: &Manifest, error: &PlacementError) -> Path {
+    match error {
+        PlacementError::UnknownType { node, .. } => path_of_node(manifest, node).field("node_type"),
+        PlacementError::Unsatisfied { node, what, .. } => {
+            what.split('.').fold(path_of_node(manifest, node), |path, field| path.field(field))
+        }
+        PlacementError::NoOwnProcess { node, .. } => path_of_node(manifest, node).field("own_process"),
+        PlacementError::Incompatible { from, to, .. } => {
+            let is = |listed: &Connection| listed.from == *from && listed.to == *to;
+            let at = manifest.connections.iter().position(is);
+            at.map_or_else(Path::root, |at| Path::root().field("connections").element(at))
+        }
+    }
+}
+
+/// Where in a manifest a node is told what it does not take.
+pub(super) fn path_of_params(manifest: &Manifest, node: &str, error: &ParamError) -> Path {
+    let params = path_of_node(manifest, node).field("params");
+    match error {
+        ParamError::Shape { .. } => params,
+        ParamError::Value { name, .. } => params.field(name),
+    }
+}
+
+fn path_of_node(manifest: &Manifest, id: &str) -> Path {
+    let nodes = Path::root().field("nodes");
+    let at = manifest.nodes.iter().position(|node| node.id == id);
+    at.map_or(nodes.clone(), |at| nodes.element(at))
 }
 
 // === impl Parts ===
