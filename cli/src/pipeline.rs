@@ -79,9 +79,7 @@ impl Pipeline {
         self.draft.blame(&fault);
         match self.draft.into_manifest() {
             Ok(_) => CommandError::Fault(fault),
-            Err(problem) => {
-                CommandError::Refused { path: self.path, problem: Box::new(problem), fault: Box::new(fault) }
-            }
+            Err(problem) => CommandError::Refused { path: self.path, problem, fault: Box::new(fault) },
         }
     }
 }

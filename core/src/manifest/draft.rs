@@ -11,7 +11,7 @@ use crate::node::{NodeInfo, ParamError};
 
 use super::document::{Content, Document, Field, Format, SyntaxError};
 use super::path::Path;
-use super::problem::{Mistake, Problem, path_of, path_of_params, path_of_placement};
+use super::problem::{Mistake, Problem, path_of, path_of_node, path_of_param, path_of_placement};
 use super::{
     Capabilities, Connection, CpuRequirement, GpuRequirement, Manifest, ManifestMetadata, NodeManifest,
     Params,
@@ -81,12 +81,14 @@ impl Draft {
     /// Holds the parameters to what the node types take.
     pub fn check_params(&mut self, offered: &[NodeInfo]) {
         let mut found = Vec::new();
-        for node in &self.manifest.nodes {
+        for (at, node) in self.manifest.nodes.iter().enumerate() {
             let Some(info) = find(offered, &node.node_type) else { continue };
-            let errors = wrong_params(info, &node.params);
-            found.extend(errors.into_iter().map(|error| Fault::Params { node: node.id.clone(), error }));
+            for error in wrong_params(info, &node.params) {
+                let path = path_of_param(&Path::root().field("nodes").element(at), &error);
+                found.push((path, Mistake::Params { node: node.id.clone(), error }));
+            }
         }
-        found.iter().for_each(|fault| self.blame(fault));
+        found.into_iter().for_each(|(path, mistake)| self.add(path, mistake));
     }
 
     /// Finds the place of what a service refused the manifest for. Of a fault that is not the manifest's, nothing comes.
@@ -96,7 +98,7 @@ impl Draft {
             Fault::Placement(error) => Some((path_of_placement(&self.manifest, error), error.clone().into())),
             Fault::Params { node, error } => {
                 let mistake = Mistake::Params { node: node.clone(), error: error.clone() };
-                Some((path_of_params(&self.manifest, node, error), mistake))
+                Some((path_of_param(&path_of_node(&self.manifest, node), error), mistake))
             }
             Fault::Parse(_)
             | Fault::Input { .. }
@@ -134,9 +136,9 @@ impl Draft {
     ///
     /// # Errors
     /// Something is wrong: the first in the order of the text.
-    pub fn into_manifest(self) -> Result<Manifest, Problem> {
+    pub fn into_manifest(self) -> Result<Manifest, Box<Problem>> {
         match self.problems().first() {
-            Some(problem) => Err((*problem).clone()),
+            Some(problem) => Err(Box::new((*problem).clone())),
             None => Ok(self.manifest),
         }
     }

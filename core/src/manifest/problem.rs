@@ -11,7 +11,7 @@ use crate::node::ParamError;
 
 use super::document::Place;
 use super::path::Path;
-use super::{Connection, Manifest};
+use super::{Connection, Manifest, NodeManifest};
 
 /// One thing that is wrong with a manifest, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -100,10 +100,18 @@ pub struct Parts {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.mistake {
+        let Self { path, mistake, .. } = self;
+        match mistake {
             // Without a document there is nothing in it.
             Mistake::Syntax { problem } => f.write_str(problem),
-            mistake => write!(f, "{}: {mistake}", self.path),
+            Mistake::UnknownField { .. }
+            | Mistake::MissingField { .. }
+            | Mistake::RepeatedField { .. }
+            | Mistake::WrongType { .. }
+            | Mistake::UnknownWord { .. }
+            | Mistake::Graph(_)
+            | Mistake::Placement(_)
+            | Mistake::Params { .. } => write!(f, "{path}: {mistake}"),
         }
     }
 }
@@ -214,7 +222,9 @@ pub(super) fn path_of(manifest: &Manifest, error: &GraphError) -> Path {
 /// Where in a manifest something is asked that cannot be had.
 pub(super) fn path_of_placement(manifest: &Manifest, error: &PlacementError) -> Path {
     match error {
-        PlacementError::UnknownType { node, .. } => path_of_node(manifest, node).field("node_type"),
+        PlacementError::UnknownType { node: id, node_type, .. } => {
+            path_of_first(manifest, |node| node.id == *id && node.node_type == *node_type).field("node_type")
+        }
         PlacementError::Unsatisfied { node, what, .. } => {
             what.split('.').fold(path_of_node(manifest, node), |path, field| path.field(field))
         }
@@ -227,19 +237,23 @@ pub(super) fn path_of_placement(manifest: &Manifest, error: &PlacementError) -> 
     }
 }
 
-/// Where in a manifest a node is told what it does not take.
-pub(super) fn path_of_params(manifest: &Manifest, node: &str, error: &ParamError) -> Path {
-    let params = path_of_node(manifest, node).field("params");
+/// Where in a node it is told what it does not take.
+pub(super) fn path_of_param(node: &Path, error: &ParamError) -> Path {
+    let params = node.field("params");
     match error {
         ParamError::Shape { .. } => params,
         ParamError::Value { name, .. } => params.field(name),
     }
 }
 
-fn path_of_node(manifest: &Manifest, id: &str) -> Path {
+/// Where the node of this id stands; the first of several.
+pub(super) fn path_of_node(manifest: &Manifest, id: &str) -> Path {
+    path_of_first(manifest, |node| node.id == id)
+}
+
+fn path_of_first(manifest: &Manifest, is: impl Fn(&NodeManifest) -> bool) -> Path {
     let nodes = Path::root().field("nodes");
-    let at = manifest.nodes.iter().position(|node| node.id == id);
-    at.map_or(nodes.clone(), |at| nodes.element(at))
+    manifest.nodes.iter().position(is).map_or(nodes.clone(), |at| nodes.element(at))
 }
 
 // === impl Parts ===
