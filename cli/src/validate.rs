@@ -113,6 +113,7 @@ async fn stock(program: &Path) -> Result<Vec<NodeInfo>, OfferError> {
 fn of_name(name: String) -> NodeInfo {
     NodeInfo {
         name,
+        aliases: Vec::new(),
         summary: String::new(),
         accepts: Vec::new(),
         produces: Vec::new(),

@@ -179,6 +179,12 @@ impl NodeInfo {
         parameter::check(&self.parameters, given)
     }
 
+    /// All that is wrong with parameters as a manifest gives them.
+    #[must_use]
+    pub fn problems(&self, given: &Params) -> Vec<ParamError> {
+        parameter::problems(&self.parameters, given)
+    }
+
     /// What [`Self::check`] takes, as a JSON Schema (draft 2020-12). Words of a choice are listed in lower case.
     #[must_use]
     pub fn params_schema(&self) -> Value {

@@ -64,7 +64,8 @@ fn place_one(
         .filter_map(|(member, worker)| Some((member, worker, worker.offers(&node.node_type)?)))
         .collect();
     if offering.is_empty() {
-        let known: Vec<&str> = registry.node_types().into_keys().collect();
+        let known: BTreeSet<&str> = registry.node_types().into_values().flat_map(NodeInfo::names).collect();
+        let known: Vec<&str> = known.into_iter().collect();
         return Err(PlacementError::UnknownType {
             node: node.id.clone(),
             node_type: node.node_type.clone(),

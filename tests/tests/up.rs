@@ -224,7 +224,7 @@ connections:
     assert!(done.stderr.contains("3 problems"), "{}", done.stderr);
     let expected = [
         ("broken.yaml:3:32: nodes[0].node_type: ", "did you mean 'AudioResample'?"),
-        ("broken.yaml:4:", "'threshold'?"),
+        ("broken.yaml:4:42: nodes[1].params.treshold: ", "did you mean 'threshold'?"),
         ("broken.yaml:6:27: connections[0].to: ", "did you mean 'vad'?"),
     ];
     assert_eq!(done.stdout.len(), expected.len(), "{:#?}", done.stdout);

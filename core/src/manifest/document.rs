@@ -88,8 +88,13 @@ impl Document {
 
     /// Where something stands; where it is missing, the place of what should hold it.
     pub(super) fn place_of(&self, path: &Path) -> Place {
+        self.at(path.steps()).place
+    }
+
+    /// What stands there, or what should hold it.
+    fn at(&self, steps: &[Step]) -> &Self {
         let mut at = self;
-        for step in path.steps() {
+        for step in steps {
             let below = match (step, &at.content) {
                 (Step::Field(name), Content::Mapping(fields)) => {
                     fields.iter().find(|field| field.name == *name).map(|field| &field.value)
@@ -102,7 +107,22 @@ impl Document {
                 None => break,
             }
         }
-        at.place
+        at
+    }
+
+    /// Where the name of a field stands.
+    pub(super) fn name_of(&self, path: &Path) -> Place {
+        let Some((Step::Field(name), above)) = path.steps().split_last() else { return self.place_of(path) };
+        let named = match &self.at(above).content {
+            Content::Mapping(fields) => fields.iter().find(|field| field.name == *name),
+            Content::Nothing
+            | Content::Truth(_)
+            | Content::Number(_)
+            | Content::NoNumber(_)
+            | Content::Text(_)
+            | Content::List(_) => None,
+        };
+        named.map_or_else(|| self.place_of(path), |field| field.place)
     }
 
     fn from_yaml(spanned: Spanned<Content>) -> Self {

@@ -1,13 +1,14 @@
 //! A manifest as its author wrote it, with everything that is wrong with it.
 
+use std::collections::BTreeSet;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::fault::{Fault, PlacementError};
 use crate::graph::{Graph, GraphError};
 use crate::limits::Limits;
-use crate::nearest::Meant;
-use crate::node::{NodeInfo, ParamError};
+use crate::node::NodeInfo;
 
 use super::document::{Content, Document, Field, Format, SyntaxError};
 use super::path::Path;
@@ -60,7 +61,8 @@ impl Draft {
 
     /// Holds its node types, and what flows between them, to those that can be run.
     pub fn check_types(&mut self, offered: &[NodeInfo]) {
-        let known = offered.iter().map(|info| info.name.as_str()).collect::<Vec<_>>().join(", ");
+        let known: BTreeSet<&str> = offered.iter().flat_map(NodeInfo::names).collect();
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
         let unknown = self.manifest.nodes.iter().filter(|node| find(offered, &node.node_type).is_none());
         let unknown = unknown.map(|node| PlacementError::UnknownType {
             node: node.id.clone(),
@@ -83,7 +85,7 @@ impl Draft {
         let mut found = Vec::new();
         for (at, node) in self.manifest.nodes.iter().enumerate() {
             let Some(info) = find(offered, &node.node_type) else { continue };
-            for error in wrong_params(info, &node.params) {
+            for error in info.problems(&node.params) {
                 let path = path_of_param(&Path::root().field("nodes").element(at), &error);
                 found.push((path, Mistake::Params { node: node.id.clone(), error }));
             }
@@ -152,28 +154,13 @@ impl Draft {
         if unread(&path) || names_a_node && (0..self.manifest.nodes.len()).any(|at| unread(&ids(at))) {
             return;
         }
-        let place = document.place_of(&path);
+        let place = if mistake.is_of_the_name() { document.name_of(&path) } else { document.place_of(&path) };
         self.problems.push(Problem { path, place, mistake });
     }
 }
 
 fn find<'a>(offered: &'a [NodeInfo], node_type: &str) -> Option<&'a NodeInfo> {
-    offered.iter().find(|info| info.name == node_type)
-}
-
-/// As far as a declaration tells: names, not values.
-fn wrong_params(info: &NodeInfo, params: &Params) -> Vec<ParamError> {
-    let names: Vec<&str> = info.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
-    let known = names.join(", ");
-    let unknown = params.keys().filter(|key| !names.contains(&key.as_str())).map(|key| {
-        let meant = Meant::among(key, &known);
-        format!("unknown parameter '{key}': there are {known}{meant}")
-    });
-    let missing = info.parameters.iter().filter(|parameter| parameter.default.is_none());
-    let missing = missing.filter(|parameter| !params.contains_key(&parameter.name)).map(|parameter| {
-        format!("parameter '{}' is missing: allowed is {}", parameter.name, parameter.allowed)
-    });
-    unknown.chain(missing).map(|problem| ParamError::Shape { problem }).collect()
+    offered.iter().find(|info| info.answers_to(node_type))
 }
 
 /// Turns a document into a manifest, and notes what does not fit.
@@ -446,13 +433,16 @@ fn words<T: DeserializeOwned>() -> String {
 mod tests {
     use crate::data::Kind;
     use crate::manifest::Place;
+    use crate::node::{Parameter, Values};
 
     use super::*;
 
     fn told(text: &str, format: Format) -> Vec<String> {
         let mut draft = Draft::read(text, format);
         draft.check(&Limits::default());
-        draft.check_types(&[info("Hear", &[Kind::Audio], &[Kind::Json]), info("Say", &[Kind::Text], &[])]);
+        let offered = [info("Hear", &[Kind::Audio], &[Kind::Json]), info("Say", &[Kind::Text], &[])];
+        draft.check_types(&offered);
+        draft.check_params(&offered);
         let problems = draft.problems();
         let told = problems.iter().map(|problem| {
             let Place { line, column } = problem.place;
@@ -464,10 +454,11 @@ mod tests {
     fn info(name: &str, accepts: &[Kind], produces: &[Kind]) -> NodeInfo {
         NodeInfo {
             name: name.to_owned(),
+            aliases: Vec::new(),
             summary: String::new(),
             accepts: accepts.to_vec(),
             produces: produces.to_vec(),
-            parameters: Vec::new(),
+            parameters: vec![Parameter::optional("loudness", Values::number(0.0..=1.0, ""), "How loud.")],
             repeatable: true,
         }
     }
@@ -509,6 +500,26 @@ connections:
                 "15:16: nodes[2].node_type: node 'say' is of type 'Dance', which no worker offers: there are Hear, Say",
                 "17:23: connections[0].to: connection 'hear' -> 'sai' names 'sai', which is no node: there are hear, say; did you mean 'say'?",
                 "18:5: connections[1].to: field 'to' is missing",
+            ]
+        );
+    }
+
+    #[test]
+    fn parameters_are_told_each_at_its_own_place() {
+        let yaml = "
+version: v1
+nodes:
+  - { id: a, node_type: Say, params: { loudnes: 1 } }
+  - id: b
+    node_type: Hear
+    params: { loudness: 1.5, pitch: 2 }
+";
+        assert_eq!(
+            told(yaml, Format::Yaml),
+            [
+                "4:40: nodes[0].params.loudnes: node 'a': unknown parameter 'loudnes': there are loudness; did you mean 'loudness'?",
+                "7:25: nodes[1].params.loudness: node 'b': parameter 'loudness' is 1.5: allowed is number, 0 to 1",
+                "7:30: nodes[1].params.pitch: node 'b': unknown parameter 'pitch': there are loudness",
             ]
         );
     }

@@ -119,6 +119,25 @@ impl fmt::Display for Problem {
 // === impl Mistake ===
 
 impl Mistake {
+    /// Whether the name of a field is wrong, and not its value.
+    pub(super) const fn is_of_the_name(&self) -> bool {
+        match self {
+            Self::UnknownField { .. }
+            | Self::RepeatedField { .. }
+            | Self::Params { error: ParamError::Unknown { .. } | ParamError::Twice { .. }, .. } => true,
+            Self::Syntax { .. }
+            | Self::MissingField { .. }
+            | Self::WrongType { .. }
+            | Self::UnknownWord { .. }
+            | Self::Graph(_)
+            | Self::Placement(_)
+            | Self::Params {
+                error: ParamError::Shape { .. } | ParamError::Missing { .. } | ParamError::Value { .. },
+                ..
+            } => false,
+        }
+    }
+
     /// The value, what is allowed, and the nearest right name.
     #[must_use]
     pub fn parts(&self) -> Parts {
@@ -170,6 +189,11 @@ fn of_placement(error: &PlacementError) -> Parts {
 fn of_params(error: &ParamError) -> Parts {
     match error {
         ParamError::Shape { .. } => Parts::default(),
+        ParamError::Unknown { name, nearest, known } => {
+            Parts { nearest: nearest.clone(), ..Parts::bound(name, known.join(", ")) }
+        }
+        ParamError::Missing { allowed, .. } => Parts { allowed: Some(allowed.clone()), ..Parts::default() },
+        ParamError::Twice { name, alias } => Parts::bound(format!("{name}, {alias}"), "one of them"),
         ParamError::Value { value, allowed, .. } => Parts::bound(value, allowed),
     }
 }
@@ -242,7 +266,10 @@ pub(super) fn path_of_param(node: &Path, error: &ParamError) -> Path {
     let params = node.field("params");
     match error {
         ParamError::Shape { .. } => params,
-        ParamError::Value { name, .. } => params.field(name),
+        ParamError::Unknown { name, .. }
+        | ParamError::Missing { name, .. }
+        | ParamError::Twice { alias: name, .. }
+        | ParamError::Value { name, .. } => params.field(name),
     }
 }
 

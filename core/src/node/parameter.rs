@@ -143,6 +143,13 @@ pub(super) fn check(declared: &[Parameter], given: &Params) -> Result<Params, Pa
     Ok(checked)
 }
 
+/// All for which [`check`] would refuse what was given.
+pub(super) fn problems(declared: &[Parameter], given: &Params) -> Vec<ParamError> {
+    let of_none = |key: &&String| declared.iter().all(|parameter| !parameter.answers_to(key));
+    let unknown = given.keys().filter(of_none).map(|key| unknown(key, declared));
+    unknown.chain(declared.iter().filter_map(|parameter| parameter.find(given).err())).collect()
+}
+
 /// What is declared as a JSON Schema (draft 2020-12) of the object `params`.
 pub(super) fn schema(title: &str, description: &str, declared: &[Parameter]) -> Value {
     let mut properties = Map::new();
@@ -483,6 +490,15 @@ mod tests {
             let error = Manifest::from_yaml(&text).unwrap_err();
             assert!(error.to_string().contains("line 3"), "{error}");
         }
+    }
+
+    #[test]
+    fn one_wrong_parameter_does_not_hide_the_next() {
+        let Value::Object(given) = json!({ "x": 1, "gain": 2, "label": 3 }) else { panic!("an object") };
+        let told: Vec<String> = problems(&declared(), &given).iter().map(ToString::to_string).collect();
+        let named = ["'x'", "'target_sample_rate'", "'gain'", "'label'"];
+        assert_eq!(told.len(), named.len(), "{told:#?}");
+        assert!(told.iter().zip(named).all(|(told, name)| told.contains(name)), "{told:#?}");
     }
 
     #[test]

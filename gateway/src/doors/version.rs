@@ -1,6 +1,9 @@
 //! Which versions of the protocol are served, and what the service says of itself.
 
+use std::collections::BTreeSet;
+
 use remotemedia_core::manifest::VERSION;
+use remotemedia_core::node::NodeInfo;
 use remotemedia_core::{Fault, compatibility};
 use remotemedia_protos::v1::{VersionInfo, VersionResponse};
 
@@ -27,12 +30,14 @@ fn shortened(client: &str) -> String {
 
 impl<B: Backend> Doors<B> {
     pub(super) fn version(&self, client: &str) -> VersionResponse {
+        let offered = self.backend.node_infos();
+        let types: BTreeSet<&str> = offered.iter().flat_map(NodeInfo::names).collect();
         let compatibility_message = check(client).map_or_else(|fault| fault.to_string(), |()| String::new());
         VersionResponse {
             version_info: Some(VersionInfo {
                 protocol_version: VERSION.to_owned(),
                 runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
-                supported_node_types: self.backend.node_infos().into_iter().map(|info| info.name).collect(),
+                supported_node_types: types.into_iter().map(str::to_owned).collect(),
                 supported_protocols: compatibility::PROTOCOLS
                     .iter()
                     .map(|&version| version.to_owned())
