@@ -494,7 +494,10 @@ connections:
                 "8:19: nodes[0].runtime_hint: 'cpyton' is not defined: there are unspecified, rustpython, cpython, cpython_wasm, auto; did you mean 'cpython'?",
                 "9:32: nodes[0].capabilities.memory_gb: expected a number of GB, 0 or more, got NaN",
                 "9:52: nodes[0].capabilities.cpu.cores: expected an integer, 0 or more, got -1",
-                "12:25: nodes[1].input_types[1]: 'pictures' is not defined: there are audio, json, text",
+                &format!(
+                    "12:25: nodes[1].input_types[1]: 'pictures' is not defined: there are {}",
+                    words::<Kind>()
+                ),
                 "13:19: nodes[1].is_streaming: expected true or false, got 1",
                 "14:9: nodes[2].id: node id 'say' is used twice: ids are unique in a pipeline",
                 "15:16: nodes[2].node_type: node 'say' is of type 'Dance', which no worker offers: there are Hear, Say",
