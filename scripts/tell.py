@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 # Of what people labelled as speech, at least so much must have been found.
 FOUND = 0.6
 
+# Where people labelled begin and end by hand, a segment is at most so far from them, in seconds.
+NEAR_S = 0.1
+
 
 class Stretch(NamedTuple):
     """Seconds from the recording's begin."""
@@ -35,7 +38,7 @@ def main() -> None:
 
     tell_speech(said, segments)
     tell_processes(summary)
-    problems = [*missing_speech(said, segments), *speech_in_silence(said, segments), *wrong_run(summary, reports)]
+    problems = [*missing_speech(said, segments), *far_boundaries(said, segments), *speech_in_silence(said, segments), *wrong_run(summary, reports)]
     for problem in problems:
         print(f"  WRONG: {problem}")
     if problems:
@@ -78,8 +81,21 @@ def missing_speech(said: dict[str, Any], segments: list[Stretch]) -> list[str]:
     ]
 
 
+def far_boundaries(said: dict[str, Any], segments: list[Stretch]) -> list[str]:
+    problems = []
+    for part in said["spoken"]:
+        heard = [segment for segment in segments if segment.overlap(stretch(part)) > 0]
+        if not part["labelled"] or not heard:
+            continue
+        off = heard[0].begin - part["begin_s"], heard[-1].end - part["end_s"]
+        print(f"  '{part['words'][:40]}': begins {off[0] * 1000:+.0f} ms and ends {off[1] * 1000:+.0f} ms from its labels")
+        if max(map(abs, off)) > NEAR_S:
+            problems.append(f"'{part['words']}' was found {off[0]:+.3f} s and {off[1]:+.3f} s from its labels")
+    return problems
+
+
 def speech_in_silence(said: dict[str, Any], segments: list[Stretch]) -> list[str]:
-    """Between two recordings there is a second of silence: no segment may reach across its middle."""
+    """Between two recordings there are two seconds of silence: no segment may reach across its middle."""
     ends = [0.0, *(part["end_s"] for part in said["spoken"])]
     begins = [*(part["begin_s"] for part in said["spoken"]), said["seconds"]]
     middles = [(end + begin) / 2 for end, begin in zip(ends, begins, strict=True)]

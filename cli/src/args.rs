@@ -20,7 +20,7 @@ Examples:
 
 Exit codes:
   0    done; of `up`: stopped by a signal, with nothing left behind
-  1    the pipeline ended with an error: a node failed, a worker died, a limit was met
+  1    the pipeline ended with an error: a node failed, a worker died, a limit was met; of `validate`: it has problems
   2    the command line, a configuration, a pipeline or an input is wrong
   3    the service did not start, or could not be reached
   4    an output could not be written
@@ -64,6 +64,21 @@ A pipeline:
 The input's name says what it is: .wav (8, 16, 24 or 32-bit integer, or 32-bit float), .json (one document),
 .jsonl (one a line), .txt. Without -o, results are printed as JSON lines; a name that ends in .wav takes audio.";
 
+const VALIDATE_EXAMPLES: &str = "\
+Examples:
+  remotemedia validate speech.yaml
+  remotemedia validate speech.yaml --endpoint http://127.0.0.1:50051
+  remotemedia validate speech.yaml --json | jq '.problems[].nearest'
+
+Each problem is a line that editors understand:
+  speech.yaml:6:16: nodes[1].node_type: node 'vad' is of type 'VDA', which no worker offers: there are …; did you mean 'VAD'?
+
+Exit codes:
+  0  the pipeline can be run
+  1  it has problems
+  2  the command line is wrong, or the file cannot be read
+  3  nobody says which node types there are: the service does not answer, or the stock worker is not installed";
+
 /// Runs pipelines for audio, video and machine learning in processes that may die, over shared memory.
 #[derive(Parser, Debug)]
 #[command(name = "remotemedia", version, propagate_version = true, after_help = EXAMPLES)]
@@ -92,6 +107,8 @@ pub enum Command {
     Up(UpArgs),
     /// Run a pipeline on a file, on a service that runs or on a private one.
     Run(RunArgs),
+    /// Say all that is wrong with a pipeline, without running it.
+    Validate(ValidateArgs),
     /// List the node types that can be run.
     Nodes(NodesArgs),
     /// Say what a running service does.
@@ -147,6 +164,23 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout_ms: Option<u64>,
     /// Print the summary as one JSON object, with the results in it unless -o takes them; an error as one too.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `validate`
+#[derive(Args, Debug)]
+#[command(after_help = VALIDATE_EXAMPLES)]
+pub struct ValidateArgs {
+    /// The pipeline: a .yaml, .yml or .json file.
+    pub pipeline: PathBuf,
+    /// A service that runs, whose node types count: http://HOST:PORT or unix:PATH. [default: the stock node types]
+    #[arg(long, value_name = "URL", conflicts_with = "runtime_dir")]
+    pub endpoint: Option<String>,
+    /// The runtime directory of a service that runs, whose node types count.
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
+    /// Print one JSON object: file, valid, and problems with line, column, path, problem, value, allowed, nearest.
     #[arg(long)]
     pub json: bool,
 }
@@ -242,7 +276,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_teaches() {
-        for name in ["up", "run"] {
+        for name in ["up", "run", "validate"] {
             let mut command = Cli::command();
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Example"), "{help}");

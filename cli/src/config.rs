@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use remotemedia_core::nearest::Meant;
 use serde::Deserialize;
 
 use crate::launch::{Command, GatewayPlan, Plan, PoolPlan};
@@ -167,7 +168,12 @@ impl Config {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+        toml::from_str(text).map_err(|error| {
+            // The reader quotes what it found, and behind that what it knows.
+            let mut quoted = error.message().split('`').skip(1).step_by(2);
+            let meant = Meant::of(quoted.next().unwrap_or_default(), quoted);
+            format!("{}{meant}", error.to_string().trim_end())
+        })
     }
 }
 
@@ -276,6 +282,8 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_wrong_types_are_shown_with_their_place() {
+        let problem = Config::parse("[[pool]]\nkind = 'rust'\nworker = 3").unwrap_err();
+        assert!(problem.contains("line 3") && problem.ends_with("; did you mean 'workers'?"), "{problem}");
         let check = |text: &str, expected: [&str; 2]| {
             let error = Config::parse(text).unwrap_err();
             assert!(expected.iter().all(|expect| error.contains(expect)), "{error}");

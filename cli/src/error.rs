@@ -1,13 +1,12 @@
 //! Everything that can end a command, and the exit code that says so.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nix::sys::signal::Signal;
 use remotemedia_core::fault::Fault;
-use remotemedia_core::graph::GraphError;
-use remotemedia_core::manifest::ParseError;
+use remotemedia_core::manifest::Problem;
 
 use crate::admin::AdminError;
 use crate::config::ConfigError;
@@ -15,7 +14,9 @@ use crate::find::FindError;
 use crate::input::InputError;
 use crate::launch::{HomeError, LaunchError};
 use crate::output::OutputError;
+use crate::pipeline::Located;
 use crate::transport::ConnectError;
+use crate::validate::OfferError;
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -46,22 +47,35 @@ pub enum CommandError {
         /// What the system said.
         source: io::Error,
     },
-    /// The pipeline's file is no manifest.
-    #[error("{path}: {source}")]
-    ParsePipeline {
+    /// The pipeline's file is no pipeline.
+    #[error("{}", all(path, problems))]
+    Invalid {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
-        source: ParseError,
+        /// All that is wrong with it.
+        problems: Vec<Problem>,
     },
-    /// The manifest is no pipeline.
-    #[error("{path}: {source}")]
-    Graph {
+    /// `validate` has told what is wrong.
+    #[error("{path} is no pipeline that can be run: it has {problems} problems")]
+    NotValid {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
-        source: GraphError,
+        /// As counted.
+        problems: usize,
     },
+    /// The service does not take the manifest.
+    #[error("{}", Located { path, problem })]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: Box<Problem>,
+        /// As the service says it.
+        fault: Box<Fault>,
+    },
+    /// Nobody says which node types there are.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
     /// More inputs than a command line gives.
     #[error("{path} has the entries {entries}: run feeds one file into a pipeline with one entry")]
     Entries {
@@ -106,13 +120,12 @@ impl CommandError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Fault(_) => 1,
+            Self::Fault(_) | Self::Refused { .. } | Self::NotValid { .. } => 1,
             Self::Config(_)
             | Self::Home(_)
             | Self::Launch(LaunchError::Plan(_))
             | Self::ReadPipeline { .. }
-            | Self::ParsePipeline { .. }
-            | Self::Graph { .. }
+            | Self::Invalid { .. }
             | Self::Entries { .. }
             | Self::Input(_) => 2,
             Self::Launch(
@@ -122,6 +135,7 @@ impl CommandError {
                 | LaunchError::Stopped,
             )
             | Self::Find(_)
+            | Self::Offer(_)
             | Self::Admin(_)
             | Self::Connect(_)
             | Self::Runtime { .. }
@@ -131,4 +145,10 @@ impl CommandError {
             Self::Interrupted { signal } => u8::try_from(*signal as i32).unwrap_or_default() + 128,
         })
     }
+}
+
+/// A line for each.
+fn all(path: &Path, problems: &[Problem]) -> String {
+    let lines = problems.iter().map(|problem| Located { path, problem }.to_string());
+    lines.collect::<Vec<_>>().join("\n")
 }

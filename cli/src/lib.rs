@@ -1,6 +1,6 @@
 //! The `remotemedia` command, as a library for its binary and for tests.
 //!
-//! `args` reads the command line, `up`, `run`, `nodes` and `status` are the commands; [`launch`] starts and buries
+//! `args` reads the command line, `up`, `run`, `validate`, `nodes` and `status` are the commands; [`launch`] starts and buries
 //! processes; [`transport`] runs pipelines over gRPC.
 
 pub mod admin;
@@ -20,6 +20,7 @@ pub mod summary;
 mod table;
 pub mod transport;
 pub mod up;
+pub mod validate;
 
 use std::io::{self, Write as _};
 
@@ -37,6 +38,7 @@ pub async fn execute(cli: Cli) -> Result<(), CommandError> {
     match cli.command {
         Command::Up(args) => up::up(args, &home, &programs).await,
         Command::Run(args) => Box::pin(run::run(args, &home, &programs)).await,
+        Command::Validate(args) => validate::validate(args, &home, &programs).await,
         Command::Nodes(args) => nodes::nodes(args, &home).await,
         Command::Status(args) => status::status(args, &home).await,
     }

@@ -3,14 +3,15 @@
 use std::fmt;
 
 use remotemedia_core::data::Kind;
-use remotemedia_core::node::NodeInfo;
-use serde_json::Value;
+use remotemedia_core::node::{Absent, NodeInfo, Parameter};
+use serde_json::{Value, json};
 
 use crate::admin::AdminDoor;
 use crate::args::NodesArgs;
 use crate::error::CommandError;
 use crate::find;
 use crate::launch::Home;
+use crate::table::Table;
 use crate::transport::GrpcTransport;
 
 /// Prints the node types that a service can run.
@@ -24,12 +25,27 @@ pub async fn nodes(args: NodesArgs, home: &Home) -> Result<(), CommandError> {
         return Ok(if args.json { crate::print_json(&names) } else { crate::print_line(&names.join("\n")) }?);
     }
     let serving = find::gateway(home, args.runtime_dir.as_deref())?;
-    let door = AdminDoor::at(&serving.admin);
+    let infos: Vec<NodeInfo> = AdminDoor::at(&serving.admin).get_json("/nodes").await?;
     Ok(if args.json {
-        crate::print_json(&door.get_json::<Value>("/nodes").await?)
+        crate::print_json(&infos.iter().map(with_schema).collect::<Vec<_>>())
     } else {
-        crate::print_line(Catalogue(door.get_json("/nodes").await?).to_string().trim_end())
+        crate::print_line(Catalogue(infos).to_string().trim_end())
     }?)
+}
+
+/// What there is to know of a node type, with the JSON Schema of its parameters.
+fn with_schema(info: &NodeInfo) -> Value {
+    let NodeInfo { name, aliases, summary, accepts, ports, produces, parameters: _, repeatable } = info;
+    json!({
+        "name": name,
+        "aliases": aliases,
+        "summary": summary,
+        "accepts": accepts,
+        "ports": ports,
+        "produces": produces,
+        "repeatable": repeatable,
+        "params_schema": info.params_schema(),
+    })
 }
 
 /// Node types for people.
@@ -39,22 +55,35 @@ impl fmt::Display for Catalogue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, node) in self.0.iter().enumerate() {
             let blank = if place == 0 { "" } else { "\n" };
-            let NodeInfo { name, summary, accepts, ports, produces, parameters, repeatable: _ } = node;
+            let NodeInfo { name, aliases, summary, accepts, ports, produces, parameters, repeatable: _ } =
+                node;
             writeln!(f, "{blank}{name} ({} -> {})", Kinds(accepts), Kinds(produces))?;
             writeln!(f, "  {summary}")?;
-            for port in ports {
-                writeln!(f, "  input {}: {}", port.name, Kinds(&port.accepts))?;
+            if !aliases.is_empty() {
+                writeln!(f, "  Also called {}.", aliases.join(", "))?;
             }
-            for parameter in parameters {
-                let default = match &parameter.default {
-                    Some(default) => format!("default {default}"),
-                    None => "required".to_owned(),
-                };
-                writeln!(f, "  {}: {}; {default}. {}", parameter.name, parameter.allowed, parameter.summary)?;
+            for port in ports {
+                writeln!(f, "  Input {}: {}.", port.name, Kinds(&port.accepts))?;
+            }
+            if !parameters.is_empty() {
+                let mut table = Table::new(["  PARAMETER", "ALLOWED", "DEFAULT", "MEANING"]);
+                parameters.iter().for_each(|parameter| table.row(row(parameter)));
+                write!(f, "{table}")?;
             }
         }
         Ok(())
     }
+}
+
+fn row(parameter: &Parameter) -> [String; 4] {
+    let default = match &parameter.absent {
+        Absent::Refused => "(required)",
+        Absent::Unset => "",
+        Absent::Default(value) => value,
+    };
+    let names = parameter.names().collect::<Vec<_>>().join(", ");
+    let allowed = parameter.values.to_string();
+    [format!("  {names}"), allowed, default.to_owned(), parameter.summary.clone()]
 }
 
 struct Kinds<'a>(&'a [Kind]);
@@ -71,7 +100,7 @@ impl fmt::Display for Kinds<'_> {
 #[cfg(test)]
 mod tests {
     use remotemedia_core::joined::Port;
-    use remotemedia_core::node::Parameter;
+    use remotemedia_core::node::Values;
 
     use super::*;
 
@@ -79,25 +108,30 @@ mod tests {
     fn a_node_type_reads_with_its_parameters() {
         let resample = NodeInfo {
             name: "AudioResample".to_owned(),
+            aliases: vec!["RustResampleNode".to_owned()],
             summary: "Changes the sample rate.".to_owned(),
             accepts: vec![Kind::Audio],
             produces: vec![Kind::Audio],
-            parameters: vec![Parameter {
-                name: "target_sample_rate".to_owned(),
-                allowed: "integer (Hz)".to_owned(),
-                default: None,
-                summary: "The rate to give.".to_owned(),
-            }],
+            parameters: vec![
+                Parameter::required("target_rate", Values::integer(1..=9, "Hz"), "The rate to give."),
+                Parameter::with_default("quality", Values::choice(&["low", "high"]), "high", "How good."),
+            ],
             repeatable: true,
             ports: vec![Port::new("left", &[Kind::Audio])],
         };
-        let any = NodeInfo { name: "PassThrough".into(), summary: "Passes.".into(), ..NodeInfo::default() };
+        let any =
+            NodeInfo { name: "PassThrough".into(), accepts: vec![], produces: vec![], ..resample.clone() };
+        let any = NodeInfo { parameters: vec![], aliases: vec![], ports: vec![], ..any };
         let text = Catalogue(vec![resample, any]).to_string();
         assert_eq!(
             text,
-            "AudioResample (audio -> audio)\n  Changes the sample rate.\n  input left: audio\n  \
-             target_sample_rate: integer (Hz); required. The rate to give.\n\n\
-             PassThrough (any -> any)\n  Passes.\n"
+            "AudioResample (audio -> audio)\n  Changes the sample rate.\n  \
+             Also called RustResampleNode.\n  \
+             Input left: audio.\n  \
+             PARAMETER    ALLOWED               DEFAULT     MEANING\n  \
+             target_rate  integer, 1 to 9 (Hz)  (required)  The rate to give.\n  \
+             quality      low, high             \"high\"      How good.\n\n\
+             PassThrough (any -> any)\n  Changes the sample rate.\n"
         );
     }
 }

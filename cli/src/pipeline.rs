@@ -1,13 +1,13 @@
 //! The pipeline that `run` was given.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fmt, fs, io};
 
+use remotemedia_core::fault::Fault;
 use remotemedia_core::graph::Graph;
 use remotemedia_core::limits::Limits;
-use remotemedia_core::manifest::Manifest;
+use remotemedia_core::manifest::{Draft, Format, Manifest, Place, Problem};
 
 use crate::error::CommandError;
 
@@ -22,17 +22,44 @@ pub struct Pipeline {
     pub entry: String,
     /// What people call it.
     pub name: String,
+    path: PathBuf,
+    draft: Draft,
 }
 
+/// A problem with the place that editors find: `speech.yaml:3:7: nodes[0].id: …`.
+pub struct Located<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// What is wrong with it.
+    pub problem: &'a Problem,
+}
+
+/// Reads a `.json` file as JSON, and any other as YAML, and holds it to the rules of pipelines.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn draft(path: &Path) -> Result<Draft, CommandError> {
+    let json = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("json"));
+    let mut draft = Draft::read(&text(path)?, if json { Format::Json } else { Format::Yaml });
+    draft.check(&Limits::default());
+    Ok(draft)
+}
+
+// === impl Pipeline ===
+
 impl Pipeline {
-    /// Reads a `.json` file as JSON, and any other as YAML.
+    /// As [`draft`].
     ///
     /// # Errors
     /// It cannot be read, is no pipeline, or has more entries than one.
     pub fn read(path: &Path) -> Result<Self, CommandError> {
-        let manifest = parse(path, &text(path)?)?;
-        let graph = Graph::check(&manifest, &Limits::default())
-            .map_err(|source| CommandError::Graph { path: path.to_owned(), source })?;
+        let draft = draft(path)?;
+        let problems: Vec<Problem> = draft.problems().into_iter().cloned().collect();
+        if !problems.is_empty() {
+            return Err(CommandError::Invalid { path: path.to_owned(), problems });
+        }
+        let manifest = draft.manifest().clone();
+        let graph = Graph::check(&manifest, &Limits::default()).map_err(Fault::from)?;
         let entries: Vec<&str> = graph.entries().map(|entry| graph.node(entry).id.as_str()).collect();
         let [entry] = entries.as_slice() else {
             return Err(CommandError::Entries { path: path.to_owned(), entries: entries.join(", ") });
@@ -41,7 +68,28 @@ impl Pipeline {
             "" => path.display().to_string(),
             name => name.to_owned(),
         };
-        Ok(Self { entry: (*entry).to_owned(), name, manifest: Arc::new(manifest) })
+        let (entry, path) = ((*entry).to_owned(), path.to_owned());
+        Ok(Self { manifest: Arc::new(manifest), entry, name, path, draft })
+    }
+
+    /// Where the service refused the manifest, the error with its place in the file.
+    #[must_use]
+    pub fn blame(mut self, error: CommandError) -> CommandError {
+        let CommandError::Fault(fault) = error else { return error };
+        self.draft.blame(&fault);
+        match self.draft.into_manifest() {
+            Ok(_) => CommandError::Fault(fault),
+            Err(problem) => CommandError::Refused { path: self.path, problem, fault: Box::new(fault) },
+        }
+    }
+}
+
+// === impl Located ===
+
+impl fmt::Display for Located<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place { line, column } = self.problem.place;
+        write!(f, "{}:{line}:{column}: {}", self.path.display(), self.problem)
     }
 }
 
@@ -53,12 +101,6 @@ fn text(path: &Path) -> Result<String, CommandError> {
         return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, problem)));
     }
     fs::read_to_string(path).map_err(failed)
-}
-
-fn parse(path: &Path, text: &str) -> Result<Manifest, CommandError> {
-    let json = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("json"));
-    let parsed = if json { Manifest::from_json(text) } else { Manifest::from_yaml(text) };
-    parsed.map_err(|source| CommandError::ParsePipeline { path: PathBuf::from(path), source })
 }
 
 #[cfg(test)]
@@ -87,8 +129,10 @@ mod tests {
             let error = read(name, text).err().unwrap().to_string();
             assert!(expected.iter().all(|expect| error.contains(expect)), "{error}");
         };
-        check("a.json", "{", &["a.json: manifest JSON, line 1"]);
-        check("a.yaml", "version: v1\nnodes: []", &["a.yaml: the manifest has no nodes"]);
+        check("a.json", "{", &["a.json:1:1: EOF"]);
+        check("a.yaml", "version: v1\nnodes: []", &["a.yaml:2:8: nodes: the manifest has no nodes"]);
+        let several = "version: v2\nnodes: [{ id: a, node_type: VAD, prams: {} }]";
+        check("a.yaml", several, &["a.yaml:1:10: version", "a.yaml:2:34: nodes[0].prams", "'params'?"]);
         let two = "version: v1\nnodes: [{ id: a, node_type: VAD }, { id: b, node_type: VAD }]";
         check("a.yaml", two, &["has the entries a, b"]);
         assert!(matches!(Pipeline::read(Path::new("/nowhere.yaml")), Err(CommandError::ReadPipeline { .. })));

@@ -130,9 +130,13 @@ async fn run_on(mut job: Job, target: &Target) -> Result<Summary, CommandError> 
     let (transport, _version) = GrpcTransport::connect(&target.endpoint).await?;
     let bar = progress_bar(job.source.progress().1);
     let begin = Instant::now();
-    let (mode, (traffic, metrics)) = match job.cut {
-        Cut::Whole => (Mode::Unary, job.execute(&transport, &bar).await?),
-        Cut::Pieces(_) => (Mode::Stream, job.stream(&transport, &bar).await?),
+    let (mode, done) = match job.cut {
+        Cut::Whole => (Mode::Unary, job.execute(&transport, &bar).await),
+        Cut::Pieces(_) => (Mode::Stream, job.stream(&transport, &bar).await),
+    };
+    let (traffic, metrics) = match done {
+        Ok(done) => done,
+        Err(error) => return Err(job.pipeline.blame(error)),
     };
     let wall = begin.elapsed();
     bar.finish_and_clear();
@@ -159,6 +163,7 @@ impl<'a> Failure<'a> {
     fn of(error: &'a CommandError) -> Self {
         let fault = match error {
             CommandError::Fault(fault) => Some(fault),
+            CommandError::Refused { fault, .. } => Some(fault.as_ref()),
             CommandError::Config(_)
             | CommandError::Home(_)
             | CommandError::Launch(_)
@@ -166,8 +171,9 @@ impl<'a> Failure<'a> {
             | CommandError::Admin(_)
             | CommandError::Connect(_)
             | CommandError::ReadPipeline { .. }
-            | CommandError::ParsePipeline { .. }
-            | CommandError::Graph { .. }
+            | CommandError::Invalid { .. }
+            | CommandError::NotValid { .. }
+            | CommandError::Offer(_)
             | CommandError::Entries { .. }
             | CommandError::Input(_)
             | CommandError::Output(_)

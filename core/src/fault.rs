@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{DataError, Kind};
 use crate::graph::GraphError;
+use crate::joined::ports_in_words;
 use crate::limits::LimitExceeded;
 use crate::manifest::ParseError;
-use crate::node::ParamError;
+use crate::nearest::Meant;
+use crate::node::{NodeInfo, ParamError};
 
 /// Why a pipeline did not run, or stopped.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
@@ -74,7 +76,9 @@ pub enum Fault {
     #[error(transparent)]
     Stream(#[from] StreamFault),
     /// The client speaks a version of the protocol that nobody here does.
-    #[error("client version '{client}' is not served: this service speaks {supported}")]
+    #[error(
+        "client version '{client}' is not served: this service speaks {supported} (docs/compatibility.md)"
+    )]
     Version {
         /// As the client says.
         client: String,
@@ -146,7 +150,10 @@ pub enum DeathCause {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum PlacementError {
     /// No worker offers the type.
-    #[error("node '{node}' is of type '{node_type}', which no worker offers: there are {known}")]
+    #[error(
+        "node '{node}' is of type '{node_type}', which no worker offers: there are {known}{}",
+        Meant::among(node_type, known)
+    )]
     UnknownType {
         /// The node.
         node: String,
@@ -180,6 +187,8 @@ pub enum PlacementError {
     /// A connection to a port that the node's type does not have, or to none where it has some.
     #[error("connection '{from}' -> '{to}': {ports}")]
     UnknownPort {
+        /// The consumer.
+        node: String,
         /// The producer.
         from: String,
         /// The consumer, with the port as written.
@@ -190,9 +199,11 @@ pub enum PlacementError {
     /// The producer declares kinds that the consumer does not take.
     #[error("connection '{from}' -> '{to}': '{from}' produces {produces}, '{to}' expects {expects}")]
     Incompatible {
+        /// The consumer.
+        node: String,
         /// The producer.
         from: String,
-        /// The consumer.
+        /// The consumer, with the port as written.
         to: String,
         /// Kinds produced.
         produces: String,
@@ -205,7 +216,10 @@ pub enum PlacementError {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum EntryError {
     /// An input for a node that is not there.
-    #[error("input names node '{node}', which the pipeline does not have: its entries are {entries}")]
+    #[error(
+        "input names node '{node}', which the pipeline does not have: its entries are {entries}{}",
+        Meant::among(node, entries)
+    )]
     UnknownNode {
         /// As named.
         node: String,
@@ -322,12 +336,16 @@ impl Fault {
             Self::Placement(
                 PlacementError::UnknownType { node, .. }
                 | PlacementError::Unsatisfied { node, .. }
-                | PlacementError::NoOwnProcess { node, .. },
+                | PlacementError::NoOwnProcess { node, .. }
+                | PlacementError::UnknownPort { node, .. }
+                | PlacementError::Incompatible { node, .. },
             ) => Some(node),
-            Self::Placement(
-                PlacementError::Incompatible { to, .. } | PlacementError::UnknownPort { to, .. },
-            ) => Some(to),
             Self::Stream(StreamFault::InvalidSequence { node, .. }) => Some(node),
+            Self::Graph(
+                GraphError::Params { node, .. }
+                | GraphError::DuplicateId { id: node }
+                | GraphError::OutputPort { from: node, .. },
+            ) => Some(node),
             Self::Entry(
                 EntryError::UnknownNode { node, .. }
                 | EntryError::NotAnEntry { node, .. }
@@ -346,6 +364,40 @@ impl Fault {
             | Self::Internal { .. } => None,
         }
     }
+}
+
+// === impl PlacementError ===
+
+impl PlacementError {
+    /// Looks at a connection to a port, or to none, given the ids and the types of its ends.
+    ///
+    /// # Errors
+    /// There is no such port, or what the producer declares to give is nothing that it declares to take.
+    pub fn check_edge(from: (&str, &NodeInfo), to: (&str, &NodeInfo), port: &str) -> Result<(), Self> {
+        let ((from, producer), (node, consumer)) = (from, to);
+        let to = if port.is_empty() { node.to_owned() } else { format!("{node}.{port}") };
+        let Some(accepts) = consumer.accepted(port) else {
+            let (node, from) = (node.to_owned(), from.to_owned());
+            return Err(Self::UnknownPort { node, from, to, ports: ports_in_words(&consumer.ports) });
+        };
+        let any = producer.produces.is_empty() || accepts.is_empty();
+        if any || producer.produces.iter().any(|kind| accepts.contains(kind)) {
+            return Ok(());
+        }
+        Err(Self::Incompatible {
+            node: node.to_owned(),
+            from: from.to_owned(),
+            to,
+            produces: in_words(&producer.produces),
+            expects: in_words(accepts),
+        })
+    }
+}
+
+/// Kinds as messages list them: `audio or text`.
+#[must_use]
+pub fn in_words(kinds: &[Kind]) -> String {
+    kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" or ")
 }
 
 // === impl DeathCause ===

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
 use crate::manifest::{Connection, Manifest, NodeManifest, VERSION};
+use crate::nearest::Meant;
 
 /// A node's place in [`Graph::nodes`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -82,7 +83,10 @@ pub enum GraphError {
         id: String,
     },
     /// An edge to nowhere.
-    #[error("connection '{from}' -> '{to}' names '{missing}', which is no node: there are {known}")]
+    #[error(
+        "connection '{from}' -> '{to}' names '{missing}', which is no node: there are {known}{}",
+        Meant::among(missing, known)
+    )]
     UnknownNode {
         /// As written.
         from: String,
@@ -137,11 +141,23 @@ impl Graph {
     /// # Errors
     /// The first thing that is wrong.
     pub fn check(manifest: &Manifest, limits: &Limits) -> Result<Self, GraphError> {
-        if manifest.version != VERSION {
-            return Err(GraphError::Version { found: manifest.version.clone() });
+        match mistakes(manifest, limits).into_iter().next() {
+            Some(mistake) => Err(mistake),
+            None => Self::connected(manifest),
         }
-        check_sizes(manifest, limits)?;
-        let ids = index_ids(&manifest.nodes)?;
+    }
+
+    /// All that is wrong with a manifest, as far as one thing does not hide the next. A graph of nodes that are all
+    /// right ends with the first connection that is not.
+    #[must_use]
+    pub fn problems(manifest: &Manifest, limits: &Limits) -> Vec<GraphError> {
+        let found = mistakes(manifest, limits);
+        if found.is_empty() { Self::connected(manifest).err().into_iter().collect() } else { found }
+    }
+
+    /// The graph of nodes and ends of connections that are right.
+    fn connected(manifest: &Manifest) -> Result<Self, GraphError> {
+        let ids = index_ids(&manifest.nodes);
         let mut graph = Self { nodes: manifest.nodes.clone(), edges: Vec::new() };
         for connection in &manifest.connections {
             graph.connect(connection, &ids)?;
@@ -283,47 +299,64 @@ impl Graph {
     }
 }
 
-fn check_sizes(manifest: &Manifest, limits: &Limits) -> Result<(), GraphError> {
+/// What is wrong with a manifest's lines, each looked at for itself.
+fn mistakes(manifest: &Manifest, limits: &Limits) -> Vec<GraphError> {
+    let mut found = Vec::new();
+    if manifest.version != VERSION {
+        found.push(GraphError::Version { found: shown(&manifest.version) });
+    }
     if manifest.nodes.is_empty() {
-        return Err(GraphError::Empty);
+        found.push(GraphError::Empty);
+        return found;
     }
     let many = [
         ("nodes", manifest.nodes.len(), limits.max_nodes),
         ("connections", manifest.connections.len(), limits.max_connections),
     ];
-    for (what, count, limit) in many {
-        if count > limit {
-            return Err(GraphError::TooMany { what: what.to_owned(), count, limit });
-        }
+    let many = many
+        .into_iter()
+        .filter(|(_, count, limit)| count > limit)
+        .map(|(what, count, limit)| GraphError::TooMany { what: what.to_owned(), count, limit });
+    found.extend(many);
+    if found.iter().any(|mistake| matches!(mistake, GraphError::TooMany { .. })) {
+        return found;
     }
     for (place, node) in manifest.nodes.iter().enumerate() {
-        for (what, name) in [("the id", &node.id), ("the node_type", &node.node_type)] {
-            if name.is_empty() || name.len() > limits.max_name_bytes {
-                return Err(GraphError::Name {
-                    what: what.to_owned(),
-                    number: place + 1,
-                    bytes: name.len(),
-                    limit: limits.max_name_bytes,
-                });
-            }
-        }
-        let bytes = serde_json::to_string(&node.params).map_or(0, |text| text.len());
-        if bytes > limits.max_params_bytes {
-            let limit = limits.max_params_bytes;
-            return Err(GraphError::Params { node: node.id.clone(), bytes, limit });
-        }
+        found.extend(names(place + 1, node, limits));
+        found.extend(large_params(node, limits));
     }
-    Ok(())
+    found.extend(duplicates(&manifest.nodes));
+    let ids = index_ids(&manifest.nodes);
+    for connection in &manifest.connections {
+        let ends = [&connection.from, &connection.to];
+        found.extend(ends.into_iter().filter_map(|end| resolve(end, connection, &ids).err()));
+    }
+    found
 }
 
-fn index_ids(nodes: &[NodeManifest]) -> Result<BTreeMap<&str, NodeIndex>, GraphError> {
-    let mut seen = BTreeSet::new();
-    for node in nodes {
-        if !seen.insert(node.id.as_str()) {
-            return Err(GraphError::DuplicateId { id: node.id.clone() });
-        }
-    }
-    Ok(nodes.iter().map(|node| node.id.as_str()).zip((0..=u16::MAX).map(NodeIndex)).collect())
+fn names(number: usize, node: &NodeManifest, limits: &Limits) -> impl Iterator<Item = GraphError> {
+    let limit = limits.max_name_bytes;
+    let names = [("the id", node.id.len()), ("the node_type", node.node_type.len())];
+    names
+        .into_iter()
+        .filter(move |(_, bytes)| *bytes == 0 || *bytes > limit)
+        .map(move |(what, bytes)| GraphError::Name { what: what.to_owned(), number, bytes, limit })
+}
+
+fn large_params(node: &NodeManifest, limits: &Limits) -> Option<GraphError> {
+    let bytes = serde_json::to_string(&node.params).map_or(0, |text| text.len());
+    let limit = limits.max_params_bytes;
+    (bytes > limit).then(|| GraphError::Params { node: node.id.clone(), bytes, limit })
+}
+
+fn duplicates(nodes: &[NodeManifest]) -> Vec<GraphError> {
+    let (mut seen, mut told) = (BTreeSet::new(), BTreeSet::new());
+    let again = nodes.iter().map(|node| node.id.as_str()).filter(|id| !seen.insert(*id));
+    again.filter(|id| told.insert(*id)).map(|id| GraphError::DuplicateId { id: id.to_owned() }).collect()
+}
+
+fn index_ids(nodes: &[NodeManifest]) -> BTreeMap<&str, NodeIndex> {
+    nodes.iter().map(|node| node.id.as_str()).zip((0..=u16::MAX).map(NodeIndex)).collect()
 }
 
 /// `node` or `node.port`: an exact id wins, then the last dot splits.
@@ -341,11 +374,20 @@ fn resolve<'a>(
         return Ok((*index, port));
     }
     Err(GraphError::UnknownNode {
-        from: connection.from.clone(),
-        to: connection.to.clone(),
-        missing: end.to_owned(),
+        from: shown(&connection.from),
+        to: shown(&connection.to),
+        missing: shown(end),
         known: ids.keys().copied().collect::<Vec<_>>().join(", "),
     })
+}
+
+/// A name as messages show it: whole, unless it is none that could be right.
+pub(crate) fn shown(name: &str) -> String {
+    const MOST: usize = 300;
+    match name.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -381,6 +423,10 @@ mod tests {
             "connection 'a' -> 'c' names 'c', which is no node: there are a, b",
         );
         check(
+            &pipeline(&["mic", "filter"], &[("mic", "fliter")]),
+            "connection 'mic' -> 'fliter' names 'fliter', which is no node: there are filter, mic; did you mean 'filter'?",
+        );
+        check(
             &pipeline(&["a", "b", "c"], &[("a", "b"), ("b", "c"), ("c", "a")]),
             "the connections form a cycle through b, c, a: data must flow one way",
         );
@@ -397,6 +443,29 @@ mod tests {
             "connection 'a.left' -> 'b' names an output: nodes have one, without a name",
         );
         check(&pipeline(&["a", "b"], &[("a", "b"), ("a", "b")]), "connection 'a' -> 'b' is listed twice");
+    }
+
+    #[test]
+    fn one_mistake_does_not_hide_the_next() {
+        let manifest = Manifest {
+            version: "v7".to_owned(),
+            ..pipeline(&["a", "a", "", "a"], &[("a", "x"), ("y", "a")])
+        };
+        let found = Graph::problems(&manifest, &Limits::default());
+        let words: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            words,
+            [
+                "manifest version 'v7' is not supported: write 'v1'",
+                "the id of node number 3 has 0 bytes: 1 to 128 are allowed",
+                "node id 'a' is used twice: ids are unique in a pipeline",
+                "connection 'a' -> 'x' names 'x', which is no node: there are , a",
+                "connection 'y' -> 'a' names 'y', which is no node: there are , a",
+            ]
+        );
+        assert_eq!(Graph::check(&manifest, &Limits::default()).unwrap_err(), found[0]);
+        let cycle = pipeline(&["a", "b"], &[("a", "b"), ("b", "a")]);
+        assert_eq!(Graph::problems(&cycle, &Limits::default()).len(), 1);
     }
 
     #[test]

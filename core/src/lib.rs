@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod compatibility;
 pub mod data;
 pub mod fault;
 pub mod frame;
@@ -12,6 +13,7 @@ pub mod graph;
 pub mod joined;
 pub mod limits;
 pub mod manifest;
+pub mod nearest;
 pub mod node;
 pub mod session;
 pub mod transport;

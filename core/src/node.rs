@@ -1,16 +1,20 @@
 //! What a node is: a small class that turns frames into frames.
 
+mod parameter;
+
 use std::fmt;
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::data::{Kind, RuntimeData};
 use crate::frame::{Frame, Metadata};
 use crate::joined::{Joined, Port};
 use crate::limits::LimitExceeded;
 use crate::manifest::Params;
+
+pub use parameter::{Absent, ParamError, Parameter, Values, read_params};
 
 /// A processing element in one session. Called by one thread at a time, in the order of its input.
 ///
@@ -45,10 +49,11 @@ pub trait NodeType: Node + Sized + 'static {
     /// What manifests, `GetVersion` and `remotemedia nodes` say of it.
     fn info() -> NodeInfo;
 
-    /// Makes one for a session.
+    /// Makes one for a session. The parameters have been through [`NodeInfo::check`]: they are of the declared types,
+    /// under their own names, and defaults are filled in.
     ///
     /// # Errors
-    /// The parameters are not what [`Self::info`] says.
+    /// They do not fit each other, in a way that [`Self::info`] cannot say.
     fn new(params: &Params) -> Result<Self, ParamError>;
 }
 
@@ -94,6 +99,8 @@ pub trait Writable: Send {
 pub struct NodeInfo {
     /// The name in manifests.
     pub name: String,
+    /// Other names that manifests may use.
+    pub aliases: Vec<String>,
     /// One sentence.
     pub summary: String,
     /// Kinds it takes; empty means any.
@@ -106,19 +113,6 @@ pub struct NodeInfo {
     pub parameters: Vec<Parameter>,
     /// Whether the same input through a fresh node gives the same output, so that work may be replayed.
     pub repeatable: bool,
-}
-
-/// One parameter of a node type.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Parameter {
-    /// The key in `params`.
-    pub name: String,
-    /// What is allowed, in words: `integer, 1 to 768000 (Hz)`.
-    pub allowed: String,
-    /// The value where none is given; none means that one must be given. As JSON text.
-    pub default: Option<String>,
-    /// One sentence.
-    pub summary: String,
 }
 
 /// The node could not do its work.
@@ -157,27 +151,6 @@ pub enum NodeError {
     Output(#[from] crate::data::DataError),
 }
 
-/// A parameter is not what the node type takes.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
-pub enum ParamError {
-    /// The parameters as a whole do not fit: the problem names the parameter.
-    #[error("params: {problem}")]
-    Shape {
-        /// What is wrong.
-        problem: String,
-    },
-    /// One value is out of range.
-    #[error("parameter '{name}' is {value}: allowed is {allowed}")]
-    Value {
-        /// The key.
-        name: String,
-        /// As given, as JSON.
-        value: String,
-        /// What is allowed.
-        allowed: String,
-    },
-}
-
 /// No memory for an output.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum LoanError {
@@ -203,6 +176,53 @@ pub enum LoanError {
     },
 }
 
+// === impl NodeInfo ===
+
+impl NodeInfo {
+    /// Its name, and every other one that means it.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.name).chain(&self.aliases).map(String::as_str)
+    }
+
+    /// Whether a manifest that says `node_type` means this.
+    #[must_use]
+    pub fn answers_to(&self, node_type: &str) -> bool {
+        self.names().any(|name| name == node_type)
+    }
+
+    /// The kinds that a port takes, none meaning any; the empty name is that of an input without one. Nothing if there
+    /// is no such port.
+    #[must_use]
+    pub fn accepted(&self, port: &str) -> Option<&[Kind]> {
+        if self.ports.is_empty() {
+            return port.is_empty().then_some(&self.accepts);
+        }
+        let found = self.ports.iter().find(|listed| listed.name == port)?;
+        Some(&found.accepts)
+    }
+
+    /// Checks parameters as a manifest gives them. Gives them as a node is told them: under the declared names, with
+    /// defaults filled in; what has no default and was not given is not there.
+    ///
+    /// # Errors
+    /// The first one that is wrong: an unknown name, a wrong type, a value out of range, one that is missing.
+    pub fn check(&self, given: &Params) -> Result<Params, ParamError> {
+        parameter::check(&self.parameters, given)
+    }
+
+    /// All that is wrong with parameters as a manifest gives them.
+    #[must_use]
+    pub fn problems(&self, given: &Params) -> Vec<ParamError> {
+        parameter::problems(&self.parameters, given)
+    }
+
+    /// What [`Self::check`] takes, as a JSON Schema (draft 2020-12). Words of a choice are listed in lower case.
+    #[must_use]
+    pub fn params_schema(&self) -> Value {
+        parameter::schema(&self.name, &self.summary, &self.parameters)
+    }
+}
+
 // === impl NodeError ===
 
 impl NodeError {
@@ -210,17 +230,6 @@ impl NodeError {
     pub fn failed(message: impl fmt::Display) -> Self {
         Self::Failed { message: message.to_string() }
     }
-}
-
-// === impl ParamError ===
-
-/// Reads parameters into a node's own struct; with `deny_unknown_fields` on it, unknown keys are named.
-///
-/// # Errors
-/// They do not fit: the message names the key.
-pub fn read_params<T: DeserializeOwned>(params: &Params) -> Result<T, ParamError> {
-    serde_json::from_value(serde_json::Value::Object(params.clone()))
-        .map_err(|error| ParamError::Shape { problem: error.to_string() })
 }
 
 // === impl Output ===

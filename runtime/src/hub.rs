@@ -355,6 +355,7 @@ impl Loop {
             return Err(unavailable(Unavailability::ShuttingDown));
         }
         let placement = place(graph, &self.registry).map_err(|error| self.no_placement(error))?;
+        check_params(graph, &placement.infos)?;
         let mut lanes = Vec::new();
         let draughtsman = Draughtsman {
             id,
@@ -552,6 +553,14 @@ impl Phase {
             Self::Closing { .. } => SessionState::Closing,
         }
     }
+}
+
+/// Before any worker is asked: each node's type has said what parameters it takes.
+fn check_params(graph: &Graph, infos: &[NodeInfo]) -> Result<(), Fault> {
+    for (node, info) in graph.nodes().iter().zip(infos) {
+        info.check(&node.params).map_err(|error| Fault::Params { node: node.id.clone(), error })?;
+    }
+    Ok(())
 }
 
 pub(crate) const fn unavailable(state: Unavailability) -> Fault {

@@ -19,6 +19,7 @@
 
 mod edges;
 mod hub;
+mod machine;
 mod placement;
 mod registry;
 mod runner;

@@ -1,16 +1,17 @@
 //! Which worker runs which node. Neighbours share a process where they may; else the least busy worker is taken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use remotemedia_core::data::Kind;
 use remotemedia_core::fault::PlacementError;
-use remotemedia_core::graph::{Edge, Graph, NodeIndex};
-use remotemedia_core::joined::ports_in_words;
-use remotemedia_core::manifest::{Capabilities, NodeManifest, RuntimeHint};
+use remotemedia_core::graph::{Graph, NodeIndex};
+use remotemedia_core::manifest::{Capabilities, CpuRequirement, GpuRequirement, NodeManifest, RuntimeHint};
 use remotemedia_core::node::NodeInfo;
 use remotemedia_ipc::slot::Member;
 
+use crate::machine::{self, Machine};
 use crate::registry::{Registry, WorkerEntry};
+
+pub(crate) use remotemedia_core::fault::in_words as names;
 
 /// A worker for each node.
 #[derive(Clone, PartialEq, Debug)]
@@ -31,7 +32,9 @@ pub(crate) fn place(graph: &Graph, registry: &Registry) -> Result<Placement, Pla
         infos.insert(index, info);
     }
     for edge in graph.edges() {
-        check_edge(graph, edge, &infos[&edge.from], &infos[&edge.to])?;
+        let (producer, consumer) = (&graph.node(edge.from).id, &graph.node(edge.to).id);
+        let (gives, takes) = (&infos[&edge.from], &infos[&edge.to]);
+        PlacementError::check_edge((producer, gives), (consumer, takes), &edge.port)?;
     }
     Ok(Placement { workers: workers.into_values().collect(), infos: infos.into_values().collect() })
 }
@@ -43,13 +46,14 @@ fn place_one(
     registry: &Registry,
 ) -> Result<(Member, NodeInfo), PlacementError> {
     let node = graph.node(index);
-    check_host(node)?;
+    check_machine(node, &machine::THIS)?;
     let offering: Vec<(Member, &WorkerEntry, &NodeInfo)> = registry
         .ready()
         .filter_map(|(member, worker)| Some((member, worker, worker.offers(&node.node_type)?)))
         .collect();
     if offering.is_empty() {
-        let known: Vec<&str> = registry.node_types().into_keys().collect();
+        let known: BTreeSet<&str> = registry.node_types().into_values().flat_map(NodeInfo::names).collect();
+        let known: Vec<&str> = known.into_iter().collect();
         return Err(PlacementError::UnknownType {
             node: node.id.clone(),
             node_type: node.node_type.clone(),
@@ -60,15 +64,13 @@ fn place_one(
             },
         });
     }
-    let suited: Vec<_> =
-        offering.into_iter().filter(|(_, worker, _)| suits(node.runtime_hint, worker)).collect();
+    let (suited, others): (Vec<_>, Vec<_>) =
+        offering.into_iter().partition(|(_, worker, _)| suits(node.runtime_hint, &worker.hello.kind));
     if suited.is_empty() {
-        return Err(unsatisfied(
-            node,
-            "runtime_hint",
-            format!("{:?}", node.runtime_hint),
-            "no worker of that kind offers the type",
-        ));
+        let kinds: BTreeSet<&str> = others.iter().map(|(_, worker, _)| worker.hello.kind.as_str()).collect();
+        let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
+        let have = format!("'{}' is offered by pools of kind {kinds}", node.node_type);
+        return Err(unsatisfied(node, "runtime_hint", node.runtime_hint.name().to_owned(), &have));
     }
     let apart = |neighbour: &NodeManifest| node.own_process || neighbour.own_process;
     let before = graph.edges_to(index).filter_map(|edge| {
@@ -95,82 +97,86 @@ fn place_one(
     Ok((member, info.clone()))
 }
 
-/// This service is one machine, and has what its workers have.
-fn check_host(node: &NodeManifest) -> Result<(), PlacementError> {
-    if !matches!(node.host.as_str(), "" | "localhost" | "127.0.0.1" | "::1") {
-        return Err(unsatisfied(
-            node,
-            "host",
-            node.host.clone(),
-            "nodes run on this machine: leave it empty",
-        ));
+/// What a node asks of the machine: all workers run on this one.
+fn check_machine(node: &NodeManifest, machine: &Machine) -> Result<(), PlacementError> {
+    if !machine.answers_to(&node.host) {
+        let have = format!("nodes run on this machine, '{}': leave it empty", machine.name);
+        return Err(unsatisfied(node, "host", node.host.clone(), &have));
     }
-    let Some(Capabilities { gpu, cpu, memory_gb: _ }) = &node.capabilities else { return Ok(()) };
-    if let Some(gpu) = gpu.as_ref().filter(|gpu| gpu.required) {
-        return Err(unsatisfied(node, "capabilities.gpu", gpu.kind.clone(), "no worker has announced a gpu"));
+    let Some(Capabilities { gpu, cpu, memory_gb }) = &node.capabilities else { return Ok(()) };
+    if let Some(gpu) = gpu {
+        check_gpu(node, gpu)?;
     }
-    let Some(cpu) = cpu else { return Ok(()) };
-    if !cpu.arch.is_empty() && cpu.arch != std::env::consts::ARCH {
-        return Err(unsatisfied(node, "capabilities.cpu.arch", cpu.arch.clone(), std::env::consts::ARCH));
+    if let Some(cpu) = cpu {
+        check_cpu(node, cpu, machine)?;
     }
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if usize::try_from(cpu.cores).is_ok_and(|asked| asked > cores) {
-        let have = format!("this machine has {cores}");
+    let Some(asked) = *memory_gb else { return Ok(()) };
+    check_memory(node, "capabilities.memory_gb", asked)?;
+    match machine.memory_bytes.map(gigabytes) {
+        Some(has) if asked > has => {
+            let have = format!("this machine has {has:.1}");
+            Err(unsatisfied(node, "capabilities.memory_gb", asked.to_string(), &have))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Workers announce no graphics processors, so one that is required cannot be had; one that is not is a wish.
+fn check_gpu(node: &NodeManifest, gpu: &GpuRequirement) -> Result<(), PlacementError> {
+    check_memory(node, "capabilities.gpu.min_memory_gb", gpu.min_memory_gb)?;
+    if !gpu.required {
+        return Ok(());
+    }
+    let kind = if gpu.kind.is_empty() { "any" } else { &gpu.kind };
+    Err(unsatisfied(node, "capabilities.gpu", kind.to_owned(), "no pool declares a gpu"))
+}
+
+fn check_cpu(node: &NodeManifest, cpu: &CpuRequirement, machine: &Machine) -> Result<(), PlacementError> {
+    const ARCH: &str = std::env::consts::ARCH;
+    if !cpu.arch.is_empty() && cpu.arch != ARCH {
+        let have = format!("this machine is {ARCH}");
+        return Err(unsatisfied(node, "capabilities.cpu.arch", cpu.arch.clone(), &have));
+    }
+    if usize::try_from(cpu.cores).is_ok_and(|asked| asked > machine.cores) {
+        let have = format!("this machine has {}", machine.cores);
         return Err(unsatisfied(node, "capabilities.cpu.cores", cpu.cores.to_string(), &have));
     }
     Ok(())
 }
 
-fn suits(hint: RuntimeHint, worker: &WorkerEntry) -> bool {
-    match hint {
-        RuntimeHint::Unspecified | RuntimeHint::Auto => true,
-        RuntimeHint::Cpython => worker.hello.kind == "python",
-        RuntimeHint::Rustpython | RuntimeHint::CpythonWasm => false,
-    }
-}
-
-fn check_edge(
-    graph: &Graph,
-    edge: &Edge,
-    producer: &NodeInfo,
-    consumer: &NodeInfo,
-) -> Result<(), PlacementError> {
-    let (from, to) = (graph.node(edge.from).id.clone(), graph.node(edge.to).id.clone());
-    let Some(accepts) = accepted(consumer, &edge.port) else {
-        let to = if edge.port.is_empty() { to } else { format!("{to}.{}", edge.port) };
-        return Err(PlacementError::UnknownPort { from, to, ports: ports_in_words(&consumer.ports) });
-    };
-    let any = producer.produces.is_empty() || accepts.is_empty();
-    if any || producer.produces.iter().any(|kind| accepts.contains(kind)) {
+fn check_memory(node: &NodeManifest, what: &str, gigabytes: f64) -> Result<(), PlacementError> {
+    if gigabytes.is_finite() && gigabytes >= 0.0 {
         return Ok(());
     }
-    Err(PlacementError::Incompatible {
-        from,
-        to,
-        produces: names(&producer.produces),
-        expects: names(accepts),
-    })
+    Err(unsatisfied(node, what, gigabytes.to_string(), "a number of GB is 0 or more"))
 }
 
-/// The kinds that a node type takes on a port; none if it has no such port. A type without ports takes the unnamed.
-pub(crate) fn accepted<'a>(info: &'a NodeInfo, port: &str) -> Option<&'a [Kind]> {
-    if info.ports.is_empty() && port.is_empty() {
-        return Some(&info.accepts);
+#[expect(clippy::cast_precision_loss, reason = "what is told of it has one digit behind the point")]
+fn gigabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e9
+}
+
+/// A pool says of what kind it is; the hint is the contract's word for the interpreter that a node is written for.
+fn suits(hint: RuntimeHint, kind: &str) -> bool {
+    match hint {
+        RuntimeHint::Unspecified | RuntimeHint::Auto => true,
+        RuntimeHint::Cpython => matches!(kind, "python" | "cpython"),
+        RuntimeHint::Rustpython | RuntimeHint::CpythonWasm => kind == hint.name(),
     }
-    info.ports.iter().find(|other| other.name == port).map(|port| port.accepts.as_slice())
 }
 
-/// Kinds in words.
-pub(crate) fn names(kinds: &[Kind]) -> String {
-    kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" or ")
-}
+/// Characters of a value that a message shows.
+const SHOWN: usize = 200;
 
 fn unsatisfied(node: &NodeManifest, what: &str, value: String, have: &str) -> PlacementError {
+    // What comes from outside is as long as it likes.
+    let value = value.chars().take(SHOWN).collect();
     PlacementError::Unsatisfied { node: node.id.clone(), what: what.to_owned(), value, have: have.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
+    use remotemedia_core::data::Kind;
     use remotemedia_core::limits::Limits;
     use remotemedia_core::manifest::{Connection, Manifest, VERSION};
     use remotemedia_ipc::control::messages::{Hello, PROTOCOL};
@@ -181,6 +187,7 @@ mod tests {
     fn info(name: &str, accepts: &[Kind], produces: &[Kind]) -> NodeInfo {
         NodeInfo {
             name: name.to_owned(),
+            aliases: Vec::new(),
             summary: String::new(),
             accepts: accepts.to_vec(),
             produces: produces.to_vec(),
@@ -269,5 +276,73 @@ mod tests {
             1,
             "node 'b' asks for own_process, but only 1 workers offer its type and all are taken by its neighbours: start more",
         );
+    }
+
+    #[test]
+    fn host_hint_and_capabilities_are_honoured_or_refused() {
+        let ask = |text: &str| {
+            let manifest = format!("version: v1\nnodes: [{{ id: a, node_type: Any, {text} }}]");
+            let manifest = Manifest::from_yaml(&manifest).unwrap();
+            let graph = Graph::check(&manifest, &Limits::default()).unwrap();
+            place(&graph, &registry(1)).map(|_placed| ()).map_err(|error| error.to_string())
+        };
+        let refused = |text: &str, expect: &str| {
+            let said = ask(text).unwrap_err();
+            assert!(said.starts_with(expect), "{said:?} for {text}");
+        };
+        let name = &machine::THIS.name;
+        let cores = machine::THIS.cores;
+        for fine in [
+            "host: localhost".to_owned(),
+            format!("host: '{name}'"),
+            "is_streaming: true".to_owned(),
+            "runtime_hint: auto".to_owned(),
+            format!("capabilities: {{ cpu: {{ cores: {cores}, arch: {} }} }}", std::env::consts::ARCH),
+            "capabilities: { memory_gb: 0.1, gpu: { type: cuda, required: false } }".to_owned(),
+        ] {
+            assert_eq!(ask(&fine), Ok(()), "{fine}");
+        }
+        refused("host: mars", "node 'a' asks for host = mars: nodes run on this machine, '");
+        let offered = "'Any' is offered by pools of kind rust";
+        for hint in ["cpython", "rustpython", "cpython_wasm"] {
+            refused(
+                &format!("runtime_hint: {hint}"),
+                &format!("node 'a' asks for runtime_hint = {hint}: {offered}"),
+            );
+        }
+        let capability = |text: &str, expect: &str| {
+            refused(
+                &format!("capabilities: {{ {text} }}"),
+                &format!("node 'a' asks for capabilities.{expect}"),
+            );
+        };
+        capability("gpu: { type: cuda, required: true }", "gpu = cuda: no pool declares a gpu");
+        capability("cpu: { arch: mips }", "cpu.arch = mips: this machine is ");
+        capability("cpu: { cores: 100000 }", &format!("cpu.cores = 100000: this machine has {cores}"));
+        capability("memory_gb: 1e9", "memory_gb = 1000000000: this machine has ");
+    }
+
+    #[test]
+    fn a_hint_takes_a_node_to_a_pool_of_that_kind() {
+        let mut registry = registry(1);
+        let member = Member { slot: Slot::new(9).unwrap(), incarnation: Incarnation::FIRST };
+        let (kind, nodes) = ("python".to_owned(), vec![info("Any", &[], &[])]);
+        registry.join(member, 109, Hello { protocol: PROTOCOL, name: "p1".to_owned(), kind, nodes });
+        let manifest = "version: v1\nnodes: [{ id: a, node_type: Any, runtime_hint: cpython }]";
+        let graph = Graph::check(&Manifest::from_yaml(manifest).unwrap(), &Limits::default()).unwrap();
+        assert_eq!(slots(&place(&graph, &registry).unwrap()), [9]);
+    }
+
+    #[test]
+    fn gigabytes_that_are_no_number_are_refused() {
+        let gpu = GpuRequirement { min_memory_gb: -1.0, ..GpuRequirement::default() };
+        for (gpu, memory_gb, field) in
+            [(None, Some(f64::NAN), "memory_gb"), (Some(gpu), None, "min_memory_gb")]
+        {
+            let capabilities = Some(Capabilities { gpu, cpu: None, memory_gb });
+            let node = NodeManifest { capabilities, ..NodeManifest::default() };
+            let said = check_machine(&node, &machine::THIS).unwrap_err().to_string();
+            assert!(said.contains(field) && said.ends_with("a number of GB is 0 or more"), "{said}");
+        }
     }
 }

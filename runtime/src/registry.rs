@@ -90,8 +90,8 @@ impl Registry {
 }
 
 impl WorkerEntry {
-    /// What it says of a node type; none if it does not offer it.
+    /// What it says of a node type, which may be called by an alias; none if it does not offer it.
     pub(crate) fn offers(&self, node_type: &str) -> Option<&NodeInfo> {
-        self.hello.nodes.iter().find(|info| info.name == node_type)
+        self.hello.nodes.iter().find(|info| info.answers_to(node_type))
     }
 }

@@ -299,7 +299,7 @@ impl RunningSession {
 
     fn check_input(&self, node: NodeIndex, port: &str, data: &RuntimeData) -> Result<(), Fault> {
         let id = &self.graph.node(node).id;
-        let accepts = placement::accepted(&self.wiring.infos[node.index()], port).unwrap_or_default();
+        let accepts = self.wiring.infos[node.index()].accepted(port).unwrap_or_default();
         if !accepts.is_empty() && !accepts.contains(&data.kind()) {
             return Err(Fault::TypeMismatch {
                 node: id.clone(),

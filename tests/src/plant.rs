@@ -127,6 +127,12 @@ impl Plant {
         &self.serving.grpc
     }
 
+    /// Where the gateway and its workers meet.
+    #[must_use]
+    pub fn runtime_dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The gateway.
     #[must_use]
     pub const fn gateway(&self) -> &Process {

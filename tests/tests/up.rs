@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use remotemedia_tests::deadline::until;
 use remotemedia_tests::pipeline::{chain, text, words};
 use remotemedia_tests::plant::{Process, START, program};
-use remotemedia_tests::{Client, audio};
+use remotemedia_tests::{Client, Plant, audio};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -61,7 +61,13 @@ async fn up_says_one_line_when_it_is_ready_and_status_and_nodes_tell_the_rest() 
     let nodes = up.home.json(&["nodes", "--json"]).await;
     let names: Vec<&str> =
         nodes.as_array().unwrap().iter().map(|node| node["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["AudioResample", "PassThrough", "VAD"]);
+    assert_eq!(names, ["AudioLevel", "AudioResample", "Calculator", "PassThrough", "VAD"]);
+    let resample = &nodes[1];
+    assert_eq!(resample["aliases"], serde_json::json!(["RustResampleNode", "FastResampleNode"]));
+    assert_eq!(
+        resample["params_schema"]["properties"]["target_sample_rate"]["type"], "integer",
+        "{resample}"
+    );
     let table = up.home.run(&["nodes"]).await;
     assert!(table.stdout.join("\n").contains("AudioResample"), "{:?}", table.stdout);
     up.stop().await;
@@ -187,11 +193,85 @@ async fn run_says_what_is_wrong_with_a_pipeline_and_by_its_exit_code_whose_fault
     check("version: v1\nknots: []", 2, &["broken.yaml", "knots", "nodes"]).await;
     let loose = "version: v1\nnodes: [{ id: a, node_type: VAD }]\nconnections: [{ from: a, to: b }]";
     check(loose, 2, &["broken.yaml", "'b'"]).await;
-    check("version: v1\nnodes: [{ id: a, node_type: Reverb }]", 1, &["Reverb", "AudioResample"]).await;
+    let two = "version: v2\nnodes: [{ id: a, node_typ: VAD }]";
+    check(two, 2, &["broken.yaml:1:10: version", "broken.yaml:2:18: nodes[0].node_typ", "'node_type'?"])
+        .await;
+    let unknown = "version: v1\nnodes: [{ id: a, node_type: Reverb }]";
+    check(unknown, 1, &["broken.yaml:2:29: nodes[0].node_type", "Reverb", "AudioResample"]).await;
     let done = home.run(&["run", "absent.yaml", "-i", &wav]).await;
     assert_eq!(done.code, Some(2));
     assert!(done.stderr.contains("absent.yaml"), "{}", done.stderr);
     home.assert_empty();
+}
+
+#[tokio::test]
+async fn validate_tells_all_that_is_wrong_with_a_pipeline_and_where() {
+    let home = Home::fresh();
+    let (yaml, json) = (home.file("broken.yaml"), home.file("broken.json"));
+    fs::write(
+        &yaml,
+        "version: v1
+nodes:
+  - { id: resample, node_type: AudioResampel, params: { target_sample_rate: 16000 } }
+  - { id: vad, node_type: VAD, params: { treshold: 0.5 } }
+connections:
+  - { from: resample, to: vda }
+",
+    )
+    .unwrap();
+    let done = home.run(&["validate", &yaml]).await;
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    assert!(done.stderr.contains("3 problems"), "{}", done.stderr);
+    let expected = [
+        ("broken.yaml:3:32: nodes[0].node_type: ", "did you mean 'AudioResample'?"),
+        ("broken.yaml:4:42: nodes[1].params.treshold: ", "did you mean 'threshold'?"),
+        ("broken.yaml:6:27: connections[0].to: ", "did you mean 'vad'?"),
+    ];
+    assert_eq!(done.stdout.len(), expected.len(), "{:#?}", done.stdout);
+    for (line, (place, meant)) in done.stdout.iter().zip(expected) {
+        assert!(line.contains(place) && line.contains(meant), "{line}");
+    }
+
+    fs::write(&json, "{\"version\": \"v1\",\n \"nodes\": [{\"id\": \"a\", \"node_type\": \"VDA\"}]}")
+        .unwrap();
+    let done = home.run(&["validate", &json, "--json"]).await;
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    let report: Value = serde_json::from_str(&done.stdout.join("\n")).unwrap();
+    assert_eq!((&report["valid"], report["problems"].as_array().unwrap().len()), (&false.into(), 1));
+    let problem = &report["problems"][0];
+    assert_eq!((&problem["line"], &problem["column"]), (&2.into(), &37.into()), "{problem}");
+    assert_eq!((&problem["path"], &problem["value"]), (&"nodes[0].node_type".into(), &"VDA".into()));
+    assert_eq!(problem["nearest"], "VAD");
+
+    for name in ["speech.yaml", "fanout.yaml", "passthrough.yaml"] {
+        let done = home.run(&["validate", &example(name)]).await;
+        assert_eq!(done.code, Some(0), "{name}: {}", done.stderr);
+    }
+    for usage in [vec!["validate"], vec!["validate", "absent.yaml"], vec!["validate", &yaml, "--quick"]] {
+        assert_eq!(home.run(&usage).await.code, Some(2), "{usage:?}");
+    }
+    let nobody = home.run(&["validate", &yaml, "--endpoint", "http://127.0.0.1:9"]).await;
+    assert_eq!(nobody.code, Some(3), "{}", nobody.stderr);
+    home.assert_empty();
+}
+
+#[tokio::test]
+async fn validate_holds_a_pipeline_to_what_a_service_can_run() {
+    let plant = Plant::start().await;
+    let home = Home::fresh();
+    let pipeline = home.file("multi.yaml");
+    fs::write(&pipeline, "version: v1\nnodes: [{ id: a, node_type: Multi, params: { outputs: 2 } }]")
+        .unwrap();
+    let endpoint = format!("http://{}", plant.address());
+    let dir = plant.runtime_dir().to_str().unwrap().to_owned();
+    for (service, code) in [(["--endpoint", &endpoint], 0), (["--runtime-dir", &dir], 0)] {
+        let words = [&["validate", &pipeline], service.as_slice()].concat();
+        let done = home.run(&words).await;
+        assert_eq!(done.code, Some(code), "{words:?}: {} {:?}", done.stderr, done.stdout);
+    }
+    // The stock worker does not have it.
+    assert_eq!(home.run(&["validate", &pipeline]).await.code, Some(1));
+    plant.finish().await;
 }
 
 // === impl Up ===

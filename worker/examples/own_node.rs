@@ -6,7 +6,7 @@ use remotemedia_core::data::{Audio, Kind, RuntimeData, SampleFormat};
 use remotemedia_core::frame::Frame;
 use remotemedia_core::manifest::Params;
 use remotemedia_core::node::{
-    Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Parameter, read_params,
+    Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Parameter, Values, read_params,
 };
 use remotemedia_worker::nodes::stock;
 use serde::Deserialize;
@@ -22,7 +22,6 @@ struct Gain {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct GainParams {
     decibels: f32,
 }
@@ -31,15 +30,15 @@ impl NodeType for Gain {
     fn info() -> NodeInfo {
         NodeInfo {
             name: "Gain".to_owned(),
+            aliases: Vec::new(),
             summary: "Makes audio louder or softer, and gives 32-bit floats.".to_owned(),
             accepts: vec![Kind::Audio],
             produces: vec![Kind::Audio],
-            parameters: vec![Parameter {
-                name: "decibels".to_owned(),
-                allowed: "number, -60 to 24 (dB)".to_owned(),
-                default: None,
-                summary: "How much louder.".to_owned(),
-            }],
+            parameters: vec![Parameter::required(
+                "decibels",
+                Values::number(-60.0..=24.0, "dB"),
+                "How much louder.",
+            )],
             repeatable: true,
             ..NodeInfo::default()
         }
@@ -47,13 +46,6 @@ impl NodeType for Gain {
 
     fn new(params: &Params) -> Result<Self, ParamError> {
         let GainParams { decibels } = read_params(params)?;
-        if !(-60.0..=24.0).contains(&decibels) {
-            return Err(ParamError::Value {
-                name: "decibels".to_owned(),
-                value: decibels.to_string(),
-                allowed: "number, -60 to 24 (dB)".to_owned(),
-            });
-        }
         Ok(Self { factor: 10.0_f32.powf(decibels / 20.0) })
     }
 }
@@ -97,7 +89,7 @@ mod tests {
     #[test]
     fn too_much_is_refused_by_name() {
         let params = Params::from_iter([("decibels".to_owned(), 90.into())]);
-        let error = Gain::new(&params).err().unwrap();
+        let error = Gain::info().check(&params).unwrap_err();
         assert_eq!(error.to_string(), "parameter 'decibels' is 90: allowed is number, -60 to 24 (dB)");
     }
 }

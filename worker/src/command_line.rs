@@ -33,6 +33,10 @@ pub(crate) struct CommandLine {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS))]
     threads: Option<u16>,
 
+    /// Print the node types of this worker as JSON, and end.
+    #[arg(long)]
+    pub(crate) nodes: bool,
+
     /// How log lines on stderr look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,

@@ -14,7 +14,7 @@ pub mod registry;
 pub use harness::Harness;
 pub use registry::Registry;
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
@@ -38,6 +38,12 @@ pub const EXIT_REFUSED: u8 = 3;
 #[must_use]
 pub fn run(registry: Registry) -> ExitCode {
     let line = CommandLine::parse_for(&registry);
+    if line.nodes {
+        return match print_nodes(&registry) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(EXIT_SYSTEM, &format!("cannot print the node types: {error}")),
+        };
+    }
     if let Err(error) = log_to_stderr(&line) {
         return fail(EXIT_USAGE, &format!("--log: {error}"));
     }
@@ -50,6 +56,12 @@ pub fn run(registry: Registry) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(refused) => fail(EXIT_REFUSED, &refused.to_string()),
     }
+}
+
+fn print_nodes(registry: &Registry) -> io::Result<()> {
+    let mut line = serde_json::to_string(&registry.infos())?;
+    line.push('\n');
+    io::stdout().write_all(line.as_bytes())
 }
 
 fn log_to_stderr(line: &CommandLine) -> Result<(), ParseError> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use remotemedia_core::manifest::Params;
 use remotemedia_core::node::{Node, NodeInfo, NodeType, ParamError};
 
-/// The node types that a worker offers, by the name that manifests call them.
+/// The node types that a worker offers, by the names that manifests call them.
 #[derive(Default)]
 pub struct Registry {
     types: BTreeMap<String, Registered>,
@@ -15,7 +15,7 @@ pub struct Registry {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("node type '{name}' is registered twice: give one of them another name in its NodeInfo")]
 pub struct DuplicateType {
-    /// The name.
+    /// The name, or the alias.
     pub name: String,
 }
 
@@ -49,14 +49,14 @@ impl Registry {
         Self::default()
     }
 
-    /// Adds a node type under the name in its [`NodeInfo`].
+    /// Adds a node type under the name and the aliases in its [`NodeInfo`].
     ///
     /// # Errors
-    /// The name is taken: nothing is replaced in silence.
+    /// One of them is taken: nothing is replaced in silence.
     pub fn register<T: NodeType>(mut self) -> Result<Self, DuplicateType> {
         let info = T::info();
-        if self.types.contains_key(&info.name) {
-            return Err(DuplicateType { name: info.name });
+        if let Some(taken) = info.names().find(|name| self.find(name).is_some()) {
+            return Err(DuplicateType { name: taken.to_owned() });
         }
         self.types.insert(info.name.clone(), Registered { info, create: create::<T> });
         Ok(self)
@@ -68,16 +68,21 @@ impl Registry {
         self.types.values().map(|registered| registered.info.clone()).collect()
     }
 
-    /// Makes a node for a session.
+    /// Makes a node for a session; the type may be called by an alias.
     ///
     /// # Errors
     /// The type is unknown, or does not take these parameters.
     pub fn create(&self, node_type: &str, params: &Params) -> Result<Box<dyn Node>, CreateError> {
-        let Some(registered) = self.types.get(node_type) else {
+        let Some(registered) = self.find(node_type) else {
             let known = self.types.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             return Err(CreateError::UnknownType { node_type: node_type.to_owned(), known });
         };
-        Ok((registered.create)(params)?)
+        Ok((registered.create)(&registered.info.check(params)?)?)
+    }
+
+    fn find(&self, name: &str) -> Option<&Registered> {
+        let by_alias = || self.types.values().find(|registered| registered.info.answers_to(name));
+        self.types.get(name).or_else(by_alias)
     }
 }
 
@@ -87,6 +92,9 @@ fn create<T: NodeType>(params: &Params) -> Result<Box<dyn Node>, ParamError> {
 
 #[cfg(test)]
 mod tests {
+    use remotemedia_core::Frame;
+    use remotemedia_core::node::{Absent, NodeError, Outputs, Parameter};
+
     use super::*;
     use crate::nodes::{PassThrough, Vad, stock};
 
@@ -95,6 +103,52 @@ mod tests {
         let registry = Registry::new().register::<PassThrough>().unwrap();
         let error = registry.register::<PassThrough>().err().unwrap();
         assert_eq!(error, DuplicateType { name: "PassThrough".to_owned() });
+    }
+
+    #[test]
+    fn a_type_is_made_by_any_of_its_names_and_no_name_means_two() {
+        let registry = stock();
+        for info in registry.infos() {
+            for name in info.names() {
+                let params = match info.parameters.first().filter(|first| first.absent == Absent::Refused) {
+                    Some(_) => Params::from_iter([("target_rate".to_owned(), 16_000.into())]),
+                    None => Params::new(),
+                };
+                registry.create(name, &params).err().map_or(Ok(()), Err).unwrap();
+            }
+        }
+        let error = Registry::new().register::<Vad>().and_then(Registry::register::<Impostor>).err().unwrap();
+        assert_eq!(error, DuplicateType { name: "RustVADNode".to_owned() });
+    }
+
+    /// Calls itself by another's alias.
+    struct Impostor;
+
+    impl NodeType for Impostor {
+        fn info() -> NodeInfo {
+            NodeInfo { name: "RustVADNode".to_owned(), aliases: Vec::new(), ..PassThrough::info() }
+        }
+
+        fn new(_params: &Params) -> Result<Self, ParamError> {
+            Ok(Self)
+        }
+    }
+
+    impl Node for Impostor {
+        fn process(&mut self, _input: Frame, _out: &mut dyn Outputs) -> Result<(), NodeError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_declared_default_is_allowed() {
+        for info in stock().infos() {
+            for Parameter { name, values, absent, .. } in info.parameters {
+                let Absent::Default(text) = absent else { continue };
+                let default = serde_json::from_str(&text).unwrap();
+                assert_eq!(values.accept(&default), Some(default), "{} of {}", name, info.name);
+            }
+        }
     }
 
     #[test]
@@ -111,7 +165,7 @@ mod tests {
     fn every_stock_type_without_a_required_parameter_is_made_from_none() {
         let registry = stock();
         for info in registry.infos() {
-            let required = info.parameters.iter().any(|parameter| parameter.default.is_none());
+            let required = info.parameters.iter().any(|parameter| parameter.absent == Absent::Refused);
             let made = registry.create(&info.name, &Params::new());
             assert_eq!(made.is_err(), required, "{}", info.name);
         }

@@ -5,28 +5,27 @@
 use std::f64::consts::TAU;
 
 use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
+use proptest::sample::select;
 use remotemedia_core::data::{Audio, ChannelCount, SampleFormat, SampleRate};
-use remotemedia_core::manifest::Params;
 use remotemedia_core::node::{Node, Output};
 use remotemedia_core::{Frame, RuntimeData};
 use remotemedia_worker::Harness;
 use remotemedia_worker::nodes::stock;
 
-/// Common pairs, and some that no short Fourier block fits.
-const RATES: [(u32, u32); 12] = [
-    (44_100, 16_000),
-    (48_000, 16_000),
-    (16_000, 48_000),
-    (8_000, 16_000),
-    (44_100, 48_000),
-    (48_000, 44_100),
-    (22_050, 16_000),
-    (11_025, 8_000),
-    (192_000, 8_000),
-    (48_000, 47_952),
-    (44_100, 16_001),
-    (16_001, 44_100),
-];
+/// What sound cards, telephones and files have.
+const COMMON: [u32; 11] =
+    [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 192_000];
+
+/// Pairs that no short Fourier block fits.
+const ODD: [(u32, u32); 3] = [(48_000, 47_952), (44_100, 16_001), (16_001, 44_100)];
+
+/// Every common rate to every other, and the odd ones.
+fn pairs() -> impl Iterator<Item = (u32, u32)> {
+    let common = COMMON.into_iter().flat_map(|from| COMMON.map(|to| (from, to)));
+    common.filter(|(from, to)| from != to).chain(ODD)
+}
 
 #[test]
 fn a_second_of_44100_hz_becomes_exactly_16000_frames() {
@@ -36,7 +35,7 @@ fn a_second_of_44100_hz_becomes_exactly_16000_frames() {
 
 #[test]
 fn the_output_is_as_long_as_the_input_however_short() {
-    for (from, to) in RATES {
+    for (from, to) in pairs() {
         for frames in [0_u32, 1, 2, 3, 100, 441, 882, 883, 5_000] {
             let output = resample(to, [mono(from, &vec![0.1; frames as usize])]);
             let exact = f64::from(frames) * f64::from(to) / f64::from(from);
@@ -45,61 +44,94 @@ fn the_output_is_as_long_as_the_input_however_short() {
     }
 }
 
-#[test]
-fn pieces_of_any_size_give_the_same_bits_as_the_whole() {
-    let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
-    println!("seed {seed}");
-    let mut dice = Dice(u64::from(seed) | 1);
-    for (from, to) in RATES {
-        let samples = (0..6_000).map(|_| dice.noise()).collect::<Vec<_>>();
-        let whole = resample(to, [stereo(from, &samples)]);
-        let mut pieces = Vec::new();
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn pieces_of_any_size_give_the_same_bits_as_the_whole(
+        pair in select(pairs().collect::<Vec<_>>()),
+        format in select(vec![SampleFormat::F32, SampleFormat::I16, SampleFormat::I32]),
+        channels in 1..=8_u32,
+        seed in 1..u64::MAX,
+        cuts in vec(0..2_500_usize, 1..12),
+    ) {
+        let (from, to) = pair;
+        let frames = cuts.iter().sum::<usize>();
+        let mut dice = Dice(seed);
+        let samples = (0..frames * channels as usize).map(|_| dice.noise()).collect::<Vec<_>>();
+        let whole = run(&params(to), [stored(from, channels, format, &samples)]);
         let mut rest = samples.as_slice();
-        while !rest.is_empty() {
-            let frames = [0, 1, 2, 160, 882, 2_000][dice.below(6)].min(rest.len() / 2);
-            let (piece, tail) = rest.split_at(2 * frames);
-            pieces.push(stereo(from, piece));
+        let mut pieces = Vec::new();
+        for frames in cuts {
+            let (piece, tail) = rest.split_at(frames * channels as usize);
+            pieces.push(stored(from, channels, format, piece));
             rest = tail;
         }
-        assert!(resample(to, pieces) == whole, "{from} Hz to {to} Hz, seed {seed}");
+        let cut = run(&params(to), pieces);
+        prop_assert_eq!((whole.format, whole.channels), (format, channels));
+        let exact = frames as f64 * f64::from(to) / f64::from(from);
+        prop_assert!((whole.frames() as f64 - exact).abs() <= 0.5, "{} frames", whole.frames());
+        prop_assert!(cut == whole, "{from} Hz to {to} Hz");
     }
 }
 
 #[test]
 fn a_sine_keeps_its_phase_and_level_and_gains_no_noise() {
-    for (from, to) in RATES {
-        let output = resample(to, [mono(from, &sine(from, from / 4, 1_000.0))]);
-        let tone = Tone::fit(to, 1_000.0, steady(&output));
-        assert!(tone.snr_db() >= 80.0, "{from} Hz to {to} Hz: SNR {:.1} dB", tone.snr_db());
-        assert!(tone.level_db().abs() <= 0.1, "{from} Hz to {to} Hz: level {:.3} dB", tone.level_db());
-        let late = tone.late_frames();
-        assert!(late.abs() <= 0.05, "{from} Hz to {to} Hz: {late:.3} frames late");
+    for (from, to) in pairs() {
+        let input = sine(from, from / 4, 1_000.0);
+        for format in [SampleFormat::F32, SampleFormat::I16, SampleFormat::I32] {
+            // Full scale does not fit into integers.
+            let scaled = input.iter().map(|sample| sample * 0.9).collect::<Vec<_>>();
+            let output = run(&params(to), [stored(from, 1, format, &scaled)]).samples;
+            let tone = Tone::fit(to, 1_000.0, steady(&output));
+            let (snr, level, late) = (tone.snr_db(), tone.level_db() - decibels(0.81), tone.late_frames());
+            assert!(snr >= 80.0, "{format}, {from} Hz to {to} Hz: SNR {snr:.1} dB");
+            assert!(level.abs() <= 0.1, "{format}, {from} Hz to {to} Hz: level {level:.3} dB");
+            assert!(late.abs() <= 0.05, "{format}, {from} Hz to {to} Hz: {late:.3} frames late");
+        }
     }
 }
 
 #[test]
-fn what_both_rates_can_carry_is_kept_up_to_nine_tenths() {
-    for (from, to) in RATES {
-        let frequency = 0.45 * f64::from(from.min(to));
-        let output = resample(to, [mono(from, &sine(from, from / 4, frequency))]);
-        let level = Tone::fit(to, frequency, steady(&output)).level_db();
-        assert!(level.abs() <= 0.1, "{frequency} Hz of {from} Hz at {to} Hz: {level:.2} dB");
+fn what_both_rates_can_carry_is_kept_as_far_as_the_quality_says() {
+    for (quality, share) in [("low", 0.6), ("medium", 0.8), ("high", 0.9)] {
+        for (from, to) in pairs() {
+            let frequency = share / 2.0 * f64::from(from.min(to));
+            let mut params = params(to);
+            params["quality"] = quality.into();
+            let output = run(&params, [mono(from, &sine(from, from / 4, frequency))]).samples;
+            let level = Tone::fit(to, frequency, steady(&output)).level_db();
+            assert!(level.abs() <= 0.1, "{quality}: {frequency} Hz of {from} Hz at {to} Hz: {level:.2} dB");
+        }
     }
 }
 
 #[test]
 fn what_the_target_rate_cannot_carry_does_not_come_back_as_an_alias() {
-    for (from, to, frequency) in [
-        (44_100, 16_000, 8_100.0),
-        (44_100, 16_000, 10_000.0),
-        (44_100, 16_000, 15_000.0),
-        (44_100, 16_001, 10_000.0),
-        (192_000, 8_000, 5_000.0),
-        (48_000, 44_100, 22_500.0),
-    ] {
-        let output = resample(to, [mono(from, &sine(from, from / 4, frequency))]);
-        let level = decibels(power(steady(&output)) / 0.5);
-        assert!(level <= -70.0, "{frequency} Hz of {from} Hz at {to} Hz: {level:.1} dB");
+    for quality in ["low", "medium", "high"] {
+        for (from, to) in pairs().filter(|(from, to)| from > to) {
+            // From just above what the target carries to just below what the source does.
+            for part in [0.01, 0.3, 0.6, 0.99] {
+                let (lowest, highest) = (f64::from(to) / 2.0, f64::from(from) / 2.0);
+                let frequency = lowest + part * (highest - lowest);
+                let mut params = params(to);
+                params["quality"] = quality.into();
+                let output = run(&params, [mono(from, &sine(from, from / 4, frequency))]).samples;
+                let level = decibels(power(steady(&output)) / 0.5);
+                assert!(level <= -70.0, "{quality}: {frequency} Hz of {from} Hz at {to} Hz: {level:.1} dB");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_source_rate_could_not_carry_is_not_invented() {
+    for (from, to) in pairs().filter(|(from, to)| from < to) {
+        // Its image would lie as far above half the source rate.
+        let frequency = 0.4 * f64::from(from);
+        let output = run(&params(to), [mono(from, &sine(from, from / 4, frequency))]).samples;
+        let snr = Tone::fit(to, frequency, steady(&output)).snr_db();
+        assert!(snr >= 80.0, "{frequency} Hz of {from} Hz at {to} Hz: SNR {snr:.1} dB");
     }
 }
 
@@ -129,25 +161,85 @@ fn every_channel_is_converted_as_if_alone() {
 }
 
 #[test]
-fn integers_become_the_same_floats() {
-    let i16s = sine(44_100, 4_410, 300.0).iter().map(|s| (s * 32_767.0) as i16).collect::<Vec<_>>();
-    let as_floats = i16s.iter().map(|&s| f32::from(s) / 32_768.0).collect::<Vec<_>>();
-    let as_i16 = i16s.iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<_>>();
-    let as_i32 = i16s.iter().flat_map(|&s| (i32::from(s) << 16).to_le_bytes()).collect::<Vec<_>>();
-    let expect = resample(16_000, [mono(44_100, &as_floats)]);
-    assert!(resample(16_000, [audio(as_i16, SampleFormat::I16, 44_100, 1)]) == expect);
-    assert!(resample(16_000, [audio(as_i32, SampleFormat::I32, 44_100, 1)]) == expect);
+fn every_channel_of_every_format_is_converted_alike() {
+    let second = sine(44_100, 44_100, 300.0);
+    let wide = second.iter().flat_map(|&sample| [sample * 0.5; 8]).collect::<Vec<_>>();
+    for format in [SampleFormat::I16, SampleFormat::I32] {
+        let output = run(&params(16_000), [stored(44_100, 8, format, &wide)]);
+        assert_eq!((output.frames(), output.format, output.channels), (16_000, format, 8));
+        assert!(output.samples.chunks_exact(8).all(|frame| frame.iter().all(|sample| *sample == frame[0])));
+    }
 }
 
 #[test]
-fn equal_rates_forward_floats_by_reference_and_turn_integers_into_them() {
-    let mut node = node(16_000);
-    let input = mono(16_000, &[0.5; 64]);
-    let sent = input.samples().as_ptr();
-    let outputs = Harness::default().run(node.as_mut(), Frame::new(0, input)).unwrap();
-    assert_eq!(outputs[0].data.payload().as_ptr(), sent);
-    let i16s = audio(0x4000_i16.to_le_bytes().to_vec(), SampleFormat::I16, 16_000, 1);
-    assert_eq!(resample(16_000, [i16s]), [0.5]);
+fn the_output_has_the_format_of_the_input_unless_another_is_asked_for() {
+    let i16s = sine(44_100, 4_410, 300.0).iter().map(|s| (s * 30_000.0) as i16).collect::<Vec<_>>();
+    let as_floats = i16s.iter().map(|&s| f32::from(s) / 32_768.0).collect::<Vec<_>>();
+    let formats = [SampleFormat::F32, SampleFormat::I16, SampleFormat::I32];
+    let floats = run(&params(16_000), [mono(44_100, &as_floats)]);
+    for (format, asked) in formats.into_iter().flat_map(|format| formats.map(|asked| (format, asked))) {
+        let input = || [stored(44_100, 1, format, &as_floats)];
+        assert_eq!(run(&params(16_000), input()).format, format);
+        let mut params = params(16_000);
+        params["output_format"] = asked.to_string().into();
+        let output = run(&params, input());
+        assert_eq!((output.format, output.frames()), (asked, 1_600));
+        let widest =
+            output.samples.iter().zip(&floats.samples).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(widest <= 0.5 / 32_768.0, "{format} as {asked}: {widest:e} off");
+    }
+}
+
+#[test]
+fn integers_saturate_instead_of_wrapping_round() {
+    // A filtered square wave overshoots its full scale.
+    let square = (0..44_100).map(|at| if at % 100 < 50 { 1.0 } else { -1.0 }).collect::<Vec<_>>();
+    let floats = run(&params(16_000), [mono(44_100, &square)]).samples;
+    assert!(floats.iter().any(|sample| *sample > 1.05));
+    for format in [SampleFormat::I16, SampleFormat::I32] {
+        let output = run(&params(16_000), [stored(44_100, 1, format, &square)]).samples;
+        for (integer, float) in output.iter().zip(&floats) {
+            assert!((integer - float.clamp(-1.0, 1.0)).abs() < 1e-3, "{format}: {float} became {integer}");
+        }
+    }
+}
+
+#[test]
+fn equal_rates_forward_by_reference_unless_the_format_changes() {
+    for format in [SampleFormat::F32, SampleFormat::I16, SampleFormat::I32] {
+        let mut node = node(&params(16_000));
+        let input = stored(16_000, 1, format, &[0.5; 64]);
+        let sent = input.samples().as_ptr();
+        let outputs = Harness::default().run(node.as_mut(), Frame::new(0, input)).unwrap();
+        assert_eq!(outputs[0].data.payload().as_ptr(), sent);
+    }
+    let mut params = params(16_000);
+    params["output_format"] = "f32".into();
+    let output = run(&params, [stored(16_000, 1, SampleFormat::I16, &[0.5])]);
+    assert_eq!((output.samples.as_slice(), output.format), ([0.5].as_slice(), SampleFormat::F32));
+}
+
+#[test]
+fn input_that_is_not_what_the_parameters_say_is_refused() {
+    let check = |name: &str, value: u32, expect: &str| {
+        let mut params = params(16_000);
+        params[name] = value.into();
+        let frame = Frame::new(0, mono(44_100, &[0.0]));
+        let error = Harness::default().run(node(&params).as_mut(), frame).unwrap_err();
+        assert_eq!(error.to_string(), expect);
+    };
+    check(
+        "source_rate",
+        48_000,
+        "expects audio of 48000 Hz, as its source_rate says, got 44100 Hz: leave source_rate out to take any rate",
+    );
+    check(
+        "channels",
+        2,
+        "expects audio of 2 channels, as its channels say, got 1: leave channels out to take any number",
+    );
+    let known = serde_json::json!({ "source_rate": 44_100, "target_rate": 16_000, "quality": "Medium", "channels": 1 });
+    assert_eq!(run(&known, [mono(44_100, &[0.0; 44_100])]).frames(), 16_000);
 }
 
 #[test]
@@ -164,7 +256,7 @@ fn what_is_no_number_is_refused_with_its_place() {
         let mut samples = vec![0.0; 8_820];
         samples[1_000] = bad;
         let frame = Frame::new(0, mono(44_100, &samples));
-        let error = Harness::default().run(node(16_000).as_mut(), frame).unwrap_err();
+        let error = Harness::default().run(node(&params(16_000)).as_mut(), frame).unwrap_err();
         let expect = format!(
             "sample 1000 (of all channels) is {shown}: float samples are numbers with full scale at ±1.0, and at most ±1e9"
         );
@@ -180,7 +272,7 @@ fn overloaded_samples_are_converted_all_the_same() {
 
 #[test]
 fn output_carries_the_time_and_metadata_of_what_it_came_from() {
-    let mut node = node(16_000);
+    let mut node = node(&params(16_000));
     let mut times = Vec::new();
     for at in 0..5_u32 {
         let mut frame = Frame::new(u64::from(at), mono(44_100, &[0.0; 4_410]));
@@ -205,26 +297,34 @@ fn output_carries_the_time_and_metadata_of_what_it_came_from() {
 #[test]
 fn a_parameter_out_of_range_is_named_with_what_is_allowed() {
     let check = |params: serde_json::Value, expect: &str| {
-        let serde_json::Value::Object(params) = params else { unreachable!("params are an object") };
-        let error = stock().create("AudioResample", &params).err().unwrap();
+        let error = stock().create("AudioResample", &serde_json::from_value(params).unwrap()).err().unwrap();
         assert_eq!(error.to_string(), expect);
     };
     let allowed = "integer, 1 to 768000 (Hz)";
     for value in ["0", "768001", "-1", "16000.5", "\"16000\"", "null"] {
-        let json = serde_json::from_str(value).unwrap();
-        let params = serde_json::Map::from_iter([("target_sample_rate".to_owned(), json)]);
-        check(params.into(), &format!("parameter 'target_sample_rate' is {value}: allowed is {allowed}"));
+        let json: serde_json::Value = serde_json::from_str(value).unwrap();
+        for name in ["target_sample_rate", "target_rate"] {
+            check(
+                serde_json::json!({ name: json }),
+                &format!("parameter '{name}' is {value}: allowed is {allowed}"),
+            );
+        }
     }
+    check(serde_json::json!({}), &format!("parameter 'target_sample_rate' is missing: allowed is {allowed}"));
     check(
-        serde_json::json!({}),
-        &format!("params: parameter 'target_sample_rate' is missing: allowed is {allowed}"),
+        serde_json::json!({ "target_rate": 1, "quality": "best" }),
+        "parameter 'quality' is \"best\": allowed is low, medium, high",
     );
-    check(serde_json::json!({ "rate": 1 }), "params: unknown parameter 'rate': there are target_sample_rate");
+    check(
+        serde_json::json!({ "target_rat": 1 }),
+        "unknown parameter 'target_rat': there are target_sample_rate, source_rate, channels, quality, output_format; did you mean 'target_rate'?",
+    );
 }
 
 #[test]
 fn rates_too_far_apart_are_refused_with_the_way_out() {
-    let error = Harness::default().run(node(8).as_mut(), Frame::new(0, mono(44_100, &[0.0]))).unwrap_err();
+    let error =
+        Harness::default().run(node(&params(8)).as_mut(), Frame::new(0, mono(44_100, &[0.0]))).unwrap_err();
     assert_eq!(
         error.to_string(),
         "cannot resample 44100 Hz to 8 Hz: one rate may be 256 times the other at most, so put two AudioResample nodes in a row"
@@ -234,14 +334,15 @@ fn rates_too_far_apart_are_refused_with_the_way_out() {
 #[test]
 fn other_kinds_are_refused() {
     let frame = Frame::new(0, remotemedia_core::Text::from("hello"));
-    let error = Harness::default().run(node(16_000).as_mut(), frame).unwrap_err();
+    let error = Harness::default().run(node(&params(16_000)).as_mut(), frame).unwrap_err();
     assert_eq!(error.to_string(), "expects audio, got text");
 }
 
 #[test]
 fn output_that_fits_no_block_is_an_error_of_the_loan() {
     let harness = Harness::default().with_largest_loan(1_000);
-    let error = harness.run(node(16_000).as_mut(), Frame::new(0, mono(44_100, &[0.0; 44_100]))).unwrap_err();
+    let error =
+        harness.run(node(&params(16_000)).as_mut(), Frame::new(0, mono(44_100, &[0.0; 44_100]))).unwrap_err();
     assert!(error.to_string().contains("do not fit into the largest block"), "{error}");
 }
 
@@ -328,34 +429,57 @@ impl Dice {
         self.0
     }
 
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() >> 32) as usize % bound
-    }
-
     fn noise(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 }
 
-fn node(target: u32) -> Box<dyn Node> {
-    let params = Params::from_iter([("target_sample_rate".to_owned(), target.into())]);
-    stock().create("AudioResample", &params).unwrap()
+fn params(target: u32) -> serde_json::Value {
+    serde_json::json!({ "target_sample_rate": target })
+}
+
+fn node(params: &serde_json::Value) -> Box<dyn Node> {
+    stock().create("AudioResample", params.as_object().unwrap()).unwrap()
+}
+
+/// Everything that came of one stream, as floats.
+#[derive(Clone, PartialEq, Debug)]
+struct Resampled {
+    samples: Vec<f32>,
+    format: SampleFormat,
+    channels: u32,
+}
+
+impl Resampled {
+    fn frames(&self) -> usize {
+        self.samples.len() / self.channels as usize
+    }
+}
+
+/// What comes of `pieces`, which are of one shape, and a flush.
+fn run(params: &serde_json::Value, pieces: impl IntoIterator<Item = Audio>) -> Resampled {
+    let harness = Harness::default();
+    let mut node = node(params);
+    let mut outputs = Vec::new();
+    let mut shape = None;
+    for (sequence, piece) in pieces.into_iter().enumerate() {
+        shape = Some((piece.format(), piece.channels().get()));
+        outputs.extend(harness.run(node.as_mut(), Frame::new(sequence as u64, piece)).unwrap());
+    }
+    outputs.extend(harness.flush(node.as_mut()).unwrap());
+    let (mut format, mut channels) = shape.expect("a stream has pieces");
+    let mut samples = Vec::new();
+    for output in outputs {
+        let RuntimeData::Audio(audio) = output.data else { panic!("audio gives audio") };
+        (format, channels) = (audio.format(), audio.channels().get());
+        samples.extend_from_slice(&audio.to_f32());
+    }
+    Resampled { samples, format, channels }
 }
 
 /// The samples of everything that comes of `pieces` and a flush.
 fn resample(target: u32, pieces: impl IntoIterator<Item = Audio>) -> Vec<f32> {
-    let harness = Harness::default();
-    let mut node = node(target);
-    let mut outputs = Vec::new();
-    for (sequence, piece) in pieces.into_iter().enumerate() {
-        outputs.extend(harness.run(node.as_mut(), Frame::new(sequence as u64, piece)).unwrap());
-    }
-    outputs.extend(harness.flush(node.as_mut()).unwrap());
-    for output in &outputs {
-        let RuntimeData::Audio(audio) = &output.data else { panic!("audio gives audio") };
-        assert_eq!((audio.rate().get(), audio.format()), (target, SampleFormat::F32));
-    }
-    samples(&outputs)
+    run(&params(target), pieces).samples
 }
 
 fn samples(outputs: &[Output]) -> Vec<f32> {
@@ -371,8 +495,14 @@ fn mono(rate: u32, samples: &[f32]) -> Audio {
     floats(rate, 1, samples)
 }
 
-fn stereo(rate: u32, samples: &[f32]) -> Audio {
-    floats(rate, 2, samples)
+/// Samples in a format, rounded and saturated.
+fn stored(rate: u32, channels: u32, format: SampleFormat, samples: &[f32]) -> Audio {
+    let bytes = |sample: &f32| match format {
+        SampleFormat::F32 => sample.to_le_bytes().to_vec(),
+        SampleFormat::I16 => ((sample * 32_768.0).round() as i16).to_le_bytes().to_vec(),
+        SampleFormat::I32 => ((f64::from(*sample) * 2_147_483_648.0).round() as i32).to_le_bytes().to_vec(),
+    };
+    audio(samples.iter().flat_map(bytes).collect(), format, rate, channels)
 }
 
 fn floats(rate: u32, channels: u32, samples: &[f32]) -> Audio {

@@ -1,6 +1,13 @@
 //! What `VAD` promises, as far as made-up sounds can show it.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it goes wrong")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test stops where it goes wrong"
+)]
+
+use std::f64::consts::TAU;
 
 use bytes::Bytes;
 use remotemedia_core::data::{Audio, ChannelCount, SampleFormat, SampleRate};
@@ -34,6 +41,75 @@ fn silence_and_steady_tones_and_faint_noise_are_no_speech() {
 }
 
 #[test]
+fn what_is_taken_for_speech_though_nobody_speaks_is_what_the_page_says() {
+    let page = include_str!("../../docs/nodes/vad.md");
+    let mut table = String::from("| 10 s of | taken for speech |\n| --- | --- |\n");
+    for (name, samples) in sounds() {
+        let report = detect(node(serde_json::json!({})), &[mono(&samples)]).pop().unwrap();
+        let seconds =
+            report.segments.iter().map(|segment| segment.end_s - segment.start_s).sum::<f64>() + 0.0;
+        table.push_str(&format!("| {name} | {seconds:.1} s |\n"));
+    }
+    assert!(page.contains(&table), "docs/nodes/vad.md is to say:\n\n{table}");
+}
+
+/// Ten seconds each of what is no speech; levels are of peaks.
+fn sounds() -> Vec<(&'static str, Vec<f32>)> {
+    const SECOND: usize = 16_000;
+    let sound = |sample: &mut dyn FnMut(f64) -> f64| {
+        (0..10 * SECOND).map(|at| sample(at as f64 / SECOND as f64) as f32).collect::<Vec<_>>()
+    };
+    let scaled =
+        |samples: &[f32], factor: f32| samples.iter().map(|sample| sample * factor).collect::<Vec<_>>();
+    let mut dice = 1_u64;
+    let mut noise = move || {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (dice >> 40) as f64 / f64::from(1 << 23) - 1.0
+    };
+    let white = sound(&mut |_| noise());
+    // Three low passes, an octave and a half apart, fall by about 3 dB an octave.
+    let mut poles = [0.0; 3];
+    let pink = white.iter().map(|&sample| {
+        for (pole, (keep, gain)) in poles.iter_mut().zip([(0.997, 0.1), (0.963, 0.3), (0.57, 1.05)]) {
+            *pole = *pole * keep + f64::from(sample) * gain;
+        }
+        (poles.iter().sum::<f64>() / 4.0) as f32
+    });
+    let pink = pink.collect::<Vec<_>>();
+    let tone = |hz: f64| sound(&mut |s| 0.5 * (TAU * hz * s).sin());
+    let harmonics =
+        |hz: f64, s: f64| (1..8).map(|n| (TAU * hz * f64::from(n) * s).sin() / f64::from(n)).sum::<f64>();
+    let chords = [[261.6, 329.6, 392.0], [220.0, 261.6, 329.6], [174.6, 220.0, 261.6], [196.0, 246.9, 293.7]];
+    let chord = |s: f64, decay: f64| {
+        let beat = (s * 2.0).floor();
+        let notes = chords[beat as usize % 4].iter().map(|hz| harmonics(*hz, s)).sum::<f64>();
+        0.15 * notes * (-decay * (s - beat / 2.0)).exp()
+    };
+    vec![
+        ("white noise, 0 dBFS", white.clone()),
+        ("white noise, -20 dBFS", scaled(&white, 0.1)),
+        ("white noise, -60 dBFS", scaled(&white, 0.001)),
+        ("pink noise, 0 dBFS", pink.clone()),
+        ("pink noise, -20 dBFS", scaled(&pink, 0.1)),
+        ("a sine of 100 Hz", tone(100.0)),
+        ("a sine of 220 Hz", tone(220.0)),
+        ("a sine of 440 Hz", tone(440.0)),
+        ("a sine of 1000 Hz", tone(1_000.0)),
+        ("a square wave of 200 Hz", sound(&mut |s| 0.5 * (TAU * 200.0 * s).sin().signum())),
+        (
+            "a sine that rises from 100 to 3900 Hz",
+            sound(&mut |s| 0.5 * (TAU * (100.0 * s + 190.0 * s * s)).sin()),
+        ),
+        ("plucked chords", sound(&mut |s| chord(s, 4.0))),
+        ("organ chords", sound(&mut |s| chord(s, 0.0))),
+        (
+            "drum beats of 60 Hz",
+            sound(&mut |s| 0.8 * (TAU * 60.0 * s).sin() * (-20.0 * (s * 2.0).fract()).exp()),
+        ),
+    ]
+}
+
+#[test]
 fn every_input_is_answered_however_short() {
     let pieces = [0, 1, 255, 1, 4_000].map(|frames| mono(&vec![0.0; frames]));
     let reports = detect(node(serde_json::json!({})), &pieces);
@@ -62,7 +138,7 @@ fn a_report_is_spelt_as_documented() {
     assert_eq!(
         text,
         format!(
-            r#"{{"has_speech":true,"confidence":{confidence},"segments":[{{"start_s":0.0,"end_s":0.496,"open":true}}],"time_s":0.5,"final":false}}"#
+            r#"{{"has_speech":true,"confidence":{confidence:?},"segments":[{{"start_s":0.0,"end_s":0.496,"open":true}}],"time_s":0.5,"final":false}}"#
         )
     );
 }
@@ -129,11 +205,11 @@ fn a_parameter_out_of_range_is_named_with_what_is_allowed() {
     );
     check(
         serde_json::json!({ "min_silence_ms": 100, "pad_ms": 101 }),
-        "parameter 'pad_ms' is 101: allowed is integer, 0 to min_silence_ms (ms)",
+        "parameter 'pad_ms' is 101: allowed is integer, 0 to min_silence_ms, 100 (ms)",
     );
     check(
         serde_json::json!({ "treshold": 0.5 }),
-        "params: unknown parameter 'treshold': there are threshold, min_speech_ms, min_silence_ms, pad_ms",
+        "unknown parameter 'treshold': there are threshold, min_speech_ms, min_silence_ms, pad_ms, sample_rate, frame_duration_ms, energy_threshold; did you mean 'threshold'?",
     );
 }
 

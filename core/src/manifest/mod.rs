@@ -1,8 +1,18 @@
 //! A pipeline as its author wrote it: from protobuf, JSON or YAML. [`crate::graph`] checks it.
 
+mod document;
+mod draft;
+mod path;
+mod problem;
+
 use serde::{Deserialize, Serialize};
 
 use crate::data::Kind;
+
+pub use document::{Format, Place};
+pub use draft::Draft;
+pub use path::{Path, Step};
+pub use problem::{Mistake, Parts, Problem};
 
 /// The manifest version that this service speaks.
 pub const VERSION: &str = "v1";
@@ -46,16 +56,17 @@ pub struct NodeManifest {
     /// The type's parameters: a JSON object.
     #[serde(default)]
     pub params: Params,
-    /// Whether one input may yield several outputs over time.
+    /// Whether one input may yield several outputs over time. True of every node type here, so there is nothing to
+    /// refuse; false, which the wire cannot tell from nothing said, asks for nothing.
     #[serde(default)]
     pub is_streaming: bool,
     /// What the node needs of its machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
-    /// The machine to run on; empty means any.
+    /// The machine to run on; empty means any. Refused unless it is this one.
     #[serde(default)]
     pub host: String,
-    /// The language runtime to run in.
+    /// The language runtime to run in. Refused if no pool of that kind offers the type.
     #[serde(default)]
     pub runtime_hint: RuntimeHint,
     /// The kinds the author expects to send; empty means any.
@@ -137,44 +148,77 @@ pub enum RuntimeHint {
     Auto,
 }
 
-/// Why a text is not a manifest.
+/// Why a text is not a manifest: the first thing that is wrong. A [`Draft`] knows the others.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum ParseError {
     /// Not the JSON of a manifest.
     #[error("manifest JSON, line {line}, column {column}: {problem}")]
     Json {
         /// Counted from 1.
-        line: usize,
-        /// Counted from 1.
-        column: usize,
+        line: u64,
+        /// Counted from 1, in characters.
+        column: u64,
         /// What is wrong there.
         problem: String,
     },
-    /// Not the YAML of a manifest. The problem names line and column where the parser knows them.
-    #[error("manifest YAML: {problem}")]
+    /// Not the YAML of a manifest.
+    #[error("manifest YAML, line {line}, column {column}: {problem}")]
     Yaml {
-        /// What is wrong.
+        /// Counted from 1.
+        line: u64,
+        /// Counted from 1, in characters.
+        column: u64,
+        /// What is wrong there.
         problem: String,
     },
+}
+
+// === impl RuntimeHint ===
+
+impl RuntimeHint {
+    /// As manifests write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::Rustpython => "rustpython",
+            Self::Cpython => "cpython",
+            Self::CpythonWasm => "cpython_wasm",
+            Self::Auto => "auto",
+        }
+    }
 }
 
 // === impl Manifest ===
 
 impl Manifest {
     /// # Errors
-    /// Not the JSON of a manifest: with line and column.
+    /// Not the JSON of a manifest: the first thing that is wrong.
     pub fn from_json(text: &str) -> Result<Self, ParseError> {
-        serde_json::from_str(text).map_err(|error| ParseError::Json {
-            line: error.line(),
-            column: error.column(),
-            problem: error.to_string().split(" at line ").next().unwrap_or_default().to_owned(),
+        Draft::read(text, Format::Json).into_manifest().map_err(|problem| {
+            let (Place { line, column }, problem) = (problem.place, problem.to_string());
+            ParseError::Json { line, column, problem }
         })
     }
 
     /// # Errors
-    /// Not the YAML of a manifest.
+    /// Not the YAML of a manifest: the first thing that is wrong.
     pub fn from_yaml(text: &str) -> Result<Self, ParseError> {
-        serde_saphyr::from_str(text).map_err(|error| ParseError::Yaml { problem: error.to_string() })
+        Draft::read(text, Format::Yaml).into_manifest().map_err(|problem| {
+            let (Place { line, column }, problem) = (problem.place, problem.to_string());
+            ParseError::Yaml { line, column, problem }
+        })
+    }
+
+    /// The node that a name means and, where it has one, the name of its input: an exact id wins, then the last dot
+    /// splits. A name whose node is not there means none.
+    #[must_use]
+    pub fn find_input<'a>(&self, name: &'a str) -> Option<(&NodeManifest, &'a str)> {
+        let find = |id: &str| self.nodes.iter().find(|node| node.id == id);
+        match find(name) {
+            Some(node) => Some((node, "")),
+            None => name.rsplit_once('.').and_then(|(id, port)| Some((find(id)?, port))),
+        }
     }
 }
 
@@ -206,11 +250,17 @@ connections:
     #[test]
     fn an_unknown_key_is_answered_with_its_place() {
         let error = Manifest::from_json("{\n \"version\": \"v1\",\n \"knots\": []\n}").unwrap_err();
+        assert_eq!(error.to_string(), "manifest JSON, line 1, column 1: nodes: field 'nodes' is missing");
+        let error =
+            Manifest::from_json("{\"nodes\": [],\n \"version\": \"v1\",\n \"knots\": []\n}").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "manifest JSON, line 3, column 8: unknown field `knots`, expected one of `version`, `metadata`, `nodes`, `connections`"
+            "manifest JSON, line 3, column 2: knots: unknown field 'knots': there are version, metadata, nodes, connections"
         );
-        let error = Manifest::from_yaml("version: v1\nknots: []\n").unwrap_err();
-        assert!(error.to_string().contains("knots"), "{error}");
+        let error = Manifest::from_yaml("version: v1\nnodes: []\nconections: []\n").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "manifest YAML, line 3, column 1: conections: unknown field 'conections': there are version, metadata, nodes, connections; did you mean 'connections'?"
+        );
     }
 }

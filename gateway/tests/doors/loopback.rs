@@ -81,6 +81,7 @@ impl Backend for Loopback {
     fn node_infos(&self) -> Vec<NodeInfo> {
         vec![NodeInfo {
             name: "PassThrough".to_owned(),
+            aliases: Vec::new(),
             summary: "Gives what it gets.".to_owned(),
             accepts: Vec::new(),
             produces: Vec::new(),

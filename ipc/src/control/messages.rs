@@ -17,7 +17,7 @@ use crate::plane::EdgeRef;
 use crate::slot::{Member, PoolId};
 
 /// The version of these messages. Gateway and workers of different versions refuse each other.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// From a worker.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -281,6 +281,7 @@ mod tests {
             ),
             (
                 Fault::Placement(PlacementError::Incompatible {
+                    node: node(),
                     from: text(),
                     to: node(),
                     produces: text(),
@@ -290,7 +291,12 @@ mod tests {
                 NONE,
             ),
             (
-                Fault::Placement(PlacementError::UnknownPort { from: text(), to: node(), ports: text() }),
+                Fault::Placement(PlacementError::UnknownPort {
+                    node: node(),
+                    from: text(),
+                    to: text(),
+                    ports: text(),
+                }),
                 ErrorType::Validation,
                 NONE,
             ),

@@ -82,6 +82,9 @@ fn node_to_wire(node: NodeManifest) -> v1::NodeManifest {
     }
 }
 
+/// Characters of a parser's complaint that a message shows.
+const SHOWN: usize = 200;
+
 /// Nothing means no parameters: most clients leave the field out then.
 fn params_from_wire(node: &str, text: &str) -> Result<Params, Fault> {
     if text.trim().is_empty() {
@@ -89,7 +92,9 @@ fn params_from_wire(node: &str, text: &str) -> Result<Params, Fault> {
     }
     serde_json::from_str(text).map_err(|error| {
         let problem = error.to_string();
-        let problem = problem.split(" at line ").next().unwrap_or_default();
+        // It quotes what it got, however long that is.
+        let problem: String =
+            problem.split(" at line ").next().unwrap_or_default().chars().take(SHOWN).collect();
         let problem = format!(
             "line {}, column {}: {problem}, where a JSON object is wanted",
             error.line(),

@@ -68,6 +68,15 @@ fn every_document_can_be_found_from_another() {
     assert_none(lost, "no document links to these:");
 }
 
+#[test]
+fn the_published_table_of_versions_is_the_one_that_judges() {
+    let published = document("docs/compatibility.md").text;
+    assert!(
+        published == remotemedia_core::compatibility::document(),
+        "run: cargo run -p remotemedia-core --example compatibility > docs/compatibility.md"
+    );
+}
+
 /// One row of the specification's tables.
 struct Promise {
     id: String,

@@ -12,7 +12,8 @@ use remotemedia_core::fault::{Fault, NodeFault};
 use remotemedia_core::frame::{Metadata, SessionId};
 use remotemedia_core::manifest::Params;
 use remotemedia_core::node::{
-    Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Writable as _, read_params,
+    Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Parameter, Values, Writable as _,
+    read_params,
 };
 use remotemedia_core::{Frame, Text};
 use remotemedia_ipc::control::messages::{SessionCommand, SessionReply, StagePlan};
@@ -82,7 +83,10 @@ fn what_cannot_be_opened_says_why() {
             with_type(chain("a"), "Reverb", "{}"),
             "node 'a' is of type 'Reverb', which no worker offers: there are",
         ),
-        (with_type(chain("a"), "Temper", r#"{"mood": 1}"#), "node 'a': params: unknown field `mood`"),
+        (
+            with_type(chain("a"), "Temper", r#"{"mood": 1}"#),
+            "node 'a': unknown parameter 'mood': there are times, panic_at, hold, hold_too",
+        ),
         (with_type(chain("a"), "Temper", "[]"), "node 'a': params: invalid type: sequence"),
         (two_feeds, "numbers the feeds of node 'b' [0, 0]"),
     ];
@@ -476,10 +480,20 @@ impl NodeType for Temper {
     fn info() -> NodeInfo {
         NodeInfo {
             name: "Temper".to_owned(),
+            aliases: Vec::new(),
             summary: "Misbehaves as it is told.".to_owned(),
             accepts: Vec::new(),
             produces: Vec::new(),
-            parameters: Vec::new(),
+            parameters: vec![
+                Parameter::optional("times", Values::integer(0..=u32::MAX, ""), "How often it passes on."),
+                Parameter::optional(
+                    "panic_at",
+                    Values::integer(0..=u32::MAX, ""),
+                    "At which sequence it panics.",
+                ),
+                Parameter::optional("hold", Values::Boolean, "Whether it waits to be let go."),
+                Parameter::optional("hold_too", Values::Boolean, "Whether it waits for the other too."),
+            ],
             repeatable: true,
             ..NodeInfo::default()
         }

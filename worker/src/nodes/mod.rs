@@ -1,10 +1,13 @@
 //! The nodes that every worker has.
 
+mod audio_level;
 mod audio_resample;
+mod calculator;
+mod hiss;
 mod pass_through;
+mod quantize;
 mod rate_converter;
 mod segmenter;
-mod settings;
 mod vad;
 
 use remotemedia_core::data::{Audio, Kind, RuntimeData};
@@ -12,7 +15,9 @@ use remotemedia_core::node::NodeError;
 
 use crate::registry::{DuplicateType, Registry};
 
+pub use audio_level::{AudioLevel, Level, LevelReport};
 pub use audio_resample::AudioResample;
+pub use calculator::{CalculationError, Calculator};
 pub use pass_through::PassThrough;
 pub use vad::{SpeechReport, SpeechSegment, Vad};
 
@@ -23,7 +28,12 @@ pub fn stock() -> Registry {
 }
 
 fn registered() -> Result<Registry, DuplicateType> {
-    Registry::new().register::<AudioResample>()?.register::<PassThrough>()?.register::<Vad>()
+    Registry::new()
+        .register::<AudioLevel>()?
+        .register::<AudioResample>()?
+        .register::<Calculator>()?
+        .register::<PassThrough>()?
+        .register::<Vad>()
 }
 
 /// A Fourier transform panics over what is no number or becomes none by adding up, and the detector of speech never

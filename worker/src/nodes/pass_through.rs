@@ -4,8 +4,6 @@ use remotemedia_core::Frame;
 use remotemedia_core::manifest::Params;
 use remotemedia_core::node::{Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError};
 
-use super::settings::Settings;
-
 /// Forwards its input untouched: the payload by reference, with its metadata.
 #[derive(Debug)]
 pub struct PassThrough;
@@ -14,6 +12,7 @@ impl NodeType for PassThrough {
     fn info() -> NodeInfo {
         NodeInfo {
             name: "PassThrough".to_owned(),
+            aliases: Vec::new(),
             summary: "Forwards its input untouched, without a copy.".to_owned(),
             accepts: Vec::new(),
             produces: Vec::new(),
@@ -23,8 +22,7 @@ impl NodeType for PassThrough {
         }
     }
 
-    fn new(params: &Params) -> Result<Self, ParamError> {
-        Settings::read(params, Self::info().parameters)?;
+    fn new(_params: &Params) -> Result<Self, ParamError> {
         Ok(Self)
     }
 }
@@ -56,7 +54,7 @@ mod tests {
     #[test]
     fn a_parameter_is_one_too_many() {
         let params = Params::from_iter([("gain".to_owned(), 1.into())]);
-        let error = PassThrough::new(&params).unwrap_err();
-        assert_eq!(error.to_string(), "params: unknown parameter 'gain': the type has none");
+        let error = PassThrough::info().check(&params).unwrap_err();
+        assert_eq!(error.to_string(), "unknown parameter 'gain': the type has none");
     }
 }

@@ -7,6 +7,7 @@ use rubato::{
     Async, Fft, FixedAsync, FixedSync, ResampleError, Resampler, ResamplerConstructionError,
     SincInterpolationParameters, WindowFunction, calculate_cutoff,
 };
+use serde::Deserialize;
 
 /// Converts interleaved samples of one stream. Its output is in phase with the input, and together with the tail
 /// exactly as long; how the input was cut into pieces changes neither its length nor a bit of it.
@@ -52,13 +53,22 @@ struct Aligned {
     lead_out: usize,
 }
 
-/// Frames of the filter at the lower of both rates: flat to 0.9 of what that rate can carry, and silent above it.
-const FILTER_FRAMES: u32 = 256;
+/// How long the filter is, and with it how much of the band it keeps and how far output lags behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Quality {
+    /// Flat to 0.6 of what the lower rate can carry, silent above that rate.
+    Low,
+    /// Flat to 0.8.
+    Medium,
+    /// Flat to 0.9.
+    High,
+}
 
 /// A Fourier block must be a multiple of both reduced rates. Where that makes it longer than this at the lower rate, and
 /// so the delay, an interpolated filter is taken: it knows no such blocks, but costs 5 ms for a second of audio where
 /// the other costs 0.3 ms, and 6 ms to make.
-const MAX_FOURIER_FRAMES: u32 = 4 * FILTER_FRAMES;
+const MAX_FOURIER_FRAMES: u32 = 1_024;
 
 /// What it lets through of the stop band is lost in the rounding of 32-bit floats: tones measured 138 dB down.
 const WINDOW: WindowFunction = WindowFunction::BlackmanHarris2;
@@ -75,15 +85,16 @@ impl RateConverter {
         from: SampleRate,
         to: SampleRate,
         channels: ChannelCount,
+        quality: Quality,
     ) -> Result<Self, ConversionError> {
         let (lower, higher) = (from.min(to).get(), from.max(to).get());
         if higher.div_ceil(lower) > Self::MAX_RATIO {
             return Err(ConversionError::Ratio { from: from.get(), to: to.get() });
         }
         let channels = channels.as_usize();
-        let Aligned { filter, lead_in, lead_out } = match fourier_block(from, to) {
+        let Aligned { filter, lead_in, lead_out } = match fourier_block(from, to, quality) {
             Some(frames) => Aligned::fourier(from, to, channels, frames)?,
-            None => Aligned::interpolated(from, to, channels)?,
+            None => Aligned::interpolated(from, to, channels, quality)?,
         };
         let mut pending = Vec::with_capacity(filter.input_frames_max() * channels);
         pending.resize(lead_in * channels, 0.0);
@@ -222,11 +233,16 @@ impl Aligned {
         Ok(Self { filter: Box::new(filter), lead_in, lead_out })
     }
 
-    fn interpolated(from: SampleRate, to: SampleRate, channels: usize) -> Result<Self, ConversionError> {
+    fn interpolated(
+        from: SampleRate,
+        to: SampleRate,
+        channels: usize,
+        quality: Quality,
+    ) -> Result<Self, ConversionError> {
         let stretch = from.get().div_ceil(to.get());
-        let length = (FILTER_FRAMES * stretch) as usize;
+        let length = (quality.filter_frames() * stretch) as usize;
         let parameters = SincInterpolationParameters::new(length, WINDOW)
-            .f_cutoff(calculate_cutoff(FILTER_FRAMES as usize, WINDOW))
+            .f_cutoff(calculate_cutoff(quality.filter_frames() as usize, WINDOW))
             .oversampling_factor((POINTS_PER_LOBE / stretch).max(1) as usize);
         let ratio = f64::from(to.get()) / f64::from(from.get());
         let filter = Async::<f32>::new_sinc(ratio, 1.0, &parameters, length, channels, FixedAsync::Input)?;
@@ -235,15 +251,28 @@ impl Aligned {
     }
 }
 
+// === impl Quality ===
+
+impl Quality {
+    /// At the lower of both rates.
+    const fn filter_frames(self) -> u32 {
+        match self {
+            Self::Low => 64,
+            Self::Medium => 128,
+            Self::High => 256,
+        }
+    }
+}
+
 /// Points of the interpolated filter between two of its zeros: a cubic is drawn between points, with 135 dB measured.
 const POINTS_PER_LOBE: u32 = 128;
 
 /// Input frames of a Fourier block: even, a multiple of the reduced rate, and long enough; none if that is too long.
-fn fourier_block(from: SampleRate, to: SampleRate) -> Option<usize> {
+fn fourier_block(from: SampleRate, to: SampleRate, quality: Quality) -> Option<usize> {
     let divisor = greatest_common_divisor(from.get(), to.get());
     let (reduced_in, reduced_out) = (from.get() / divisor, to.get() / divisor);
     let lower = reduced_in.min(reduced_out);
-    let mut times = FILTER_FRAMES.div_ceil(lower);
+    let mut times = quality.filter_frames().div_ceil(lower);
     if reduced_in % 2 == 1 {
         times = times.next_multiple_of(2);
     }

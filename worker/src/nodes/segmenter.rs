@@ -24,6 +24,8 @@ pub(super) struct Rules {
     pub(super) min_speech: u64,
     /// What is shorter does not end speech.
     pub(super) min_silence: u64,
+    /// How long scores stay high after speech has ended.
+    pub(super) lag: u64,
     /// What a segment gets on either side; at most `min_silence`.
     pub(super) pad: u64,
 }
@@ -63,7 +65,7 @@ impl Segmenter {
             }
             // Speaking => (Speaking | Silent)
             State::Speaking { start, heard } if frame.end - heard >= self.rules.min_silence => {
-                return Some(self.close(start, heard + self.rules.pad));
+                return Some(self.close(start, self.padded_end(start, heard)));
             }
             State::Speaking { .. } => {}
         }
@@ -83,7 +85,7 @@ impl Segmenter {
         match self.state {
             State::Silent | State::Rising { .. } => None,
             State::Speaking { start, heard } => {
-                Some(self.close(start, (heard + self.rules.pad).min(position)))
+                Some(self.close(start, self.padded_end(start, heard).min(position)))
             }
         }
     }
@@ -103,6 +105,10 @@ impl Segmenter {
         segment
     }
 
+    fn padded_end(&self, start: Position, heard: Position) -> Position {
+        heard.saturating_sub(self.rules.lag).max(start) + self.rules.pad
+    }
+
     fn padded_start(&self, start: Position) -> Position {
         start.saturating_sub(self.rules.pad).max(self.floor)
     }
@@ -114,7 +120,7 @@ mod tests {
 
     /// Frames of 10 samples, one letter each: `#` speech, `+` enough to hold it, `.` silence.
     fn check(scores: &str, expect: &[(Position, Position)]) {
-        let rules = Rules { begin: 0.5, hold: 0.3, min_speech: 20, min_silence: 30, pad: 5 };
+        let rules = Rules { begin: 0.5, hold: 0.3, min_speech: 20, min_silence: 30, lag: 0, pad: 5 };
         let mut segmenter = Segmenter::new(rules);
         let mut segments = Vec::new();
         let mut position = 0;
@@ -148,6 +154,18 @@ mod tests {
     #[test]
     fn a_click_is_no_speech() {
         check("..#.....", &[]);
+    }
+
+    #[test]
+    fn an_end_is_moved_back_by_what_scores_lag_behind() {
+        let rules = Rules { begin: 0.5, hold: 0.3, min_speech: 0, min_silence: 20, lag: 15, pad: 5 };
+        let mut segmenter = Segmenter::new(rules);
+        let scores = [0.1, 0.9, 0.9, 0.1, 0.1, 0.9, 0.1];
+        let frames =
+            (0..).step_by(10).zip(scores).filter_map(|(at, score)| segmenter.frame(at..at + 10, score));
+        let mut segments = frames.collect::<Vec<_>>();
+        segments.extend(segmenter.finish(70));
+        assert_eq!(segments, [5..20, 45..55]);
     }
 
     #[test]

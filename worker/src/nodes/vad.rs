@@ -6,12 +6,14 @@ use std::ops::Range;
 use earshot::Detector;
 use remotemedia_core::data::{Audio, Kind};
 use remotemedia_core::manifest::Params;
-use remotemedia_core::node::{Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Parameter};
+use remotemedia_core::node::{
+    Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Parameter, Values, read_params,
+};
 use remotemedia_core::{Frame, Json};
 use serde::{Deserialize, Serialize};
 
+use super::hiss::HissDetector;
 use super::segmenter::{Position, Rules, Segmenter};
-use super::settings::Settings;
 use super::{expect_audio, expect_numbers};
 
 /// Finds speech in audio of 16 kHz; channels are mixed down.
@@ -21,6 +23,7 @@ use super::{expect_audio, expect_numbers};
 /// file in one piece needs to read that one only.
 pub struct Vad {
     detector: Box<Detector>,
+    hiss: HissDetector,
     segmenter: Segmenter,
     /// Samples of less than one frame of the detector.
     pending: Vec<f32>,
@@ -37,7 +40,7 @@ pub struct Vad {
 pub struct SpeechReport {
     /// Whether a segment went on at any time of this input; if `final`, whether there are segments at all.
     pub has_speech: bool,
-    /// The highest score of any 16 ms of this input, 0 to 1; if none was completed, that of the 16 ms before it.
+    /// The highest score of any 16 ms of this input, 0 to 1, and 0 in hiss; if none was completed, that of the 16 ms before it.
     /// If `final`, the highest of all.
     pub confidence: f32,
     /// Segments that ended with this input, and last the one that goes on. If `final`, all of them.
@@ -62,6 +65,15 @@ pub struct SpeechSegment {
     pub open: bool,
 }
 
+/// The parameters that have an effect.
+#[derive(Deserialize)]
+struct Settings {
+    threshold: f32,
+    min_speech_ms: u32,
+    min_silence_ms: u32,
+    pad_ms: u32,
+}
+
 const SAMPLE_RATE: u32 = 16_000;
 
 /// What the detector takes at a time: 16 ms.
@@ -69,6 +81,9 @@ const FRAME_SAMPLES: usize = 256;
 
 /// Segments of a final report: as many as a day of talk has, and half a megabyte of JSON.
 const MAX_SEGMENTS: usize = 8_192;
+
+/// A score is of the 48 ms that end with its frame, so the last one that is high comes after the end of speech.
+const LAG_MS: u32 = 48;
 
 /// A frame this much below the threshold continues speech that it could not begin.
 const HYSTERESIS: f32 = 0.15;
@@ -79,6 +94,7 @@ impl NodeType for Vad {
     fn info() -> NodeInfo {
         NodeInfo {
             name: "VAD".to_owned(),
+            aliases: vec!["RustVADNode".to_owned()],
             summary: "Finds speech in audio of 16 kHz, and gives its segments as JSON.".to_owned(),
             accepts: vec![Kind::Audio],
             produces: vec![Kind::Json],
@@ -91,7 +107,8 @@ impl NodeType for Vad {
     fn new(params: &Params) -> Result<Self, ParamError> {
         Ok(Self {
             detector: Detector::default_boxed(),
-            segmenter: Segmenter::new(rules(params)?),
+            hiss: HissDetector::new(FRAME_SAMPLES),
+            segmenter: Segmenter::new(read_params::<Settings>(params)?.rules()?),
             pending: Vec::with_capacity(FRAME_SAMPLES),
             scored: 0,
             last_score: 0.0,
@@ -160,6 +177,8 @@ impl Vad {
 
     fn score_pending(&mut self, heard: &mut Heard) {
         let score = self.detector.predict_f32(&self.pending).clamp(0.0, 1.0);
+        // Loud white noise would be taken for speech.
+        let score = if self.hiss.hears_only_hiss(&self.pending) { 0.0 } else { score };
         self.pending.clear();
         let frame = self.scored..self.scored + FRAME_SAMPLES as u64;
         self.scored = frame.end;
@@ -205,37 +224,60 @@ impl SpeechSegment {
 }
 
 fn parameters() -> Vec<Parameter> {
-    let row = |name: &str, allowed: &str, default: &str, summary: &str| Parameter {
-        name: name.to_owned(),
-        allowed: allowed.to_owned(),
-        default: Some(default.to_owned()),
-        summary: summary.to_owned(),
-    };
+    let ms = || Values::integer(0..=10_000, "ms");
     vec![
-        row(
+        Parameter::with_default(
             "threshold",
-            "number, 0 to 1",
-            "0.6",
+            Values::number(0.0..=1.0, ""),
+            0.6,
             "Score from which 16 ms begin speech: less misses less of it, more hears less in noise.",
         ),
-        row("min_speech_ms", "integer, 0 to 10000 (ms)", "100", "What is shorter is no speech."),
-        row("min_silence_ms", "integer, 0 to 10000 (ms)", "300", "A shorter pause does not end a segment."),
-        row("pad_ms", "integer, 0 to min_silence_ms (ms)", "50", "What a segment gets before and after."),
+        Parameter::with_default("min_speech_ms", ms(), 100, "What is shorter is no speech."),
+        Parameter::with_default("min_silence_ms", ms(), 300, "A shorter pause does not end a segment."),
+        Parameter::with_default(
+            "pad_ms",
+            ms(),
+            50,
+            "What a segment gets before and after; at most min_silence_ms.",
+        ),
+        Parameter::optional(
+            "sample_rate",
+            Values::integer(SAMPLE_RATE..=SAMPLE_RATE, "Hz"),
+            "What is sent: taken from manifests of RustVADNode, as VAD hears this rate only.",
+        ),
+        Parameter::optional(
+            "frame_duration_ms",
+            Values::integer(1..=1_000, "ms"),
+            "Without effect: taken from manifests of RustVADNode, where VAD always scores 16 ms.",
+        ),
+        Parameter::optional(
+            "energy_threshold",
+            Values::number(0.0..=1e9, ""),
+            "Without effect: taken from manifests of RustVADNode, where VAD has its threshold.",
+        ),
     ]
 }
 
-fn rules(params: &Params) -> Result<Rules, ParamError> {
-    let settings = Settings::read(params, parameters())?;
-    #[expect(clippy::cast_possible_truncation, reason = "a threshold between 0 and 1 needs no 64 bits")]
-    let begin = settings.number("threshold", 0.0..=1.0)? as f32;
-    let min_silence_ms = settings.integer("min_silence_ms", 0..=10_000)?;
-    Ok(Rules {
-        begin,
-        hold: (begin - HYSTERESIS).max(begin / 2.0),
-        min_speech: samples_of(settings.integer("min_speech_ms", 0..=10_000)?),
-        min_silence: samples_of(min_silence_ms),
-        pad: samples_of(settings.integer("pad_ms", 0..=min_silence_ms)?),
-    })
+// === impl Settings ===
+
+impl Settings {
+    fn rules(&self) -> Result<Rules, ParamError> {
+        if self.pad_ms > self.min_silence_ms {
+            return Err(ParamError::Value {
+                name: "pad_ms".to_owned(),
+                value: self.pad_ms.to_string(),
+                allowed: format!("integer, 0 to min_silence_ms, {} (ms)", self.min_silence_ms),
+            });
+        }
+        Ok(Rules {
+            begin: self.threshold,
+            hold: (self.threshold - HYSTERESIS).max(self.threshold / 2.0),
+            min_speech: samples_of(self.min_speech_ms),
+            min_silence: samples_of(self.min_silence_ms),
+            lag: samples_of(LAG_MS),
+            pad: samples_of(self.pad_ms),
+        })
+    }
 }
 
 /// The mean of all channels, within full scale: the detector is not made for more.

@@ -42,14 +42,14 @@ pub(super) fn init(message: StreamRequest) -> Result<StreamInit, StreamFault> {
 }
 
 /// The inputs of the set-up. They are the first of their entries and have sequence 0, so that the client's chunks for
-/// the same entries go on with 1. A name that is no node's is that of a port, behind the last dot.
+/// the same entries go on with 1.
 pub(super) fn first(inputs: BTreeMap<String, Frame>, manifest: &Manifest) -> Vec<TransportData> {
     let mut by_node: BTreeMap<String, BTreeMap<String, Frame>> = BTreeMap::new();
     for (name, frame) in inputs {
-        let is_node = manifest.nodes.iter().any(|node| node.id == name);
-        let (node, port) = match name.rsplit_once('.') {
-            Some(parts) if !is_node => parts,
-            Some(_) | None => (name.as_str(), ""),
+        let (node, port) = match manifest.find_input(&name) {
+            Some((node, port)) => (node.id.as_str(), port),
+            // The session says which entries there are.
+            None => (name.as_str(), ""),
         };
         by_node.entry(node.to_owned()).or_default().insert(port.to_owned(), frame);
     }

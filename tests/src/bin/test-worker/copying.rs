@@ -12,6 +12,7 @@ impl NodeType for CopyingPassThrough {
     fn info() -> NodeInfo {
         NodeInfo {
             name: "CopyingPassThrough".to_owned(),
+            aliases: Vec::new(),
             summary: "Gives a copy of its audio.".to_owned(),
             accepts: vec![Kind::Audio],
             produces: vec![Kind::Audio],

@@ -4,7 +4,7 @@ use remotemedia_core::data::Text;
 use remotemedia_core::frame::Frame;
 use remotemedia_core::manifest::Params;
 use remotemedia_core::node::{
-    Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Parameter, read_params,
+    Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Parameter, Values, read_params,
 };
 use serde::Deserialize;
 
@@ -35,22 +35,21 @@ impl NodeType for Fault {
     fn info() -> NodeInfo {
         NodeInfo {
             name: "Fault".to_owned(),
+            aliases: Vec::new(),
             summary: "Forwards its input, and goes wrong at one sequence.".to_owned(),
             accepts: Vec::new(),
             produces: Vec::new(),
             parameters: vec![
-                Parameter {
-                    name: "how".to_owned(),
-                    allowed: "fail, panic, abort, exit or wrong_kind".to_owned(),
-                    default: None,
-                    summary: "What it does then.".to_owned(),
-                },
-                Parameter {
-                    name: "at".to_owned(),
-                    allowed: "integer, 0 or more".to_owned(),
-                    default: None,
-                    summary: "The sequence of the input at which it does it.".to_owned(),
-                },
+                Parameter::required(
+                    "how",
+                    Values::choice(&["fail", "panic", "abort", "exit", "wrong_kind"]),
+                    "What it does then.",
+                ),
+                Parameter::required(
+                    "at",
+                    Values::integer(0..=u32::MAX, ""),
+                    "The sequence of the input at which it does it.",
+                ),
             ],
             repeatable: false,
             ..NodeInfo::default()

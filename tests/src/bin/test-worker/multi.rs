@@ -3,7 +3,7 @@
 use remotemedia_core::frame::Frame;
 use remotemedia_core::manifest::Params;
 use remotemedia_core::node::{
-    Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Parameter, read_params,
+    Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Parameter, Values, read_params,
 };
 use serde::Deserialize;
 
@@ -18,15 +18,15 @@ impl NodeType for Multi {
     fn info() -> NodeInfo {
         NodeInfo {
             name: "Multi".to_owned(),
+            aliases: Vec::new(),
             summary: "Forwards its input several times.".to_owned(),
             accepts: Vec::new(),
             produces: Vec::new(),
-            parameters: vec![Parameter {
-                name: "outputs".to_owned(),
-                allowed: "integer, 0 or more".to_owned(),
-                default: None,
-                summary: "How often it forwards one input.".to_owned(),
-            }],
+            parameters: vec![Parameter::required(
+                "outputs",
+                Values::integer(0..=u32::MAX, ""),
+                "How often it forwards one input.",
+            )],
             repeatable: true,
             ..NodeInfo::default()
         }

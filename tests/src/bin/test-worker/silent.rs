@@ -11,6 +11,7 @@ impl NodeType for Silent {
     fn info() -> NodeInfo {
         NodeInfo {
             name: "Silent".to_owned(),
+            aliases: Vec::new(),
             summary: "Takes its input, and gives nothing for it.".to_owned(),
             accepts: Vec::new(),
             produces: Vec::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use remotemedia_core::frame::Frame;
 use remotemedia_core::manifest::Params;
 use remotemedia_core::node::{
-    Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Parameter, read_params,
+    Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Parameter, Values, read_params,
 };
 use serde::Deserialize;
 
@@ -20,15 +20,15 @@ impl NodeType for Slow {
     fn info() -> NodeInfo {
         NodeInfo {
             name: "Slow".to_owned(),
+            aliases: Vec::new(),
             summary: "Forwards its input after a while.".to_owned(),
             accepts: Vec::new(),
             produces: Vec::new(),
-            parameters: vec![Parameter {
-                name: "ms".to_owned(),
-                allowed: "integer, 0 or more (ms)".to_owned(),
-                default: None,
-                summary: "How long it takes over one input.".to_owned(),
-            }],
+            parameters: vec![Parameter::required(
+                "ms",
+                Values::integer(0..=u32::MAX, "ms"),
+                "How long it takes over one input.",
+            )],
             repeatable: true,
             ..NodeInfo::default()
         }
