@@ -15,6 +15,7 @@ use crate::find::FindError;
 use crate::input::InputError;
 use crate::launch::{HomeError, LaunchError};
 use crate::output::OutputError;
+use crate::token::TokenFileError;
 use crate::transport::ConnectError;
 
 /// Why a command did not do what it was asked.
@@ -38,6 +39,9 @@ pub enum CommandError {
     /// The service could not be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// No token was made.
+    #[error(transparent)]
+    Token(#[from] TokenFileError),
     /// The pipeline's file cannot be read.
     #[error("cannot read pipeline {path}: {source}")]
     ReadPipeline {
@@ -114,7 +118,8 @@ impl CommandError {
             | Self::ParsePipeline { .. }
             | Self::Graph { .. }
             | Self::Entries { .. }
-            | Self::Input(_) => 2,
+            | Self::Input(_)
+            | Self::Token(_) => 2,
             Self::Launch(
                 LaunchError::Watch { .. }
                 | LaunchError::GatewayFailed { .. }

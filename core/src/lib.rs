@@ -13,6 +13,7 @@ pub mod limits;
 pub mod manifest;
 pub mod node;
 pub mod session;
+pub mod token;
 pub mod transport;
 
 pub use data::{Audio, Json, Kind, RuntimeData, Text};

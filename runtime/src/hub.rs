@@ -26,7 +26,9 @@ use crate::edges::{Edges, Lane};
 use crate::placement::{Placement, place};
 use crate::registry::Registry;
 use crate::session::FromHub;
-use crate::status::{PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState, WorkerStatus};
+use crate::status::{
+    DeathStatus, PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState, WorkerStatus,
+};
 
 /// The hub's thread, and its owner.
 #[derive(Debug)]
@@ -338,7 +340,8 @@ impl Loop {
     }
 
     fn on_death(&mut self, member: Member, pid: i32, cause: DeathCause) {
-        let name = self.registry.bury(member).map_or_else(|| member.to_string(), |worker| worker.hello.name);
+        let name =
+            self.registry.bury(member, cause).map_or_else(|| member.to_string(), |worker| worker.hello.name);
         self.publish_node_infos();
         tracing::warn!(worker = name, pid, %cause, "worker_died");
         let touched: Vec<SessionId> = self
@@ -570,6 +573,8 @@ impl Loop {
             workers: workers.collect(),
             frame_pools: pools.collect(),
             sessions: sessions.collect(),
+            deaths: self.registry.causes().map(|(cause, count)| DeathStatus { cause, count }).collect(),
+            last_death: self.registry.last_death().map(str::to_owned),
         }
     }
 

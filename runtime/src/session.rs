@@ -138,6 +138,11 @@ impl RunningSession {
         Ok(session)
     }
 
+    /// What it may take.
+    pub(crate) const fn granted(&self) -> &Granted {
+        &self.granted
+    }
+
     /// Ids of the nodes that take input.
     pub fn entries(&self) -> impl Iterator<Item = &str> {
         self.graph.entries().map(|index| self.graph.node(index).id.as_str())
@@ -207,6 +212,14 @@ impl RunningSession {
     fn on_arrival(&self, sink: usize, Arrival { header, content, .. }: Arrival) {
         let Header { sequence, last, .. } = header;
         match content {
+            Content::Frame(data, ..) if data.payload().len() as u64 > self.granted.memory_bytes => {
+                let node = &self.graph.node(self.sink_nodes[sink]).id;
+                let advice =
+                    format!("ask for a higher max_memory_bytes, or have node '{node}' give less at once");
+                let (bytes, limit) = (data.payload().len() as u64, self.granted.memory_bytes);
+                let what = format!("an output of node '{node}'");
+                self.on(Event::Failed(exceeded(&what, bytes, limit, "bytes", advice).into()));
+            }
             Content::Frame(data, metadata, timestamp_us) => {
                 self.lock().measures.hold(data.payload().len() as u64);
                 let frame = Some(Frame { sequence, timestamp_us, metadata, data });
