@@ -22,7 +22,9 @@ use crate::raw::{framed, prefixed, send};
 const EXECUTE: &str = "/remotemedia.v1.PipelineExecutionService/ExecutePipeline";
 const STREAM: &str = "/remotemedia.v1.StreamingPipelineService/StreamPipeline";
 /// What an allocator may keep of what was given back.
-const SLACK_BYTES: u64 = 24 << 20;
+const SLACK_BYTES: u64 = 16 << 20;
+/// The same where messages are large; what leaked would be more than three times this.
+const LARGE_SLACK_BYTES: u64 = 64 << 20;
 
 #[tokio::test]
 async fn a_stream_that_begins_wrong_is_told_what_comes_first_and_harms_nobody() {
@@ -59,7 +61,7 @@ async fn a_stream_that_begins_wrong_is_told_what_comes_first_and_harms_nobody() 
             works(plant.client()).await;
         }
     }
-    as_before(plant, before).await;
+    as_before(plant, before, SLACK_BYTES).await;
 }
 
 #[tokio::test]
@@ -67,7 +69,7 @@ async fn messages_of_11_mib_pass_and_of_17_mib_are_refused_in_one_call_and_on_a_
     let plant = Plant::start().await;
     let sized = |mebibytes: usize| text("x".repeat(mebibytes << 20));
     let before = memory_of(&plant).await;
-    for _round in 0..3 {
+    for _round in 0..6 {
         let result = plant.client().execute(&chain(&[PASS]), [("pass", sized(11))]).await.unwrap();
         assert_eq!(words(&result.data_outputs["pass"]).len(), 11 << 20);
         let (mut call, _session) = plant.client().stream(&chain(&[PASS])).await;
@@ -96,7 +98,7 @@ async fn messages_of_11_mib_pass_and_of_17_mib_are_refused_in_one_call_and_on_a_
         }
         works(plant.client()).await;
     }
-    as_before(plant, before).await;
+    as_before(plant, before, LARGE_SLACK_BYTES).await;
 }
 
 #[tokio::test]
@@ -139,7 +141,7 @@ async fn truncated_and_random_bytes_are_invalid_arguments_and_harm_nobody() {
         }
         works(plant.client()).await;
     }
-    as_before(plant, before).await;
+    as_before(plant, before, SLACK_BYTES).await;
 }
 
 /// How far a client comes before it is gone.
@@ -187,19 +189,20 @@ async fn a_client_that_vanishes_at_any_step_of_a_stream_leaves_nothing() {
             assert!(arrived.is_ok(), "{step:?} was not reached");
             // All its tasks stop where they are, and the sockets close: as if its process had been killed.
             client.shutdown_background();
+            println!("gone when {step:?}");
             plant.idle_within(RELEASE).await;
             works(plant.client()).await;
         }
     }
-    as_before(plant, before).await;
+    as_before(plant, before, SLACK_BYTES).await;
 }
 
 /// What comes back keeps the client alive as far as it is.
 async fn come_to(step: Step, address: &str) -> Box<dyn Send> {
     let slow = chain(&["{ id: slow, node_type: Slow, params: { ms: 50 } }"]);
     let raw = async |bytes: &[u8]| {
-        let mut socket = TcpStream::connect(address).await.unwrap();
-        socket.write_all(bytes).await.unwrap();
+        let mut socket = TcpStream::connect(address).await.expect("the door is open");
+        socket.write_all(bytes).await.expect("the socket takes bytes");
         Box::new(socket) as Box<dyn Send>
     };
     match step {
@@ -245,15 +248,17 @@ async fn come_to(step: Step, address: &str) -> Box<dyn Send> {
 /// Either a reply, or a status of the contract with its details; never one that says that the gateway is at a loss.
 async fn is_typed(client: &Client, path: &str, body: Bytes) {
     let (status, _body) = send(client, path, body.clone()).await;
-    match status.code() {
-        Code::Ok => {}
-        Code::InvalidArgument | Code::ResourceExhausted => drop(error_in(&status)),
-        _ => panic!("{path}: {status} for {body:?}"),
+    let code = status.code();
+    if code != Code::Ok {
+        let is_of_input = matches!(code, Code::InvalidArgument | Code::ResourceExhausted);
+        assert!(is_of_input, "{path}: {status} for {body:?}");
+        let _typed = error_in(&status);
     }
 }
 
 async fn works(client: &Client) {
-    let result = client.execute(&chain(&[PASS]), [("pass", text("next"))]).await.unwrap();
+    let result =
+        client.execute(&chain(&[PASS]), [("pass", text("next"))]).await.expect("the next call works");
     assert_eq!(words(&result.data_outputs["pass"]), "next");
 }
 
@@ -261,17 +266,16 @@ async fn works(client: &Client) {
 async fn memory_of(plant: &Plant) -> u64 {
     for _ in 0..3 {
         let large = text("x".repeat(15 << 20));
-        plant.client().execute(&chain(&[PASS]), [("pass", large)]).await.unwrap();
+        plant.client().execute(&chain(&[PASS]), [("pass", large)]).await.expect("a large text passes");
     }
     plant.idle_within(RELEASE).await;
     plant.gateway().private_bytes()
 }
 
 /// Process, descriptors, files and blocks are the plant's to look at.
-async fn as_before(plant: Plant, before: u64) {
+async fn as_before(plant: Plant, before: u64, slack: u64) {
     plant.idle_within(RELEASE).await;
     let after = plant.gateway().private_bytes();
-    println!("private memory of the gateway: {before} bytes before, {after} after");
-    assert!(after < before + SLACK_BYTES, "{before} bytes before, {after} after");
+    assert!(after < before + slack, "{before} bytes before, {after} after");
     plant.finish().await;
 }

@@ -88,7 +88,8 @@ impl Exposition {
             let (name, labels) = series.split_once("_bucket{")?;
             let (labels, bound) = labels.split_once("le=\"")?;
             let bound = bound.trim_end_matches("\"}");
-            let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().unwrap() };
+            let bound =
+                if bound == "+Inf" { f64::INFINITY } else { bound.parse().expect("a bound is a number") };
             Some((format!("{name} {labels}"), (bound, *value, name, labels.trim_end_matches(','))))
         });
         let mut by_series: BTreeMap<String, Vec<(f64, f64, &str, &str)>> = BTreeMap::new();

@@ -133,7 +133,7 @@ async fn reflection_tells_the_contract_in_both_its_versions() {
 /// The door looks at the pool a few times a second.
 async fn serves(plant: &Plant) {
     let mut health = HealthClient::new(plant.client().channel());
-    until(TOLD * BUSY, async || match check(&mut health, "").await.unwrap() {
+    until(TOLD * BUSY, async || match check(&mut health, "").await.expect("health is told") {
         (ServingStatus::Serving, None) => Ok(()),
         other => Err(other),
     })
@@ -145,13 +145,18 @@ async fn check(
     service: &str,
 ) -> Result<(ServingStatus, Option<String>), tonic::Status> {
     let answer = health.check(HealthCheckRequest { service: service.to_owned() }).await?;
-    let reason = answer.metadata().get("x-health-reason").map(|reason| reason.to_str().unwrap().to_owned());
+    let reason = answer
+        .metadata()
+        .get("x-health-reason")
+        .map(|reason| reason.to_str().expect("a reason is text").to_owned());
     Ok((answer.get_ref().status(), reason))
 }
 
 async fn ask(plant: &Plant, message: MessageRequest) -> ServerReflectionResponse {
     let request = ServerReflectionRequest { host: String::new(), message_request: Some(message) };
     let mut service = ServerReflectionClient::new(plant.client().channel());
-    let mut answers = service.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
-    within(START, "an answer", answers.message()).await.unwrap().unwrap()
+    let answers = service.server_reflection_info(tokio_stream::once(request)).await;
+    let mut answers = answers.expect("reflection is served").into_inner();
+    let answer = within(START, "an answer", answers.message()).await;
+    answer.expect("reflection answers").expect("with a message")
 }

@@ -16,14 +16,16 @@ pub(crate) async fn send(client: &Client, path: &str, body: Bytes) -> (Status, B
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(Body::new(Full::new(body)))
-        .unwrap();
+        .expect("a path makes a request");
     let exchange = async {
         let mut channel = client.channel();
         std::future::poll_fn(|cx| channel.poll_ready(cx)).await.expect("the connection stands");
         let answer = channel.call(request).await.expect("there is an answer");
         let from_headers = Status::from_header_map(answer.headers());
-        let collected = answer.into_body().collect().await.map_err(|error| Status::from_error(error.into()));
-        let Ok(collected) = collected else { return (collected.unwrap_err(), Bytes::new()) };
+        let collected = match answer.into_body().collect().await {
+            Ok(collected) => collected,
+            Err(status) => return (status, Bytes::new()),
+        };
         let from_trailers = collected.trailers().and_then(Status::from_header_map);
         let status =
             from_headers.or(from_trailers).unwrap_or_else(|| Status::new(Code::Unknown, "no status"));
