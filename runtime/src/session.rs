@@ -41,6 +41,14 @@ pub struct RunningSession {
     _room: OwnedSemaphorePermit,
 }
 
+/// A session that the hub was asked for. Dropped without an owner it is closed: the user may go between the hub's
+/// answer and its reading, and then neither the hub nor anybody else would know.
+struct Asked {
+    hub: HubHandle,
+    id: SessionId,
+    has_owner: bool,
+}
+
 /// What the hub tells a session.
 #[derive(Debug)]
 pub(crate) enum FromHub {
@@ -108,11 +116,13 @@ impl RunningSession {
         if !hub.open(order) {
             return Err(gone());
         }
+        let mut asked = Asked { hub: hub.clone(), id, has_owner: false };
         let wiring = placing.await.map_err(|_| gone())??;
         let patience =
             Patience { open: limits.open_timeout(), result: granted.timeout, idle: limits.idle_timeout() };
         let now = Instant::now();
         let machine = Session::new(&graph, wiring.stages, patience, now);
+        asked.has_owner = true;
         let session = Self {
             id,
             hub,
@@ -470,6 +480,16 @@ impl StreamSession for RunningSession {
 impl Drop for RunningSession {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+// === impl Asked ===
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if !self.has_owner {
+            self.hub.close(self.id);
+        }
     }
 }
 
