@@ -327,6 +327,7 @@ mod tests {
             grpc = '127.0.0.1:1'
             admin = 'unix:/run/admin.sock'
             drain_ms = 5
+            token_file = '/etc/tokens'
             [limits]
             max_sessions = 3
             [pools]
@@ -336,6 +337,7 @@ mod tests {
         assert_eq!(config.grpc.to_string(), "[::1]:2");
         assert_eq!(config.admin.to_string(), "unix:/run/admin.sock");
         assert_eq!(config.drain, Duration::from_millis(5));
+        assert_eq!(config.token_file, Some("/etc/tokens".into()));
         assert_eq!(config.limits, Limits { max_sessions: 3, ..Limits::default() });
         assert_eq!(config.pools.gateway_bytes, Some(1_024));
 

@@ -134,6 +134,33 @@ async fn without_tokens_or_in_plain_text_by_accident_the_network_is_not_served()
     gateway.stop(START).await;
 }
 
+#[tokio::test]
+async fn the_command_line_shows_a_token_and_says_how_where_it_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plant, token) = guarded(dir.path()).await;
+    let (pipeline, words) = (dir.path().join("pass.yaml"), dir.path().join("words.txt"));
+    fs::write(&pipeline, format!("version: v1\nnodes:\n  - {PASS}\n")).unwrap();
+    fs::write(&words, "hello").unwrap();
+    let (pipeline, words) = (pipeline.display().to_string(), words.display().to_string());
+    let endpoint = format!("--endpoint=http://{}", plant.address());
+    let token = format!("--token={}", token.secret());
+    let check = async |arguments: &[&str], code: i32, expect: &str| {
+        let cli = Process::start("cli", &program("remotemedia"), arguments);
+        let ending = cli.ended(START).await;
+        let said = [cli.printed(), cli.log()].concat().join("\n");
+        assert_eq!(ending.status.code(), Some(code), "{said}");
+        assert!(said.contains(expect), "{expect:?} is not in {said:?}");
+        assert!(!said.contains("rmt_"), "a token was shown: {said}");
+    };
+    check(&["nodes", &endpoint, &token], 0, "PassThrough").await;
+    check(&["nodes", &endpoint], 3, "pass --token or set REMOTEMEDIA_TOKEN").await;
+    check(&["nodes", &endpoint, "--token=guess"], 3, "not known here").await;
+    check(&["run", &pipeline, "-i", &words, &endpoint, &token], 0, "hello").await;
+    check(&["run", &pipeline, "-i", &words, &endpoint], 3, "pass --token").await;
+    check(&["run", &pipeline, "-i", &words, "--stream-ms=20", &endpoint, &token], 0, "hello").await;
+    plant.finish().await;
+}
+
 /// A plant that asks for tokens, and the token that its own client shows.
 async fn guarded(dir: &Path) -> (Plant, Token) {
     let file = dir.join("tokens");
