@@ -86,6 +86,7 @@ pub(crate) struct OpenOrder {
     pub(crate) id: SessionId,
     pub(crate) pipeline: String,
     pub(crate) graph: Arc<Graph>,
+    pub(crate) memory_bytes: u64,
     pub(crate) events: mpsc::Sender<FromHub>,
     pub(crate) placed: oneshot::Sender<Result<Wiring, Fault>>,
 }
@@ -289,8 +290,8 @@ impl Loop {
     fn on_order(&mut self, order: Order) {
         match order {
             Order::Open(order) => {
-                let OpenOrder { id, pipeline, graph, events, placed } = *order;
-                let outcome = self.open(id, pipeline, &graph, events);
+                let OpenOrder { id, pipeline, graph, memory_bytes, events, placed } = *order;
+                let outcome = self.open(id, pipeline, &graph, memory_bytes, events);
                 // The session's user has gone meanwhile: what was opened for it is closed.
                 if let Err(Ok(_wiring)) = placed.send(outcome) {
                     self.close(id);
@@ -366,6 +367,7 @@ impl Loop {
         id: SessionId,
         pipeline: String,
         graph: &Graph,
+        memory_bytes: u64,
         events: mpsc::Sender<FromHub>,
     ) -> Result<Wiring, Fault> {
         if self.shutdown.is_some() {
@@ -373,7 +375,7 @@ impl Loop {
         }
         let placement = place(graph, &self.registry).map_err(|error| self.no_placement(error))?;
         let mut lanes = Vec::new();
-        let wired = self.wire(id, graph, &placement, &mut lanes);
+        let wired = self.wire(id, graph, memory_bytes, &placement, &mut lanes);
         let (wiring, plans, sinks) = match wired {
             Some(wired) => wired,
             None => {
@@ -414,6 +416,7 @@ impl Loop {
         &mut self,
         id: SessionId,
         graph: &Graph,
+        memory_bytes: u64,
         placement: &Placement,
         lanes: &mut Vec<Lane>,
     ) -> Option<(Wiring, Vec<(Member, StagePlan)>, BTreeMap<u32, usize>)> {
@@ -422,7 +425,7 @@ impl Loop {
         let at = |node: NodeIndex| placement.workers[node.index()];
         let mut plans: BTreeMap<Member, StagePlan> = BTreeMap::new();
         for node in graph.indices() {
-            let plan = plans.entry(at(node)).or_insert_with(|| empty_plan(id, &self.limits));
+            let plan = plans.entry(at(node)).or_insert_with(|| empty_plan(id, &self.limits, memory_bytes));
             plan.nodes.push(stage_node(graph, node));
         }
         let mut take = |from, to, lanes: &mut Vec<Lane>| {
@@ -619,7 +622,7 @@ impl Phase {
     }
 }
 
-fn empty_plan(session: SessionId, limits: &Limits) -> StagePlan {
+fn empty_plan(session: SessionId, limits: &Limits, memory_bytes: u64) -> StagePlan {
     StagePlan {
         session,
         nodes: Vec::new(),
@@ -629,6 +632,7 @@ fn empty_plan(session: SessionId, limits: &Limits) -> StagePlan {
         window: limits.credit_window,
         max_outputs_per_call: u32::try_from(limits.max_outputs_per_call).unwrap_or(u32::MAX),
         loan_timeout_ms: limits.loan_timeout_ms,
+        memory_bytes,
     }
 }
 

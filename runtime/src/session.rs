@@ -111,7 +111,8 @@ impl RunningSession {
         let id = hub.next_session();
         let (events, inbound) = mpsc::channel(most_events(&graph, limits));
         let (placed, placing) = oneshot::channel();
-        let order = OpenOrder { id, pipeline, graph: Arc::clone(&graph), events, placed };
+        let memory_bytes = granted.memory_bytes;
+        let order = OpenOrder { id, pipeline, graph: Arc::clone(&graph), memory_bytes, events, placed };
         let gone = || unavailable(Unavailability::ShuttingDown);
         if !hub.open(order) {
             return Err(gone());

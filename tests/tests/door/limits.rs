@@ -16,52 +16,59 @@ use crate::PASS;
 
 /// Gives six times the samples that it takes.
 const UP: &str = "{ id: up, node_type: AudioResample, params: { target_sample_rate: 48000 } }";
+const DOWN: &str = "{ id: down, node_type: AudioResample, params: { target_sample_rate: 8000 } }";
 const SLOW: &str = "{ id: slow, node_type: Slow, params: { ms: 600 } }";
 
 #[tokio::test]
 async fn each_limit_is_met_by_name_with_its_value_and_the_remedy_in_one_call_and_on_a_stream() {
     let plant = Plant::start().await;
     let none = ResourceLimits::default();
-    let rows = [
+    let rows: [(&str, ResourceLimits, (&[&str], &str, DataBuffer), [&str; 3]); 7] = [
         (
             "more memory than the service gives",
             ResourceLimits { max_memory_bytes: 1_000_000_001, ..none },
-            (PASS, "pass", text("hello")),
+            (&[PASS], "pass", text("hello")),
             ["1000000001 bytes", "1000000000 bytes", "ask for less"],
         ),
         (
             "more time than the service gives",
             ResourceLimits { max_timeout_ms: 30_001, ..none },
-            (PASS, "pass", text("hello")),
+            (&[PASS], "pass", text("hello")),
             ["30001 ms", "30000 ms", "ask for less"],
         ),
         (
             "more samples than the service takes",
             ResourceLimits { max_audio_samples: 10_000_001, ..none },
-            (PASS, "pass", text("hello")),
+            (&[PASS], "pass", text("hello")),
             ["10000001 samples", "10000000 samples", "ask for less"],
         ),
         (
             "too many samples",
             ResourceLimits { max_audio_samples: 100, ..none },
-            (PASS, "pass", audio::mono(16_000, &[0.5; 101])),
+            (&[PASS], "pass", audio::mono(16_000, &[0.5; 101])),
             ["101 samples", "100 samples", "smaller pieces"],
         ),
         (
             "too large an input",
             ResourceLimits { max_memory_bytes: 1_000, ..none },
-            (PASS, "pass", text("x".repeat(1_001))),
+            (&[PASS], "pass", text("x".repeat(1_001))),
             ["1001 bytes", "1000 bytes", "max_memory_bytes"],
         ),
         (
             "too large an output",
             ResourceLimits { max_memory_bytes: 100_000, ..none },
-            (UP, "up", audio::mono(8_000, &[0.5; 8_000])),
-            ["bytes", "100000 bytes", "max_memory_bytes"],
+            (&[UP], "up", audio::mono(8_000, &[0.5; 8_000])),
+            ["an output of node 'up'", "100000 bytes", "max_memory_bytes"],
+        ),
+        (
+            "too large an output on the way, within a worker",
+            ResourceLimits { max_memory_bytes: 100_000, ..none },
+            (&[UP, DOWN], "up", audio::mono(8_000, &[0.5; 8_000])),
+            ["an output of node 'up'", "100000 bytes", "max_memory_bytes"],
         ),
     ];
-    for (what, limits, (node, entry, data), words) in rows {
-        let manifest = chain(&[node]);
+    for (what, limits, (nodes, entry, data), words) in rows {
+        let manifest = chain(nodes);
         let error = plant.client().execute_request(request(&manifest, entry, &data, limits)).await;
         let error = error.unwrap().unwrap_err();
         assert_eq!(error.error_type(), ErrorType::ResourceLimit, "{what}: {}", error.message);

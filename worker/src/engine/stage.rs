@@ -182,7 +182,7 @@ impl Stage {
 
     /// A node's output could not be given to others.
     pub(super) fn output_fault(&self, node: usize, sequence: u64, error: &LoanError) -> Fault {
-        self.stations[node].fault(sequence, error.to_string(), String::new())
+        self.stations[node].not_lent(sequence, error)
     }
 
     /// What was measured, by node id.
@@ -287,8 +287,22 @@ impl Station {
                 expected: expected.to_string(),
                 received: *received,
             },
-            NodeError::Failed { .. } | NodeError::Loan(_) | NodeError::Limit(_) | NodeError::Output(_) => {
+            NodeError::Loan(error) => self.not_lent(self.latest.sequence, error),
+            NodeError::Failed { .. } | NodeError::Limit(_) | NodeError::Output(_) => {
                 self.fault(self.latest.sequence, error.to_string(), String::new())
+            }
+        }
+    }
+
+    /// Over the execution's own limit, the client can do something; over the pool's, the node or the operator.
+    fn not_lent(&self, sequence: u64, error: &LoanError) -> Fault {
+        match error {
+            LoanError::Limit(limit) => Fault::Limit(LimitExceeded {
+                what: format!("an output of node '{}'", self.id),
+                ..limit.clone()
+            }),
+            LoanError::TooLarge { .. } | LoanError::Exhausted { .. } => {
+                self.fault(sequence, error.to_string(), String::new())
             }
         }
     }
