@@ -19,11 +19,15 @@ const UP: &str = "{ id: up, node_type: AudioResample, params: { target_sample_ra
 const DOWN: &str = "{ id: down, node_type: AudioResample, params: { target_sample_rate: 8000 } }";
 const SLOW: &str = "{ id: slow, node_type: Slow, params: { ms: 600 } }";
 
+/// What goes too far, the limits asked for, the pipeline with its entry and input, and the words of the answer.
+type Row =
+    (&'static str, ResourceLimits, (&'static [&'static str], &'static str, DataBuffer), [&'static str; 3]);
+
 #[tokio::test]
 async fn each_limit_is_met_by_name_with_its_value_and_the_remedy_in_one_call_and_on_a_stream() {
     let plant = Plant::start().await;
     let none = ResourceLimits::default();
-    let rows: [(&str, ResourceLimits, (&[&str], &str, DataBuffer), [&str; 3]); 7] = [
+    let rows: [Row; 7] = [
         (
             "more memory than the service gives",
             ResourceLimits { max_memory_bytes: 1_000_000_001, ..none },
