@@ -110,7 +110,7 @@ impl Job {
 }
 
 async fn alone(endpoint: &str, job: &Job) -> Result<Row, BenchError> {
-    let (client, _version) = GrpcTransport::connect(endpoint).await?;
+    let (client, _version) = GrpcTransport::connect(endpoint, None).await?;
     let mut here = Vec::with_capacity(CALLS);
     let mut there = Vec::with_capacity(CALLS);
     let mut in_gateway = Vec::with_capacity(CALLS);
@@ -150,7 +150,7 @@ async fn alone(endpoint: &str, job: &Job) -> Result<Row, BenchError> {
 async fn crowd(endpoint: &str, job: Arc<Job>) -> Result<Row, BenchError> {
     let mut clients = Vec::with_capacity(CLIENTS);
     for _ in 0..CLIENTS {
-        clients.push(GrpcTransport::connect(endpoint).await?.0);
+        clients.push(GrpcTransport::connect(endpoint, None).await?.0);
     }
     let begin = Instant::now();
     let mut running = JoinSet::new();

@@ -41,7 +41,7 @@ pub(crate) async fn run() -> Result<Vec<Row>, BenchError> {
 }
 
 async fn measure(endpoint: &str) -> Result<Vec<Row>, BenchError> {
-    let (client, _version) = GrpcTransport::connect(endpoint).await?;
+    let (client, _version) = GrpcTransport::connect(endpoint, None).await?;
     let pass = r#"{"version":"v1","nodes":[{"id":"pass","node_type":"PassThrough"}]}"#;
     let manifest = Arc::new(Manifest::from_json(pass)?);
     let session = client.stream(StreamRequest { manifest, limits: LimitRequest::default() }).await?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use remotemedia_core::token::Token;
 
 use crate::config::{Overrides, Programs};
 use crate::input::InputKind;
@@ -79,6 +80,15 @@ Exit codes:
   2  the command line is wrong, or the file cannot be read
   3  nobody says which node types there are: the service does not answer, or the stock worker is not installed";
 
+const TOKEN_EXAMPLES: &str = "\
+Examples:
+  remotemedia token new --name laptop --file /etc/remotemedia/tokens
+  remotemedia-gateway --token-file /etc/remotemedia/tokens
+  REMOTEMEDIA_TOKEN=rmt_… remotemedia run speech.yaml -i talk.wav --endpoint http://127.0.0.1:50051
+
+The file keeps NAME and the SHA-256 of the token: enough, since a token is 256 random bits that nobody can guess.
+Take a line out of it, and its token is refused a second later; calls that run are not cut.";
+
 /// Runs pipelines for audio, video and machine learning in processes that may die, over shared memory.
 #[derive(Parser, Debug)]
 #[command(name = "remotemedia", version, propagate_version = true, after_help = EXAMPLES)]
@@ -86,6 +96,10 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+
+    /// Who calls: a token of `remotemedia token new`, for a service that asks for one.
+    #[arg(long, global = true, env = "REMOTEMEDIA_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<Token>,
 
     /// Where private runtime directories are made, instead of /dev/shm.
     #[arg(long, global = true, hide = true, env = "XDG_RUNTIME_DIR", value_name = "DIR")]
@@ -113,6 +127,8 @@ pub enum Command {
     Nodes(NodesArgs),
     /// Say what a running service does.
     Status(StatusArgs),
+    /// Make tokens for clients.
+    Token(TokenArgs),
 }
 
 /// `up`
@@ -208,6 +224,33 @@ pub struct StatusArgs {
     /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user]
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
+}
+
+/// `token`
+#[derive(Args, Debug)]
+pub struct TokenArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+/// What to do with tokens.
+#[derive(Subcommand, Debug)]
+pub enum TokenCommand {
+    /// Make a token, print it once, and put its hash into a token file.
+    New(TokenNewArgs),
+}
+
+/// `token new`
+#[derive(Args, Debug)]
+#[command(after_help = TOKEN_EXAMPLES)]
+pub struct TokenNewArgs {
+    /// What logs call whoever shows it: 1 to 64 of A-Z a-z 0-9 . _ -
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub name: String,
+    /// The file: made with mode 600 if it is not there. A gateway that uses it takes the token a second later.
+    #[arg(long, value_name = "FILE", default_value = "tokens")]
+    pub file: PathBuf,
 }
 
 // === impl Cli ===

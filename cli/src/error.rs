@@ -15,6 +15,7 @@ use crate::input::InputError;
 use crate::launch::{HomeError, LaunchError};
 use crate::output::OutputError;
 use crate::pipeline::Located;
+use crate::token::TokenFileError;
 use crate::transport::ConnectError;
 use crate::validate::OfferError;
 
@@ -39,6 +40,9 @@ pub enum CommandError {
     /// The service could not be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// No token was made.
+    #[error(transparent)]
+    Token(#[from] TokenFileError),
     /// The pipeline's file cannot be read.
     #[error("cannot read pipeline {path}: {source}")]
     ReadPipeline {
@@ -127,7 +131,8 @@ impl CommandError {
             | Self::ReadPipeline { .. }
             | Self::Invalid { .. }
             | Self::Entries { .. }
-            | Self::Input(_) => 2,
+            | Self::Input(_)
+            | Self::Token(_) => 2,
             Self::Launch(
                 LaunchError::Watch { .. }
                 | LaunchError::GatewayFailed { .. }

@@ -1,6 +1,6 @@
 //! The `remotemedia` command, as a library for its binary and for tests.
 //!
-//! `args` reads the command line, `up`, `run`, `validate`, `nodes` and `status` are the commands; [`launch`] starts and buries
+//! `args` reads the command line, `up`, `run`, `validate`, `nodes`, `status` and `token` are the commands; [`launch`] starts and buries
 //! processes; [`transport`] runs pipelines over gRPC.
 
 pub mod admin;
@@ -18,6 +18,7 @@ pub mod signals;
 pub mod status;
 pub mod summary;
 mod table;
+pub mod token;
 pub mod transport;
 pub mod up;
 pub mod validate;
@@ -35,12 +36,14 @@ use serde::Serialize;
 /// It could not be done.
 pub async fn execute(cli: Cli) -> Result<(), CommandError> {
     let (home, programs) = (cli.home(), cli.programs());
+    let token = cli.token;
     match cli.command {
         Command::Up(args) => up::up(args, &home, &programs).await,
-        Command::Run(args) => Box::pin(run::run(args, &home, &programs)).await,
-        Command::Validate(args) => validate::validate(args, &home, &programs).await,
-        Command::Nodes(args) => nodes::nodes(args, &home).await,
+        Command::Run(args) => Box::pin(run::run(args, token, &home, &programs)).await,
+        Command::Validate(args) => validate::validate(args, token, &home, &programs).await,
+        Command::Nodes(args) => nodes::nodes(args, token, &home).await,
         Command::Status(args) => status::status(args, &home).await,
+        Command::Token(args) => token::token(&args),
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use remotemedia_core::data::Kind;
 use remotemedia_core::node::{Absent, NodeInfo, Parameter};
+use remotemedia_core::token::Token;
 use serde_json::{Value, json};
 
 use crate::admin::AdminDoor;
@@ -18,9 +19,9 @@ use crate::transport::GrpcTransport;
 ///
 /// # Errors
 /// There is no service, or it does not answer.
-pub async fn nodes(args: NodesArgs, home: &Home) -> Result<(), CommandError> {
+pub async fn nodes(args: NodesArgs, token: Option<Token>, home: &Home) -> Result<(), CommandError> {
     if let Some(endpoint) = &args.endpoint {
-        let (_transport, version) = GrpcTransport::connect(endpoint).await?;
+        let (_transport, version) = GrpcTransport::connect(endpoint, token).await?;
         let names = version.node_types;
         return Ok(if args.json { crate::print_json(&names) } else { crate::print_line(&names.join("\n")) }?);
     }

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use remotemedia_core::fault::Fault;
 use remotemedia_core::frame::Frame;
 use remotemedia_core::limits::{LimitRequest, Limits};
+use remotemedia_core::token::Token;
 use remotemedia_core::transport::{
     ChunkOutput, ExecuteRequest, ExecutionMetrics, PipelineTransport, StreamRequest, StreamSession,
     TransportData,
@@ -35,10 +36,15 @@ const ENVELOPE_BYTES: u64 = 64 * 1_024;
 ///
 /// # Errors
 /// The pipeline or a file is of no use, there is no service, or the pipeline ended with an error.
-pub async fn run(args: RunArgs, home: &Home, programs: &Programs) -> Result<(), CommandError> {
+pub async fn run(
+    args: RunArgs,
+    token: Option<Token>,
+    home: &Home,
+    programs: &Programs,
+) -> Result<(), CommandError> {
     // First of all: a signal that comes while a private service starts must not leave it behind.
     let mut signals = Signals::listen().map_err(|source| CommandError::Signals { source })?;
-    let job = async { run_on_target(Job::new(&args)?, &args, home, programs).await };
+    let job = async { run_on_target(Job::new(&args)?, &args, token, home, programs).await };
     let done = tokio::select! {
         done = job => done,
         // Dropping the run ends the session, and kills the private service.
@@ -105,11 +111,12 @@ enum SendError {
 async fn run_on_target(
     job: Job,
     args: &RunArgs,
+    token: Option<Token>,
     home: &Home,
     programs: &Programs,
 ) -> Result<Summary, CommandError> {
     let target = Target::find(args, home, programs).await?;
-    let done = run_on(job, &target).await;
+    let done = run_on(job, &target, token).await;
     match (done, target.private) {
         (done, None) => done,
         (Ok(done), Some((service, _startup))) => {
@@ -126,8 +133,8 @@ async fn run_on_target(
     }
 }
 
-async fn run_on(mut job: Job, target: &Target) -> Result<Summary, CommandError> {
-    let (transport, _version) = GrpcTransport::connect(&target.endpoint).await?;
+async fn run_on(mut job: Job, target: &Target, token: Option<Token>) -> Result<Summary, CommandError> {
+    let (transport, _version) = GrpcTransport::connect(&target.endpoint, token).await?;
     let bar = progress_bar(job.source.progress().1);
     let begin = Instant::now();
     let (mode, done) = match job.cut {
@@ -168,6 +175,7 @@ impl<'a> Failure<'a> {
             | CommandError::Home(_)
             | CommandError::Launch(_)
             | CommandError::Find(_)
+            | CommandError::Token(_)
             | CommandError::Admin(_)
             | CommandError::Connect(_)
             | CommandError::ReadPipeline { .. }

@@ -8,6 +8,7 @@ use remotemedia_core::fault::{Fault, StreamFault};
 use remotemedia_core::frame::{Frame, SessionId};
 use remotemedia_core::limits::{LimitRequest, Limits};
 use remotemedia_core::manifest::VERSION;
+use remotemedia_core::token::Token;
 use remotemedia_core::transport::{
     ChunkOutput, ExecuteRequest, Execution, ExecutionMetrics, PipelineTransport, StreamRequest,
     StreamSession, TransportData,
@@ -21,8 +22,11 @@ use remotemedia_protos::v1::streaming_pipeline_service_client::StreamingPipeline
 use remotemedia_protos::v1::{self, execute_response::Outcome};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -37,8 +41,12 @@ const QUEUED_REQUESTS: usize = 1;
 #[derive(Clone, Debug)]
 pub struct GrpcTransport {
     endpoint: Arc<str>,
-    channel: Channel,
+    channel: InterceptedService<Channel, Bearer>,
 }
+
+/// Shows a token with every call, if there is one.
+#[derive(Clone, Debug)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
 
 /// A streaming session on a service. Dropping it cancels the session.
 pub struct GrpcSession {
@@ -77,6 +85,17 @@ pub enum ConnectError {
         /// What the system said.
         problem: String,
     },
+    /// Not visible ASCII.
+    #[error("the token is none: one of `remotemedia token new` is rmt_ and 64 hexadecimal digits")]
+    Token,
+    /// The service does not know who calls.
+    #[error("the service at {endpoint} refuses the caller: {problem}; pass --token or set REMOTEMEDIA_TOKEN")]
+    Stranger {
+        /// As given.
+        endpoint: String,
+        /// What it said.
+        problem: String,
+    },
     /// Somebody answers, but not so.
     #[error("the service at {endpoint} does not serve protocol {VERSION}: {problem}")]
     Version {
@@ -104,11 +123,15 @@ struct Responses {
 // === impl GrpcTransport ===
 
 impl GrpcTransport {
-    /// Connects to `http://HOST:PORT`, `HOST:PORT` or `unix:PATH`, and asks whether our version is served.
+    /// Connects to `http://HOST:PORT`, `HOST:PORT` or `unix:PATH`, shows the token, and asks whether our version is
+    /// served.
     ///
     /// # Errors
-    /// Nobody answers, or not in our words.
-    pub async fn connect(endpoint: &str) -> Result<(Self, ServiceVersion), ConnectError> {
+    /// Nobody answers, or not in our words, or the token is not taken.
+    pub async fn connect(
+        endpoint: &str,
+        token: Option<Token>,
+    ) -> Result<(Self, ServiceVersion), ConnectError> {
         let bad = || ConnectError::Endpoint { endpoint: endpoint.to_owned() };
         let address = if endpoint.starts_with("unix:") || endpoint.contains("://") {
             endpoint.to_owned()
@@ -121,6 +144,7 @@ impl GrpcTransport {
             endpoint: endpoint.to_owned(),
             problem: root_cause(&error),
         })?;
+        let channel = InterceptedService::new(channel, Bearer::of(token)?);
         let transport = Self { endpoint: endpoint.into(), channel };
         let version = transport.version().await?;
         Ok((transport, version))
@@ -134,7 +158,13 @@ impl GrpcTransport {
         let answer = tokio::time::timeout(CONNECT, client.get_version(request))
             .await
             .map_err(|_elapsed| unreachable(format!("no answer within {} s", CONNECT.as_secs())))?
-            .map_err(|status| unreachable(status_words(&status)))?
+            .map_err(|status| {
+                let problem = status_words(&status);
+                if status.code() == Code::Unauthenticated {
+                    return ConnectError::Stranger { endpoint: self.endpoint.to_string(), problem };
+                }
+                unreachable(problem)
+            })?
             .into_inner();
         if !answer.compatible {
             let problem = answer.compatibility_message;
@@ -215,6 +245,31 @@ impl PipelineTransport for GrpcTransport {
             state: watch::Sender::new(SessionState::Open),
             deadline,
         })
+    }
+}
+
+// === impl Bearer ===
+
+impl Bearer {
+    /// # Errors
+    /// The token cannot stand in a header.
+    pub fn of(token: Option<Token>) -> Result<Self, ConnectError> {
+        let header = |token: Token| {
+            let mut header = MetadataValue::try_from(format!("Bearer {}", token.secret()))
+                .map_err(|_invalid| ConnectError::Token)?;
+            header.set_sensitive(true);
+            Ok(header)
+        };
+        token.map(header).transpose().map(Self)
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+        if let Some(header) = &self.0 {
+            request.metadata_mut().insert("authorization", header.clone());
+        }
+        Ok(request)
     }
 }
 

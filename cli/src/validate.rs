@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use remotemedia_core::manifest::{Draft, Parts, Problem};
 use remotemedia_core::node::NodeInfo;
+use remotemedia_core::token::Token;
 use serde::Serialize;
 
 use crate::admin::AdminDoor;
@@ -24,9 +25,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// There is a problem, the file cannot be read, or nobody tells which node types there are.
-pub async fn validate(args: ValidateArgs, home: &Home, programs: &Programs) -> Result<(), CommandError> {
+pub async fn validate(
+    args: ValidateArgs,
+    token: Option<Token>,
+    home: &Home,
+    programs: &Programs,
+) -> Result<(), CommandError> {
     let mut draft = pipeline::draft(&args.pipeline)?;
-    match offer(&args, home, programs).await? {
+    match offer(&args, token, home, programs).await? {
         Offer::Infos(infos) => {
             draft.check_types(&infos);
             draft.check_params(&infos);
@@ -80,7 +86,12 @@ struct Row {
     parts: Parts,
 }
 
-async fn offer(args: &ValidateArgs, home: &Home, programs: &Programs) -> Result<Offer, CommandError> {
+async fn offer(
+    args: &ValidateArgs,
+    token: Option<Token>,
+    home: &Home,
+    programs: &Programs,
+) -> Result<Offer, CommandError> {
     let serving = match (&args.endpoint, &args.runtime_dir) {
         (Some(endpoint), _) => find::gateway_at(home, endpoint),
         (None, Some(dir)) => Some(find::gateway(home, Some(dir))?),
@@ -90,7 +101,7 @@ async fn offer(args: &ValidateArgs, home: &Home, programs: &Programs) -> Result<
         return Ok(Offer::Infos(AdminDoor::at(&serving.admin).get_json("/nodes").await?));
     }
     let endpoint = args.endpoint.clone().unwrap_or_default();
-    let (_transport, version) = GrpcTransport::connect(&endpoint).await?;
+    let (_transport, version) = GrpcTransport::connect(&endpoint, token).await?;
     Ok(Offer::Names { names: version.node_types, endpoint })
 }
 

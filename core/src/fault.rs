@@ -402,6 +402,19 @@ pub fn in_words(kinds: &[Kind]) -> String {
 
 // === impl DeathCause ===
 
+impl DeathCause {
+    /// One word for a label: a signal's name, `signal` for one without, `exit`, `protocol` or `unknown`.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Signal(number) => signal_name(*number).unwrap_or("signal"),
+            Self::Exit(_) => "exit",
+            Self::Protocol => "protocol",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 impl fmt::Display for DeathCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -164,6 +164,9 @@ pub enum LoanError {
         /// The largest block.
         largest: u64,
     },
+    /// The execution may not hold so much.
+    #[error(transparent)]
+    Limit(#[from] LimitExceeded),
     /// All blocks that fit are held.
     #[error("no block of {bytes} bytes came free in {waited_ms} ms: the frame pool is held by {holders}")]
     Exhausted {

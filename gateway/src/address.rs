@@ -1,4 +1,4 @@
-//! Where the gateway may listen: loopback addresses and unix sockets, nothing that the network reaches.
+//! Where the gateway listens.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,17 +7,17 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-/// A place that only processes of this machine reach.
+/// A place to listen at.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub enum LocalAddress {
-    /// A loopback address; port 0 picks a free one.
+pub enum Address {
+    /// An IP address; port 0 picks a free one.
     Tcp(SocketAddr),
     /// The path of a unix socket.
     Unix(PathBuf),
 }
 
-/// Why there will be no listening at an address.
+/// What is no address.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AddressError {
     /// Neither form.
@@ -28,19 +28,22 @@ pub enum AddressError {
         /// As given.
         text: String,
     },
-    /// Others than this machine would reach it.
-    #[error(
-        "{address} is refused: it is open to other machines, and the gateway cannot tell yet who its clients are (no authentication); bind 127.0.0.1, ::1 or unix:PATH"
-    )]
-    NotLoopback {
-        /// As given.
-        address: SocketAddr,
-    },
 }
 
-// === impl LocalAddress ===
+// === impl Address ===
 
-impl FromStr for LocalAddress {
+impl Address {
+    /// Whether only processes of this machine reach it.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
@@ -54,15 +57,11 @@ impl FromStr for LocalAddress {
             Some(port) => format!("127.0.0.1:{port}"),
             None => text.to_owned(),
         };
-        let address: SocketAddr = numeric.parse().map_err(|_not_an_address| malformed())?;
-        if !address.ip().is_loopback() {
-            return Err(AddressError::NotLoopback { address });
-        }
-        Ok(Self::Tcp(address))
+        numeric.parse().map(Self::Tcp).map_err(|_not_an_address| malformed())
     }
 }
 
-impl TryFrom<String> for LocalAddress {
+impl TryFrom<String> for Address {
     type Error = AddressError;
 
     fn try_from(text: String) -> Result<Self, AddressError> {
@@ -70,7 +69,7 @@ impl TryFrom<String> for LocalAddress {
     }
 }
 
-impl fmt::Display for LocalAddress {
+impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
@@ -84,9 +83,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_and_unix_addresses_are_taken_as_written() {
+    fn addresses_are_taken_as_written() {
         let check = |text: &str, expect: &str| {
-            assert_eq!(text.parse::<LocalAddress>().unwrap().to_string(), expect);
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), expect);
         };
         check("127.0.0.1:50051", "127.0.0.1:50051");
         check("127.9.9.9:0", "127.9.9.9:0");
@@ -97,18 +96,22 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_others_reach_is_refused_with_the_reason() {
+    fn an_address_that_others_reach_is_known() {
+        let check = |text: &str, expect: bool| {
+            assert_eq!(text.parse::<Address>().unwrap().is_local(), expect, "{text}");
+        };
         for text in ["0.0.0.0:50051", "[::]:50051", "192.168.1.2:50051", "[::ffff:127.0.0.1]:1"] {
-            let error = text.parse::<LocalAddress>().unwrap_err();
-            assert_eq!(error, AddressError::NotLoopback { address: text.parse().unwrap() });
-            assert!(error.to_string().contains("no authentication"), "{error}");
+            check(text, false);
+        }
+        for text in ["127.0.0.1:1", "[::1]:1", "localhost:1", "unix:/x"] {
+            check(text, true);
         }
     }
 
     #[test]
     fn what_is_no_address_is_answered_with_the_forms_there_are() {
         for text in ["", "50051", "127.0.0.1", "example.org:50051", "unix:", "unix:here.sock"] {
-            let error = text.parse::<LocalAddress>().unwrap_err();
+            let error = text.parse::<Address>().unwrap_err();
             assert_eq!(error, AddressError::Malformed { text: text.to_owned() });
         }
     }

@@ -16,10 +16,11 @@ use remotemedia_runtime::RuntimeStatus;
 use serde::Serialize;
 use tracing::debug;
 
-use crate::address::LocalAddress;
+use crate::address::Address;
 use crate::backend::Backend;
+use crate::health::{self, Health};
 use crate::life::{LifeWatch, Phase};
-use crate::listener::{Connection, Listener};
+use crate::listener::{Connection, Listener, Room};
 use crate::measure::Metrics;
 
 /// What the admin door tells of.
@@ -31,7 +32,7 @@ pub struct Admin<B> {
     /// How far the process is.
     pub life: LifeWatch,
     /// Where clients reach the gateway.
-    pub grpc: LocalAddress,
+    pub grpc: Address,
     /// When the process began.
     pub began: Instant,
 }
@@ -55,7 +56,12 @@ struct GatewayStatus<'a> {
 /// What can be asked for.
 #[derive(Clone, Copy, Debug)]
 enum Page {
+    /// As `grpc.health.v1` has it, with the reason.
     Health,
+    /// Whether the process answers at all: one that does not is to be started again, which helps nobody whose
+    /// workers are gone.
+    Liveness,
+    /// Whether calls should be sent here.
     Readiness,
     Metrics,
     Nodes,
@@ -65,7 +71,7 @@ enum Page {
 type Answer = Response<Full<Bytes>>;
 
 /// Probes and a person or two.
-const MAX_CONNECTIONS: usize = 64;
+const ROOM: Room = Room { seats: 64, standing: 0 };
 /// Of a request's line and headers, which is all that is read of it.
 const MAX_REQUEST_BYTES: usize = 16 * 1_024;
 /// For a request's headers to come.
@@ -85,9 +91,9 @@ impl<B: Backend> Admin<B> {
     pub async fn serve(self, listener: Listener) {
         let life = self.life.clone();
         let admin = Arc::new(self);
-        let of_connection = |connection| Arc::clone(&admin).serve_connection(connection);
+        let of_connection = |connection, _seat| Arc::clone(&admin).serve_connection(connection);
         // To the last: whoever asks in between is told that the service drains.
-        listener.serve(MAX_CONNECTIONS, life, Phase::Ending, of_connection).await;
+        listener.serve(ROOM, life, Phase::Ending, of_connection).await;
     }
 
     async fn serve_connection(self: Arc<Self>, connection: Connection) {
@@ -112,7 +118,7 @@ impl<B: Backend> Admin<B> {
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
         let Some(page) = Page::at(request.uri().path()) else {
-            let text = "there is /healthz, /readyz, /metrics, /status and /nodes\n";
+            let text = "there is /health, /healthz, /readyz, /metrics, /status and /nodes\n";
             return Ok(answer(StatusCode::NOT_FOUND, TEXT, text));
         };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -121,7 +127,8 @@ impl<B: Backend> Admin<B> {
             return Ok(refusal);
         }
         Ok(match page {
-            Page::Health => answer(StatusCode::OK, TEXT, "ok"),
+            Page::Health => self.health().await,
+            Page::Liveness => answer(StatusCode::OK, TEXT, "ok"),
             Page::Readiness => self.readiness().await,
             Page::Metrics => match self.metrics.text(&self.runtime().await) {
                 Ok(text) => answer(StatusCode::OK, PROMETHEUS, text),
@@ -133,12 +140,19 @@ impl<B: Backend> Admin<B> {
     }
 
     async fn readiness(&self) -> Answer {
-        let refusal = |text| answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, text);
-        match self.life.phase() {
-            Phase::Serving if self.runtime().await.workers.is_empty() => refusal("no worker has registered"),
-            Phase::Serving => answer(StatusCode::OK, TEXT, "ready"),
-            Phase::Draining | Phase::Ending | Phase::Over => refusal("shutting down"),
+        match health::of(&*self.backend, &self.life).await {
+            Health::Serving => answer(StatusCode::OK, TEXT, "ready"),
+            Health::NotServing { reason } => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, reason),
         }
+    }
+
+    async fn health(&self) -> Answer {
+        let health = health::of(&*self.backend, &self.life).await;
+        let mut answer = json(&health);
+        if health != Health::Serving {
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        answer
     }
 
     async fn status(&self) -> Status<'_> {
@@ -165,7 +179,8 @@ impl<B: Backend> Admin<B> {
 impl Page {
     fn at(path: &str) -> Option<Self> {
         Some(match path {
-            "/healthz" => Self::Health,
+            "/health" => Self::Health,
+            "/healthz" => Self::Liveness,
             "/readyz" => Self::Readiness,
             "/metrics" => Self::Metrics,
             "/nodes" => Self::Nodes,

@@ -9,7 +9,7 @@ use nix::unistd::geteuid;
 use remotemedia_core::Limits;
 use serde::Deserialize;
 
-use crate::address::LocalAddress;
+use crate::address::Address;
 
 /// The command line.
 #[derive(Parser, Debug)]
@@ -21,12 +21,14 @@ use crate::address::LocalAddress;
     after_long_help = AFTER_HELP
 )]
 pub struct Arguments {
-    /// Where clients connect: IP:PORT on loopback (port 0 picks a free one) or unix:PATH [default: 127.0.0.1:50051]
+    /// Where clients connect: IP:PORT (port 0 picks a free one) or unix:PATH; beyond loopback with --token-file and
+    /// --insecure-plaintext only [default: 127.0.0.1:50051]
     #[arg(long, value_name = "ADDR")]
-    pub grpc: Option<LocalAddress>,
-    /// Where /healthz, /readyz, /metrics, /status and /nodes are: as --grpc [default: 127.0.0.1:9464]
+    pub grpc: Option<Address>,
+    /// Where /health, /healthz, /readyz, /metrics, /status and /nodes are: IP:PORT on loopback or unix:PATH
+    /// [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDR")]
-    pub admin: Option<LocalAddress>,
+    pub admin: Option<Address>,
     /// A TOML file with the settings below; what the command line says wins
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -34,6 +36,13 @@ pub struct Arguments {
     /// [default: $XDG_RUNTIME_DIR/remotemedia, or /run/remotemedia, or /dev/shm/remotemedia-UID]
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
+    /// Take calls only of clients with a token of this file; `remotemedia token new` makes it [default: take all]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Serve an address that other machines reach although tokens and data pass in plain text: there is no TLS here,
+    /// so put a proxy that has it, or a private network, in between
+    #[arg(long)]
+    pub insecure_plaintext: bool,
     /// How log lines look, on standard error [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -57,11 +66,13 @@ pub enum LogFormat {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// Where clients connect.
-    pub grpc: LocalAddress,
+    pub grpc: Address,
     /// Where the admin door is.
-    pub admin: LocalAddress,
+    pub admin: Address,
     /// Where workers find the gateway.
     pub runtime_dir: PathBuf,
+    /// Whose calls are taken; all, if there is none.
+    pub token_file: Option<PathBuf>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// How long what runs may go on after the order to stop.
@@ -103,6 +114,30 @@ pub enum ConfigError {
         /// With line and column.
         source: toml::de::Error,
     },
+    /// Anybody on the network could call.
+    #[error(
+        "{address} is refused: other machines reach it, and there is no --token-file to tell clients by; make one with `remotemedia token new`, or bind 127.0.0.1, ::1 or unix:PATH"
+    )]
+    NoTokens {
+        /// As given.
+        address: Address,
+    },
+    /// Anybody on the way could read the tokens.
+    #[error(
+        "{address} is refused: other machines reach it, and tokens and data would pass in plain text; bind 127.0.0.1, ::1 or unix:PATH behind a proxy with TLS, or accept it with --insecure-plaintext"
+    )]
+    Plaintext {
+        /// As given.
+        address: Address,
+    },
+    /// The admin door asks nobody who he is.
+    #[error(
+        "the admin address {address} is refused: other machines reach it, and the admin door has no authentication; bind 127.0.0.1, ::1 or unix:PATH"
+    )]
+    OpenAdmin {
+        /// As given.
+        address: Address,
+    },
     /// A limit that lets nothing through.
     #[error("limits: {what} is 0, which lets nothing through")]
     Zero {
@@ -129,9 +164,11 @@ pub enum ConfigError {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct File {
-    grpc: Option<LocalAddress>,
-    admin: Option<LocalAddress>,
+    grpc: Option<Address>,
+    admin: Option<Address>,
     runtime_dir: Option<PathBuf>,
+    token_file: Option<PathBuf>,
+    insecure_plaintext: bool,
     log_format: Option<LogFormat>,
     drain_ms: Option<u64>,
     limits: Limits,
@@ -141,8 +178,8 @@ struct File {
 const LONG_ABOUT: &str = "\
 Takes pipelines from gRPC clients and runs them on the workers that register with it.
 
-The gateway starts no workers: `remotemedia up` starts both, or systemd does. It listens at loopback addresses and unix \
-sockets only, since it cannot tell yet who its clients are. When it serves, it prints one line of JSON on standard \
+The gateway starts no workers: `remotemedia up` starts both, or systemd does. Without --token-file it listens at \
+loopback addresses and unix sockets only, since it cannot tell who its clients are. When it serves, it prints one line of JSON on standard \
 output and writes the same to gateway.json in the runtime directory:
 
   {\"event\":\"serving\",\"grpc\":\"127.0.0.1:50051\",\"admin\":\"127.0.0.1:9464\",\"pid\":4711}
@@ -155,12 +192,15 @@ Examples:
   remotemedia-gateway                                  at 127.0.0.1:50051, admin at 127.0.0.1:9464
   remotemedia-gateway --grpc 127.0.0.1:0 --admin 127.0.0.1:0 --runtime-dir /dev/shm/try
   remotemedia-gateway --grpc unix:/run/remotemedia/grpc.sock --config /etc/remotemedia/gateway.toml
+  remotemedia token new --name me --file tokens && remotemedia-gateway --token-file tokens
   curl -s http://127.0.0.1:9464/status
 
 Settings file, with the defaults:
   grpc = \"127.0.0.1:50051\"
   admin = \"127.0.0.1:9464\"
   runtime_dir = \"...\"
+  token_file = \"...\"            # read again when it changes
+  insecure_plaintext = false     # true: serve other machines without TLS
   log_format = \"text\"            # or json
   drain_ms = 10000               # for calls to finish after SIGTERM
   [limits]
@@ -199,8 +239,8 @@ impl Config {
     /// The file cannot be read, or settings are wrong.
     pub fn of(arguments: &Arguments) -> Result<Self, ConfigError> {
         let file = arguments.config.as_deref().map_or_else(|| Ok(File::default()), File::read)?;
-        let said = |flag: &Option<LocalAddress>, file: Option<LocalAddress>, port: u16| {
-            let default = LocalAddress::Tcp(([127, 0, 0, 1], port).into());
+        let said = |flag: &Option<Address>, file: Option<Address>, port: u16| {
+            let default = Address::Tcp(([127, 0, 0, 1], port).into());
             flag.clone().or(file).unwrap_or(default)
         };
         let config = Self {
@@ -209,13 +249,29 @@ impl Config {
             runtime_dir: arguments.runtime_dir.clone().or(file.runtime_dir).unwrap_or_else(|| {
                 default_runtime_dir(std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from))
             }),
+            token_file: arguments.token_file.clone().or(file.token_file),
             log_format: arguments.log_format.or(file.log_format).unwrap_or_default(),
             drain: file.drain_ms.map_or(DRAIN, Duration::from_millis),
             limits: file.limits,
             pools: file.pools,
         };
+        config.check_addresses(arguments.insecure_plaintext || file.insecure_plaintext)?;
         check_limits(&config.limits)?;
         Ok(config)
+    }
+
+    fn check_addresses(&self, is_plaintext_accepted: bool) -> Result<(), ConfigError> {
+        let address = || self.grpc.clone();
+        if !self.admin.is_local() {
+            return Err(ConfigError::OpenAdmin { address: self.admin.clone() });
+        }
+        if self.grpc.is_local() {
+            return Ok(());
+        }
+        if self.token_file.is_none() {
+            return Err(ConfigError::NoTokens { address: address() });
+        }
+        if is_plaintext_accepted { Ok(()) } else { Err(ConfigError::Plaintext { address: address() }) }
     }
 }
 
@@ -271,6 +327,7 @@ mod tests {
             grpc = '127.0.0.1:1'
             admin = 'unix:/run/admin.sock'
             drain_ms = 5
+            token_file = '/etc/tokens'
             [limits]
             max_sessions = 3
             [pools]
@@ -280,6 +337,7 @@ mod tests {
         assert_eq!(config.grpc.to_string(), "[::1]:2");
         assert_eq!(config.admin.to_string(), "unix:/run/admin.sock");
         assert_eq!(config.drain, Duration::from_millis(5));
+        assert_eq!(config.token_file, Some("/etc/tokens".into()));
         assert_eq!(config.limits, Limits { max_sessions: 3, ..Limits::default() });
         assert_eq!(config.pools.gateway_bytes, Some(1_024));
 
@@ -307,10 +365,17 @@ mod tests {
     }
 
     #[test]
-    fn the_network_is_refused_on_the_command_line() {
-        let error =
-            Arguments::try_parse_from(["remotemedia-gateway", "--admin", "10.0.0.1:9464"]).unwrap_err();
-        assert!(error.to_string().contains("no authentication"), "{error}");
+    fn the_network_is_served_only_with_tokens_and_with_open_eyes() {
+        let check = |flags: &[&str], expect: &str| {
+            let error = of("", flags).unwrap_err().to_string();
+            assert!(error.contains(expect), "{flags:?}: {error}");
+        };
+        check(&["--admin", "10.0.0.1:9464"], "the admin door has no authentication");
+        check(&["--grpc", "0.0.0.0:1"], "there is no --token-file");
+        check(&["--grpc", "0.0.0.0:1", "--insecure-plaintext"], "there is no --token-file");
+        check(&["--grpc", "0.0.0.0:1", "--token-file", "t"], "accept it with --insecure-plaintext");
+        let all = ["--grpc", "0.0.0.0:1", "--token-file", "t", "--insecure-plaintext"];
+        assert_eq!(of("", &all).unwrap().token_file, Some("t".into()));
     }
 
     fn of(file: &str, flags: &[&str]) -> Result<Config, ConfigError> {

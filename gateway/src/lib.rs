@@ -3,12 +3,14 @@
 //! The process, from the outside in:
 //!
 //! ```text
-//! listener    accepts at loopback addresses and unix sockets, and nowhere else; owns the connections
+//! listener    accepts, and owns the connections; those beyond the room are told so
 //! server      HTTP/2 with windows that make a slow pipeline its own client's matter
+//!   identify  names every call, in its answer and on the lines that are logged about it
 //!   measure   counts every call as its client sees it
 //!   rescue    the one place that turns errors into statuses
+//!   guard     who may call: whoever shows a token, where tokens are asked for
 //!   admit     nothing new begins while the service goes away
-//!   doors     ExecutePipeline, StreamPipeline, GetVersion; what is not served says so
+//!   doors     ExecutePipeline, StreamPipeline, GetVersion, health, reflection; what is not served says so
 //! backend     runs the pipelines: the runtime, with workers behind it
 //! ```
 //!
@@ -23,14 +25,19 @@ mod backend;
 mod config;
 mod deadline;
 mod doors;
+mod guard;
+mod health;
+mod identify;
 mod life;
 mod listener;
 mod measure;
 pub mod rescue;
+mod rpc;
 mod runtime_dir;
 mod server;
+mod tokens;
 
-pub use address::{AddressError, LocalAddress};
+pub use address::{Address, AddressError};
 pub use admin::Admin;
 pub use backend::Backend;
 pub use config::{Arguments, Config, ConfigError, LogFormat, Pools};
@@ -39,3 +46,4 @@ pub use listener::{BindError, Listener};
 pub use measure::{Metrics, MetricsError};
 pub use runtime_dir::{RuntimeDir, RuntimeDirError, Serving};
 pub use server::Server;
+pub use tokens::{TokenFile, TokenFileError};

@@ -4,22 +4,36 @@ use std::future::Future;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use crate::address::LocalAddress;
+use crate::address::Address;
 use crate::life::{LifeWatch, Phase};
 
 /// A bound socket. Dropping it removes the file of a unix socket.
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
-    address: LocalAddress,
+    address: Address,
 }
+
+/// How many connections there may be at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// That are served.
+    pub(crate) seats: usize,
+    /// Beyond, that are only told that there is no room. Those beyond these wait in the socket's queue.
+    pub(crate) standing: usize,
+}
+
+/// A connection that is served. The place is free again when this is dropped.
+pub(crate) type Seat = OwnedSemaphorePermit;
 
 /// An accepted connection of either sort.
 pub(crate) type Connection = Box<dyn Io>;
@@ -34,13 +48,13 @@ pub enum BindError {
     #[error("{address} is in use by another process: stop that one, or choose another address")]
     InUse {
         /// As asked.
-        address: LocalAddress,
+        address: Address,
     },
     /// The system said no.
     #[error("cannot listen at {address}: {source}")]
     Io {
         /// As asked.
-        address: LocalAddress,
+        address: Address,
         /// What the system said.
         source: io::Error,
     },
@@ -63,14 +77,14 @@ impl Listener {
     ///
     /// # Errors
     /// It is in use, or the system said no.
-    pub async fn bind(address: &LocalAddress) -> Result<Self, BindError> {
+    pub async fn bind(address: &Address) -> Result<Self, BindError> {
         let socket = match address {
-            LocalAddress::Tcp(tcp) => TcpListener::bind(tcp).await.map(Socket::Tcp),
-            LocalAddress::Unix(path) => bind_unix(path).await.map(Socket::Unix),
+            Address::Tcp(tcp) => TcpListener::bind(tcp).await.map(Socket::Tcp),
+            Address::Unix(path) => bind_unix(path).await.map(Socket::Unix),
         };
         let bound = socket.and_then(|socket| {
             let address = match &socket {
-                Socket::Tcp(tcp) => LocalAddress::Tcp(tcp.local_addr()?),
+                Socket::Tcp(tcp) => Address::Tcp(tcp.local_addr()?),
                 Socket::Unix(_) => address.clone(),
             };
             Ok(Self { socket, address })
@@ -87,21 +101,23 @@ impl Listener {
 
     /// Where it listens: with the port that was picked.
     #[must_use]
-    pub const fn address(&self) -> &LocalAddress {
+    pub const fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Serves each connection in a task of its own, at most `most` at once, until `last`; then waits for those that
-    /// are left, until life is over. Dropping the future cuts them.
+    /// Serves each connection in a task of its own, until `last`; then waits for those that are left, until life is
+    /// over. Those without a seat are to be told that there is none. Dropping the future cuts them all.
     pub(crate) async fn serve<F>(
         self,
-        most: usize,
+        room: Room,
         life: LifeWatch,
         last: Phase,
-        serve: impl Fn(Connection) -> F,
+        serve: impl Fn(Connection, Option<Seat>) -> F,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
+        let most = room.seats.saturating_add(room.standing);
+        let seats = Arc::new(Semaphore::new(room.seats.min(Semaphore::MAX_PERMITS)));
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -109,7 +125,7 @@ impl Listener {
                 () = life.reached(last) => break,
                 Some(ended) = connections.join_next() => report(ended),
                 connection = self.accept(), if connections.len() < most => {
-                    connections.spawn(serve(connection));
+                    connections.spawn(serve(connection, Arc::clone(&seats).try_acquire_owned().ok()));
                 }
             }
         }
@@ -156,7 +172,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let LocalAddress::Unix(path) = &self.address
+        if let Address::Unix(path) = &self.address
             && let Err(error) = std::fs::remove_file(path)
         {
             debug!(%error, path = %path.display(), "socket_file_not_removed");
@@ -217,7 +233,7 @@ mod tests {
     async fn the_socket_file_of_a_dead_process_is_replaced_and_that_of_a_live_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("grpc.sock");
-        let address = LocalAddress::Unix(path.clone());
+        let address = Address::Unix(path.clone());
         // Dropping the standard library's listener leaves the file, as a killed process would.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
 

@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use nix::sys::stat::{Mode, umask};
 use remotemedia_gateway::{
     Admin, Arguments, BindError, Config, ConfigError, Life, Listener, LogFormat, Metrics, MetricsError,
-    Phase, RuntimeDir, RuntimeDirError, Server, Serving,
+    Phase, RuntimeDir, RuntimeDirError, Server, Serving, TokenFile, TokenFileError,
 };
 use remotemedia_runtime::{Runtime, RuntimeConfig, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -55,6 +55,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let began = Instant::now();
     // Before anything that an order to stop has to put away.
     let mut orders = Orders::listen().map_err(Failure::Signals)?;
+    let tokens = config.token_file.as_deref().map(TokenFile::read).transpose()?;
     let dir = RuntimeDir::take(&config.runtime_dir)?;
     let grpc = Listener::bind(&config.grpc).await?;
     let admin = Listener::bind(&config.admin).await?;
@@ -77,7 +78,11 @@ async fn serve(config: Config) -> Result<(), Failure> {
     };
     admin_door.spawn(teller.serve(admin));
     let mut grpc_door = JoinSet::new();
-    let server = Server { backend: Arc::clone(&runtime), limits: config.limits, metrics, life: life.watch() };
+    let server =
+        Server { backend: Arc::clone(&runtime), limits: config.limits, metrics, life: life.watch(), tokens };
+    if !grpc.address().is_local() {
+        warn!(address = %grpc.address(), "plaintext_on_the_network");
+    }
     grpc_door.spawn(server.serve(grpc));
 
     announce(&dir, &serving)?;
@@ -183,6 +188,8 @@ enum Exit {
 enum Failure {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
     #[error("--log '{filter}' is no filter: {problem}")]
     Log { filter: String, problem: String },
     #[error(transparent)]
@@ -232,7 +239,7 @@ impl Failure {
     const fn exit(&self) -> Exit {
         match self {
             Self::Log { .. } => Exit::Usage,
-            Self::Config(_) | Self::Start(StartError::Geometry(_)) => Exit::Settings,
+            Self::Config(_) | Self::Tokens(_) | Self::Start(StartError::Geometry(_)) => Exit::Settings,
             Self::Bind(BindError::InUse { .. }) | Self::RuntimeDir(RuntimeDirError::Taken { .. }) => {
                 Exit::InUse
             }

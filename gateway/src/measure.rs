@@ -1,5 +1,7 @@
 //! What is counted of calls, and how it is shown to Prometheus.
 
+mod snapshot;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -12,16 +14,18 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::header::HeaderMap;
 use hyper::{Request, Response};
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
 };
 use remotemedia_protos::v1::ErrorType;
 use remotemedia_runtime::RuntimeStatus;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
+use tracing::{Span, debug, info};
 
-use crate::rescue::code_name;
+use crate::rescue::{self, code_name};
+use crate::rpc::Rpc;
 
 /// The counters of the process. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -35,6 +39,10 @@ pub struct MetricsError(#[from] prometheus::Error);
 /// A call under way, as a door sees it: the request carries it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Call(Arc<OnceLock<ErrorType>>);
+
+/// A connection that is counted as served.
+#[derive(Debug)]
+pub(crate) struct Connected(IntGauge);
 
 /// Counts and times every call.
 #[derive(Clone, Debug)]
@@ -58,10 +66,11 @@ pub(crate) struct MeasuredBody {
 struct Families {
     registry: Registry,
     calls: IntCounterVec,
+    errors: IntCounterVec,
     call_seconds: HistogramVec,
     chunk_seconds: Histogram,
-    sessions: IntGauge,
-    workers: IntGauge,
+    connections: IntGauge,
+    refused_connections: IntCounter,
 }
 
 /// Records a call when dropped.
@@ -71,21 +80,10 @@ struct Running {
     rpc: Rpc,
     began: Instant,
     call: Call,
-    status: Option<Code>,
-}
-
-/// The methods of the contract.
-#[derive(Clone, Copy, Debug)]
-enum Rpc {
-    ExecutePipeline,
-    GetVersion,
-    StreamPipeline,
-    Attach,
-    Signal,
-    GetPeers,
-    HealthCheck,
-    /// Anything else that was asked for: one label, however many names are tried.
-    Unknown,
+    /// The status, and the error in its details.
+    status: Option<(Code, Option<ErrorType>)>,
+    /// In which the end is logged.
+    span: Span,
 }
 
 /// From a tenth of the fastest pipeline's time to the longest deadline.
@@ -106,25 +104,42 @@ impl Metrics {
                 Opts::new("remotemedia_requests_total", "Calls that have ended, by method and outcome"),
                 &["rpc", "outcome"],
             )?,
+            errors: IntCounterVec::new(
+                Opts::new(
+                    "remotemedia_errors_total",
+                    "Calls that ended with an error, by method and error type",
+                ),
+                &["rpc", "type"],
+            )?,
             call_seconds: HistogramVec::new(
                 histogram(
-                    "remotemedia_request_seconds",
+                    "remotemedia_request_duration_seconds",
                     "From a call's arrival to the end of its answer; for streams, their whole life",
                 ),
                 &["rpc"],
             )?,
             chunk_seconds: Histogram::with_opts(histogram(
-                "remotemedia_chunk_seconds",
+                "remotemedia_chunk_duration_seconds",
                 "From the arrival of a stream's chunk to a result of it",
             ))?,
-            sessions: IntGauge::new("remotemedia_sessions", "Sessions that are open")?,
-            workers: IntGauge::new("remotemedia_workers", "Workers that are registered")?,
+            connections: IntGauge::new("remotemedia_connections", "Connections that are served")?,
+            refused_connections: IntCounter::new(
+                "remotemedia_connections_refused_total",
+                "Connections for which there was no room",
+            )?,
         };
+        let build = IntGauge::with_opts(
+            Opts::new("remotemedia_build_info", "Always 1; the label tells the version")
+                .const_label("version", env!("CARGO_PKG_VERSION")),
+        )?;
+        build.set(1);
+        families.registry.register(Box::new(build))?;
         families.registry.register(Box::new(families.calls.clone()))?;
+        families.registry.register(Box::new(families.errors.clone()))?;
         families.registry.register(Box::new(families.call_seconds.clone()))?;
         families.registry.register(Box::new(families.chunk_seconds.clone()))?;
-        families.registry.register(Box::new(families.sessions.clone()))?;
-        families.registry.register(Box::new(families.workers.clone()))?;
+        families.registry.register(Box::new(families.connections.clone()))?;
+        families.registry.register(Box::new(families.refused_connections.clone()))?;
         Ok(Self(Arc::new(families)))
     }
 
@@ -133,10 +148,9 @@ impl Metrics {
     /// # Errors
     /// The encoder refuses a family, which is a mistake in this file.
     pub(crate) fn text(&self, status: &RuntimeStatus) -> Result<Vec<u8>, MetricsError> {
-        self.0.sessions.set(i64::try_from(status.sessions.len()).unwrap_or(i64::MAX));
-        self.0.workers.set(i64::try_from(status.workers.len()).unwrap_or(i64::MAX));
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.0.registry.gather(), &mut text)?;
+        TextEncoder::new().encode(&snapshot::of(status)?.gather(), &mut text)?;
         Ok(text)
     }
 
@@ -145,8 +159,27 @@ impl Metrics {
         self.0.chunk_seconds.observe(latency.as_secs_f64());
     }
 
+    /// A connection is served until this is dropped.
+    pub(crate) fn connection(&self) -> Connected {
+        self.0.connections.inc();
+        Connected(self.0.connections.clone())
+    }
+
+    /// There was no room for a connection.
+    pub(crate) fn connection_refused(&self) {
+        self.0.refused_connections.inc();
+    }
+
     pub(crate) fn layer(&self) -> Measure {
         Measure(self.clone())
+    }
+}
+
+// === impl Connected ===
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -196,6 +229,7 @@ where
             began: Instant::now(),
             call,
             status: None,
+            span: Span::current(),
         };
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -238,8 +272,18 @@ impl HttpBody for MeasuredBody {
 
 impl Running {
     fn look(&mut self, headers: &HeaderMap) {
-        if let Some(code) = headers.get(Status::GRPC_STATUS) {
-            self.status = Some(Code::from_bytes(code.as_bytes()));
+        let Some(code) = headers.get(Status::GRPC_STATUS) else { return };
+        let code = Code::from_bytes(code.as_bytes());
+        let said = (code != Code::Ok).then(|| Status::from_header_map(headers)).flatten();
+        let error = said.and_then(|status| rescue::error_in(&status)).map(|error| error.error_type());
+        self.status = Some((code, error));
+    }
+
+    fn error(&self) -> Option<ErrorType> {
+        match (self.status, self.call.0.get()) {
+            (Some((Code::Ok, _)), Some(error)) => Some(*error),
+            (Some((_, error)), _) => error,
+            (None, _) => None,
         }
     }
 
@@ -247,46 +291,26 @@ impl Running {
         match (self.status, self.call.0.get()) {
             // The client went before the end.
             (None, _) => code_name(Code::Cancelled),
-            (Some(Code::Ok), Some(error)) => error.as_str_name(),
-            (Some(code), _) => code_name(code),
+            (Some((Code::Ok, _)), Some(error)) => error.as_str_name(),
+            (Some((code, _)), _) => code_name(code),
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Families { calls, call_seconds, .. } = &*self.metrics.0;
-        calls.with_label_values(&[self.rpc.name(), self.outcome()]).inc();
-        call_seconds.with_label_values(&[self.rpc.name()]).observe(self.began.elapsed().as_secs_f64());
-    }
-}
-
-// === impl Rpc ===
-
-impl Rpc {
-    fn of(path: &str) -> Self {
-        match path {
-            "/remotemedia.v1.PipelineExecutionService/ExecutePipeline" => Self::ExecutePipeline,
-            "/remotemedia.v1.PipelineExecutionService/GetVersion" => Self::GetVersion,
-            "/remotemedia.v1.StreamingPipelineService/StreamPipeline" => Self::StreamPipeline,
-            "/remotemedia.v1.PipelineControl/Attach" => Self::Attach,
-            "/remotemedia.v1.webrtc.WebRtcSignaling/Signal" => Self::Signal,
-            "/remotemedia.v1.webrtc.WebRtcSignaling/GetPeers" => Self::GetPeers,
-            "/remotemedia.v1.webrtc.WebRtcSignaling/HealthCheck" => Self::HealthCheck,
-            _ => Self::Unknown,
+        let Families { calls, errors, call_seconds, .. } = &*self.metrics.0;
+        let (rpc, outcome, took) = (self.rpc.name(), self.outcome(), self.began.elapsed());
+        calls.with_label_values(&[rpc, outcome]).inc();
+        call_seconds.with_label_values(&[rpc]).observe(took.as_secs_f64());
+        if let Some(error) = self.error() {
+            errors.with_label_values(&[rpc, error.as_str_name()]).inc();
         }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::ExecutePipeline => "ExecutePipeline",
-            Self::GetVersion => "GetVersion",
-            Self::StreamPipeline => "StreamPipeline",
-            Self::Attach => "Attach",
-            Self::Signal => "Signal",
-            Self::GetPeers => "GetPeers",
-            Self::HealthCheck => "HealthCheck",
-            Self::Unknown => "unknown",
-        }
+        let took_ms = took.as_secs_f64() * 1e3;
+        // What went well is for whoever looks closer: at full load these would be thousands of lines a second.
+        self.span.in_scope(|| match outcome {
+            "OK" => debug!(outcome, took_ms, "request_ended"),
+            _ => info!(outcome, took_ms, "request_ended"),
+        });
     }
 }

@@ -72,10 +72,30 @@ struct Any {
     value: Bytes,
 }
 
+/// `google.rpc.RetryInfo`: clients and proxies of every language wait so long before they try again.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<Delay>,
+}
+
+/// `google.protobuf.Duration`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Delay {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+    #[prost(int32, tag = "2")]
+    nanos: i32,
+}
+
+const RETRY_INFO_URL: &str = "type.googleapis.com/google.rpc.RetryInfo";
 const ERROR_RESPONSE_URL: &str = "type.googleapis.com/remotemedia.v1.ErrorResponse";
 
 /// Clients that retry by themselves wait so many milliseconds before they do.
 const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// When to come back to a service with too many connections: they last longer than calls.
+const RETRY_CONNECTION_MS: u64 = 1_000;
 
 /// When to come back to a service that goes away: its successor serves by then.
 const RESTART_MS: u64 = 1_000;
@@ -116,6 +136,24 @@ pub fn of_closed_door() -> Status {
     status(Code::Unavailable, &fault, &convert::fault::to_wire(&fault))
 }
 
+/// As many connections as there may be: whoever comes later may find room.
+#[must_use]
+pub fn of_full_house() -> Status {
+    let fault = Fault::Unavailable { state: Unavailability::Full, retry_after_ms: RETRY_CONNECTION_MS };
+    status(Code::Unavailable, &fault, &convert::fault::to_wire(&fault))
+}
+
+/// Nobody knows who calls.
+#[must_use]
+pub fn of_stranger(problem: &str) -> Status {
+    let response = ErrorResponse {
+        error_type: ErrorType::Authentication.into(),
+        message: problem.to_owned(),
+        ..ErrorResponse::default()
+    };
+    with_details(Code::Unauthenticated, problem.to_owned(), &response, Vec::new(), MetadataMap::new())
+}
+
 /// What the contract defines and this service does not do.
 #[must_use]
 pub fn not_served(method: &str, reason: &str) -> Status {
@@ -125,7 +163,19 @@ pub fn not_served(method: &str, reason: &str) -> Status {
         message: message.clone(),
         ..ErrorResponse::default()
     };
-    with_details(Code::Unimplemented, message, &response, MetadataMap::new())
+    with_details(Code::Unimplemented, message, &response, Vec::new(), MetadataMap::new())
+}
+
+/// Health was asked of what is not here.
+#[must_use]
+pub fn of_unknown_service(service: &str) -> Status {
+    let message = format!("there is no service '{service}' here: ask for '' or one that reflection lists");
+    let response = ErrorResponse {
+        error_type: ErrorType::Validation.into(),
+        message: message.clone(),
+        ..ErrorResponse::default()
+    };
+    with_details(Code::NotFound, message, &response, Vec::new(), MetadataMap::new())
 }
 
 /// A door's own task is gone without a word.
@@ -193,17 +243,39 @@ const fn call_code(fault: &Fault) -> Option<Code> {
 
 fn status(code: Code, fault: &Fault, response: &ErrorResponse) -> Status {
     let mut metadata = MetadataMap::new();
+    let mut more = Vec::new();
     if let Fault::Unavailable { retry_after_ms, .. } = fault {
         metadata.insert(RETRY_PUSHBACK, (*retry_after_ms).into());
+        more.push(Any::retry_info(*retry_after_ms));
     }
-    with_details(code, response.message.clone(), response, metadata)
+    with_details(code, response.message.clone(), response, more, metadata)
 }
 
-fn with_details(code: Code, message: String, response: &ErrorResponse, metadata: MetadataMap) -> Status {
+fn with_details(
+    code: Code,
+    message: String,
+    response: &ErrorResponse,
+    more: Vec<Any>,
+    metadata: MetadataMap,
+) -> Status {
     let value = response.encode_to_vec().into();
-    let details = vec![Any { type_url: ERROR_RESPONSE_URL.to_owned(), value }];
+    let mut details = vec![Any { type_url: ERROR_RESPONSE_URL.to_owned(), value }];
+    details.extend(more);
     let details = RpcStatus { code: code.into(), message: message.clone(), details };
     Status::with_details_and_metadata(code, message, details.encode_to_vec().into(), metadata)
+}
+
+// === impl Any ===
+
+impl Any {
+    fn retry_info(after_ms: u64) -> Self {
+        let delay = Delay {
+            seconds: i64::try_from(after_ms / 1_000).unwrap_or(i64::MAX),
+            nanos: i32::try_from(after_ms % 1_000 * 1_000_000).unwrap_or_default(),
+        };
+        let value = RetryInfo { retry_delay: Some(delay) }.encode_to_vec().into();
+        Self { type_url: RETRY_INFO_URL.to_owned(), value }
+    }
 }
 
 // === impl Rescue ===
@@ -276,7 +348,7 @@ fn malformed(problem: &str) -> Status {
         message: message.clone(),
         ..ErrorResponse::default()
     };
-    with_details(Code::InvalidArgument, message, &response, MetadataMap::new())
+    with_details(Code::InvalidArgument, message, &response, Vec::new(), MetadataMap::new())
 }
 
 impl<S> Layer<S> for Rescue {

@@ -1,5 +1,6 @@
 //! The gRPC server: the layers that a call passes, and the connections under them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use remotemedia_core::Limits;
+use tokio::sync::watch;
 use tonic::body::Body;
 use tower::{Service, ServiceBuilder};
 use tracing::debug;
@@ -14,10 +16,14 @@ use tracing::debug;
 use crate::admit::Admit;
 use crate::backend::Backend;
 use crate::doors::Doors;
+use crate::guard::Guard;
+use crate::health::{self, Health};
+use crate::identify::Identify;
 use crate::life::{LifeWatch, Phase};
-use crate::listener::{Connection, Listener};
+use crate::listener::{Connection, Listener, Room, Seat};
 use crate::measure::Metrics;
-use crate::rescue::Rescue;
+use crate::rescue::{self, Rescue};
+use crate::tokens::TokenFile;
 
 /// What the server stands on, and by what rules.
 pub struct Server<B> {
@@ -29,11 +35,17 @@ pub struct Server<B> {
     pub metrics: Metrics,
     /// When to stop.
     pub life: LifeWatch,
+    /// Whose calls are taken; all, if there is none.
+    pub tokens: Option<TokenFile>,
 }
 
-/// Connections at once: as many as there may be sessions and as many again for unary calls. Beyond, clients wait in
-/// the socket's queue.
+/// Connections at once: as many as there may be sessions and as many again for unary calls.
 const CONNECTIONS_PER_SESSION: usize = 2;
+/// Beyond, connections whose calls are answered that there is no room. Beyond these, clients wait in the socket's
+/// queue.
+const REFUSED_CONNECTIONS: usize = 64;
+/// How long a refused connection is kept for its calls to be answered, and then again for the answers to be read.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
 /// What one stream may have on its way to us unread. Less and a large frame comes in fits and starts; more and a slow
 /// pipeline's client is told so late.
 const STREAM_WINDOW: u32 = 2 * 1_024 * 1_024;
@@ -52,24 +64,76 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 impl<B: Backend> Server<B> {
     /// Serves clients at `listener` until life is over.
     pub async fn serve(self, listener: Listener) {
-        let most = self.limits.max_sessions.saturating_mul(CONNECTIONS_PER_SESSION);
+        let seats = self.limits.max_sessions.saturating_mul(CONNECTIONS_PER_SESSION);
+        let room = Room { seats, standing: REFUSED_CONNECTIONS };
         let http2 = http2_settings(&self.limits);
-        let Self { backend, limits, metrics, life } = self;
+        let Self { backend, limits, metrics, life, tokens } = self;
+        let (tell_health, health) = watch::channel(Health::unknown());
+        let known = tokens.as_ref().map(TokenFile::watch);
+        let identify = Identify::new();
 
         // What a call passes on its way in, from the outermost:
         let service = ServiceBuilder::new()
+            // Every call has a name, in its answer and in the log.
+            .layer(identify.clone())
             // Every call is counted and timed as its client sees it: refused, answered or abandoned.
             .layer(metrics.layer())
             // What tonic says of oversize and malformed messages is said in our words.
             .layer(Rescue::new(limits.max_message_bytes))
+            // Strangers learn nothing.
+            .layer(Guard::new(known))
             // Nothing new begins while the service goes away.
             .layer(Admit::new(life.clone()))
             // The methods of the contract.
-            .service(Doors { backend, limits, life: life.clone(), metrics }.routes());
+            .service(
+                Doors {
+                    backend: Arc::clone(&backend),
+                    limits,
+                    life: life.clone(),
+                    metrics: metrics.clone(),
+                    health,
+                }
+                .routes(),
+            );
+        // Where there is no room, a call comes this far:
+        let refusal = ServiceBuilder::new().layer(identify).layer(metrics.layer()).service_fn(refuse);
 
-        let of_connection =
-            |connection| serve_connection(connection, http2.clone(), service.clone(), life.clone());
-        listener.serve(most, life.clone(), Phase::Draining, of_connection).await;
+        let of_connection = |connection, seat: Option<Seat>| {
+            let (http2, life, metrics) = (http2.clone(), life.clone(), metrics.clone());
+            let (service, refusal) = (service.clone(), refusal.clone());
+            async move {
+                match seat {
+                    Some(_seat) => {
+                        let _counted = metrics.connection();
+                        serve_connection(connection, http2, service, life.reached(Phase::Draining)).await;
+                    }
+                    None => {
+                        metrics.connection_refused();
+                        let end = tokio::time::sleep(REFUSED_FOR);
+                        let told = serve_connection(connection, http2, refusal, end);
+                        let _cut = tokio::time::timeout(2 * REFUSED_FOR, told).await;
+                    }
+                }
+            }
+        };
+        let doors = listener.serve(room, life.clone(), Phase::Draining, of_connection);
+        tokio::select! {
+            () = doors => {}
+            () = health::follow(&*backend, &life, tell_health) => {}
+            () = follow(tokens) => {}
+        }
+    }
+}
+
+/// Every call on a connection for which there is no room.
+async fn refuse<B>(_request: hyper::Request<B>) -> Result<hyper::Response<Body>, Infallible> {
+    Ok(rescue::of_full_house().into_http())
+}
+
+async fn follow(tokens: Option<TokenFile>) {
+    match tokens {
+        Some(tokens) => tokens.follow().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -92,7 +156,7 @@ async fn serve_connection<S>(
     connection: Connection,
     http2: http2::Builder<TokioExecutor>,
     service: S,
-    life: LifeWatch,
+    end: impl Future<Output = ()>,
 ) where
     S: Service<hyper::Request<hyper::body::Incoming>, Response = hyper::Response<Body>>
         + Clone
@@ -105,7 +169,7 @@ async fn serve_connection<S>(
     let mut connection = std::pin::pin!(http2.serve_connection(TokioIo::new(connection), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = life.reached(Phase::Draining) => {
+        () = end => {
             // The client is told to open no more streams; those that are open go on.
             connection.as_mut().graceful_shutdown();
             connection.await

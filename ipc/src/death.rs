@@ -255,8 +255,10 @@ mod tests {
     fn the_cause_of_death_of_somebody_elses_child_is_known() {
         // The shell's own child: this process is not its parent, and the shell reaps it.
         for (end, expected) in [("exit 7", Exit::Code(7)), ("kill -ABRT $$", Exit::Signal(6))] {
-            let script =
-                format!("/bin/sh -c 'echo $$; read go; {end}; :' <&0 & wait $!; echo reaped; read done");
+            // What runs in the background gets the shell's input only under another number.
+            let script = format!(
+                "exec 3<&0; /bin/sh -c 'echo $$; read go; {end}; :' <&3 & wait $!; echo reaped; read done"
+            );
             let mut parent = Command::new("/bin/sh")
                 .args(["-c", &script])
                 .stdin(Stdio::piped())

@@ -24,7 +24,9 @@ use crate::edges::{Edges, Lane};
 use crate::placement::place;
 use crate::registry::Registry;
 use crate::session::FromHub;
-use crate::status::{PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState, WorkerStatus};
+use crate::status::{
+    DeathStatus, PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState, WorkerStatus,
+};
 use crate::wiring::{Draughtsman, Drawing, Wiring};
 
 /// The hub's thread, and its owner.
@@ -70,6 +72,7 @@ pub(crate) struct OpenOrder {
     pub(crate) id: SessionId,
     pub(crate) pipeline: String,
     pub(crate) graph: Arc<Graph>,
+    pub(crate) memory_bytes: u64,
     pub(crate) events: mpsc::Sender<FromHub>,
     pub(crate) placed: oneshot::Sender<Result<Wiring, Fault>>,
 }
@@ -273,8 +276,8 @@ impl Loop {
     fn on_order(&mut self, order: Order) {
         match order {
             Order::Open(order) => {
-                let OpenOrder { id, pipeline, graph, events, placed } = *order;
-                let outcome = self.open(id, pipeline, &graph, events);
+                let OpenOrder { id, pipeline, graph, memory_bytes, events, placed } = *order;
+                let outcome = self.open(id, pipeline, &graph, memory_bytes, events);
                 // The session's user has gone meanwhile: what was opened for it is closed.
                 if let Err(Ok(_wiring)) = placed.send(outcome) {
                     self.close(id);
@@ -324,7 +327,8 @@ impl Loop {
     }
 
     fn on_death(&mut self, member: Member, pid: i32, cause: DeathCause) {
-        let name = self.registry.bury(member).map_or_else(|| member.to_string(), |worker| worker.hello.name);
+        let name =
+            self.registry.bury(member, cause).map_or_else(|| member.to_string(), |worker| worker.hello.name);
         self.publish_node_infos();
         tracing::warn!(worker = name, pid, %cause, "worker_died");
         let touched: Vec<SessionId> = self
@@ -349,6 +353,7 @@ impl Loop {
         id: SessionId,
         pipeline: String,
         graph: &Graph,
+        memory_bytes: u64,
         events: mpsc::Sender<FromHub>,
     ) -> Result<Wiring, Fault> {
         if self.shutdown.is_some() {
@@ -363,6 +368,7 @@ impl Loop {
             graph,
             placement: &placement,
             limits: &self.limits,
+            memory_bytes,
             edges: &mut self.edges,
             lanes: &mut lanes,
         };
@@ -511,6 +517,8 @@ impl Loop {
             workers: workers.collect(),
             frame_pools: pools.collect(),
             sessions: sessions.collect(),
+            deaths: self.registry.causes().map(|(cause, count)| DeathStatus { cause, count }).collect(),
+            last_death: self.registry.last_death().map(str::to_owned),
         }
     }
 

@@ -39,7 +39,9 @@ use tokio::sync::Semaphore;
 
 pub use runner::PipelineRunner;
 pub use session::RunningSession;
-pub use status::{PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState, WorkerStatus};
+pub use status::{
+    DeathStatus, PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState, WorkerStatus,
+};
 
 use hub::Hub;
 

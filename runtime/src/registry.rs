@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use remotemedia_core::fault::DeathCause;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_ipc::control::messages::Hello;
 use remotemedia_ipc::slot::Member;
@@ -12,6 +13,10 @@ pub(crate) struct Registry {
     workers: BTreeMap<Member, WorkerEntry>,
     /// By name: how often a worker of that name has died.
     deaths: BTreeMap<String, u32>,
+    /// By [`DeathCause::label`].
+    causes: BTreeMap<&'static str, u64>,
+    /// In words: who, and of what.
+    last_death: Option<String>,
 }
 
 /// One worker.
@@ -39,8 +44,10 @@ impl Registry {
         }
     }
 
-    pub(crate) fn bury(&mut self, member: Member) -> Option<WorkerEntry> {
+    pub(crate) fn bury(&mut self, member: Member, cause: DeathCause) -> Option<WorkerEntry> {
         let worker = self.workers.remove(&member)?;
+        *self.causes.entry(cause.label()).or_default() += 1;
+        self.last_death = Some(format!("'{}', which {cause}", worker.hello.name));
         if self.deaths.len() >= MOST_NAMES && !self.deaths.contains_key(&worker.hello.name) {
             self.deaths.pop_first();
         }
@@ -68,6 +75,15 @@ impl Registry {
 
     pub(crate) fn deaths(&self, name: &str) -> u32 {
         self.deaths.get(name).copied().unwrap_or_default()
+    }
+
+    /// By cause: how many have died.
+    pub(crate) fn causes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.causes.iter().map(|(cause, count)| (*cause, *count))
+    }
+
+    pub(crate) fn last_death(&self) -> Option<&str> {
+        self.last_death.as_deref()
     }
 
     pub(crate) fn session_opened(&mut self, member: Member) {

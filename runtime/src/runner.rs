@@ -1,16 +1,19 @@
 //! Runs pipelines on a runtime's workers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use remotemedia_core::fault::{EntryError, Fault, Unavailability};
 use remotemedia_core::frame::Frame;
 use remotemedia_core::graph::Graph;
-use remotemedia_core::limits::Limits;
+use remotemedia_core::limits::{LimitExceeded, Limits};
 use remotemedia_core::transport::{
     ExecuteRequest, Execution, PipelineTransport, StreamRequest, StreamSession as _, TransportData,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tracing::Span;
+use tracing::field::display;
 
 use crate::hub::{HubHandle, unavailable};
 use crate::session::RunningSession;
@@ -58,6 +61,9 @@ impl PipelineRunner {
     ) -> Result<Execution, Fault> {
         let stream = StreamRequest { manifest: request.manifest, limits: request.limits };
         let session = self.open(stream, room).await?;
+        // Filled in where the caller's span has a field for it.
+        Span::current().record("session_id", display(session.id()));
+        let mut held = Held::of(&request.inputs, session.granted().memory_bytes)?;
         let inputs = by_entry(&session, request.inputs)?;
         let mut outputs: BTreeMap<String, Vec<Frame>> =
             session.sinks().map(|sink| (sink.to_owned(), Vec::new())).collect();
@@ -70,6 +76,7 @@ impl PipelineRunner {
         let receive = async {
             while let Some(chunk) = session.receive().await? {
                 for (node, frame) in chunk.outputs {
+                    held.add(&frame)?;
                     outputs.entry(node).or_default().push(frame);
                 }
             }
@@ -83,16 +90,16 @@ impl PipelineRunner {
 impl PipelineTransport for PipelineRunner {
     type Session = RunningSession;
 
-    /// Waits for room as long as the run may take.
+    /// Waits for room as long as the run may take; then there is none.
     async fn execute(&self, request: ExecuteRequest) -> Result<Execution, Fault> {
         self.refuse_if_closing()?;
         let timeout = self.limits.grant(&request.limits)?.timeout;
-        let run = async {
-            let room = Arc::clone(&self.room).acquire_owned().await;
-            let room = room.map_err(|_| unavailable(Unavailability::ShuttingDown))?;
-            self.execute_in(request, room).await
-        };
-        match tokio::time::timeout(timeout, run).await {
+        let deadline = Instant::now() + timeout;
+        let room = tokio::time::timeout_at(deadline, Arc::clone(&self.room).acquire_owned()).await;
+        let room = room.map_err(|_elapsed| unavailable(Unavailability::Full))?;
+        let room = room.map_err(|_closed| unavailable(Unavailability::ShuttingDown))?;
+        let run = async { self.execute_in(request, room).await };
+        match tokio::time::timeout_at(deadline, run).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => Err(Fault::Deadline {
                 limit_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
@@ -107,6 +114,41 @@ impl PipelineTransport for PipelineRunner {
         let room = Arc::clone(&self.room).try_acquire_owned();
         let room = room.map_err(|_| unavailable(Unavailability::Full))?;
         self.open(request, room).await
+    }
+}
+
+/// What a unary run holds of pool memory, as far as it passes here: all its inputs, and all outputs until its end.
+struct Held {
+    bytes: u64,
+    limit: u64,
+    /// Where payloads lie: one that was forwarded several times is held once.
+    places: BTreeSet<usize>,
+}
+
+// === impl Held ===
+
+impl Held {
+    fn of(inputs: &BTreeMap<String, Frame>, limit: u64) -> Result<Self, Fault> {
+        let mut held = Self { bytes: 0, limit, places: BTreeSet::new() };
+        inputs.values().try_for_each(|frame| held.add(frame))?;
+        Ok(held)
+    }
+
+    fn add(&mut self, frame: &Frame) -> Result<(), Fault> {
+        let payload = frame.data.payload();
+        if self.places.insert(payload.as_ptr().addr()) {
+            self.bytes = self.bytes.saturating_add(payload.len() as u64);
+        }
+        if self.bytes <= self.limit {
+            return Ok(());
+        }
+        Err(Fault::Limit(LimitExceeded {
+            what: "what the execution holds of inputs and outputs".to_owned(),
+            value: self.bytes,
+            limit: self.limit,
+            unit: "bytes".to_owned(),
+            advice: "ask for a higher max_memory_bytes, or use StreamPipeline with smaller chunks".to_owned(),
+        }))
     }
 }
 

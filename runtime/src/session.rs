@@ -43,6 +43,14 @@ pub struct RunningSession {
     _room: OwnedSemaphorePermit,
 }
 
+/// A session that the hub was asked for. Dropped without an owner it is closed: the user may go between the hub's
+/// answer and its reading, and then neither the hub nor anybody else would know.
+struct Asked {
+    hub: HubHandle,
+    id: SessionId,
+    has_owner: bool,
+}
+
 /// What the hub tells a session.
 #[derive(Debug)]
 pub(crate) enum FromHub {
@@ -105,17 +113,20 @@ impl RunningSession {
         let id = hub.next_session();
         let (events, inbound) = mpsc::channel(most_events(&graph, limits));
         let (placed, placing) = oneshot::channel();
-        let order = OpenOrder { id, pipeline, graph: Arc::clone(&graph), events, placed };
+        let memory_bytes = granted.memory_bytes;
+        let order = OpenOrder { id, pipeline, graph: Arc::clone(&graph), memory_bytes, events, placed };
         let gone = || unavailable(Unavailability::ShuttingDown);
         if !hub.open(order) {
             return Err(gone());
         }
+        let mut asked = Asked { hub: hub.clone(), id, has_owner: false };
         let wiring = placing.await.map_err(|_| gone())??;
         let patience =
             Patience { open: limits.open_timeout(), result: granted.timeout, idle: limits.idle_timeout() };
         let now = Instant::now();
         let entries: Vec<NodeIndex> = wiring.entries.iter().map(|entry| entry.node).collect();
         let machine = Session::new(Shape::of(&graph, &entries), wiring.stages, patience, now);
+        asked.has_owner = true;
         let session = Self {
             id,
             hub,
@@ -139,6 +150,11 @@ impl RunningSession {
         };
         session.until_open().await?;
         Ok(session)
+    }
+
+    /// What it may take.
+    pub(crate) const fn granted(&self) -> &Granted {
+        &self.granted
     }
 
     /// Ids of the nodes that take input.
@@ -240,6 +256,14 @@ impl RunningSession {
     fn on_arrival(&self, sink: usize, Arrival { header, content, .. }: Arrival) {
         let Header { sequence, last, .. } = header;
         match content {
+            Content::Frame(data, ..) if data.payload().len() as u64 > self.granted.memory_bytes => {
+                let node = &self.graph.node(self.sink_nodes[sink]).id;
+                let advice =
+                    format!("ask for a higher max_memory_bytes, or have node '{node}' give less at once");
+                let (bytes, limit) = (data.payload().len() as u64, self.granted.memory_bytes);
+                let what = format!("an output of node '{node}'");
+                self.on(Event::Failed(exceeded(&what, bytes, limit, "bytes", advice).into()));
+            }
             Content::Frame(data, metadata, timestamp_us) => {
                 self.lock().measures.hold(data.payload().len() as u64);
                 let frame = Some(Frame { sequence, timestamp_us, metadata, data });
@@ -509,6 +533,16 @@ impl StreamSession for RunningSession {
 impl Drop for RunningSession {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+// === impl Asked ===
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if !self.has_owner {
+            self.hub.close(self.id);
+        }
     }
 }
 

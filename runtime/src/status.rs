@@ -11,6 +11,19 @@ pub struct RuntimeStatus {
     pub frame_pools: Vec<PoolStatus>,
     /// The sessions, oldest first.
     pub sessions: Vec<SessionStatus>,
+    /// Workers that have died, by cause.
+    pub deaths: Vec<DeathStatus>,
+    /// Which worker died last and of what, in words.
+    pub last_death: Option<String>,
+}
+
+/// Workers that died of one cause.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct DeathStatus {
+    /// A signal's name, `exit`, `protocol` or `unknown`.
+    pub cause: &'static str,
+    /// How many.
+    pub count: u64,
 }
 
 /// One worker.

@@ -50,6 +50,8 @@ pub(crate) struct Draughtsman<'a> {
     pub(crate) graph: &'a Graph,
     pub(crate) placement: &'a Placement,
     pub(crate) limits: &'a Limits,
+    /// What the session may take at a time.
+    pub(crate) memory_bytes: u64,
     pub(crate) edges: &'a mut Edges,
     /// Edges taken: to be given back when the session is over, or could not be drawn.
     pub(crate) lanes: &'a mut Vec<Lane>,
@@ -62,7 +64,9 @@ impl Draughtsman<'_> {
     pub(crate) fn draw(mut self) -> Option<Drawing> {
         let mut plans: BTreeMap<Member, StagePlan> = BTreeMap::new();
         for node in self.graph.indices() {
-            let plan = plans.entry(self.at(node)).or_insert_with(|| empty_plan(self.id, self.limits));
+            let plan = plans
+                .entry(self.at(node))
+                .or_insert_with(|| empty_plan(self.id, self.limits, self.memory_bytes));
             plan.nodes.push(self.stage_node(node));
         }
         let entries = self.draw_entries(&mut plans)?;
@@ -172,7 +176,7 @@ fn entry_ports(graph: &Graph, infos: &[NodeInfo]) -> Vec<(NodeIndex, Vec<String>
     graph.indices().map(free).filter(|(_, names)| !names.is_empty()).collect()
 }
 
-fn empty_plan(session: SessionId, limits: &Limits) -> StagePlan {
+fn empty_plan(session: SessionId, limits: &Limits, memory_bytes: u64) -> StagePlan {
     StagePlan {
         session,
         nodes: Vec::new(),
@@ -182,5 +186,6 @@ fn empty_plan(session: SessionId, limits: &Limits) -> StagePlan {
         window: limits.credit_window,
         max_outputs_per_call: u32::try_from(limits.max_outputs_per_call).unwrap_or(u32::MAX),
         loan_timeout_ms: limits.loan_timeout_ms,
+        memory_bytes,
     }
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use prost::Message as _;
+use remotemedia_cli::transport::Bearer;
 use remotemedia_core::Fault;
+use remotemedia_core::token::Token;
 use remotemedia_protos::convert;
 use remotemedia_protos::v1::execute_response::Outcome;
 use remotemedia_protos::v1::pipeline_execution_service_client::PipelineExecutionServiceClient;
@@ -17,6 +20,7 @@ use remotemedia_protos::v1::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
@@ -30,7 +34,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// One connection to a service.
 #[derive(Clone, Debug)]
-pub struct Client(Channel);
+pub struct Client(InterceptedService<Channel, Bearer>);
 
 /// One call of `StreamPipeline`. Dropped, the client is gone.
 #[derive(Debug)]
@@ -60,9 +64,24 @@ impl Client {
     /// # Panics
     /// Nobody answers in time.
     pub async fn connect(address: &str) -> Self {
+        Self::connect_as(address, None).await
+    }
+
+    /// Connects to `HOST:PORT` and shows this token with every call.
+    ///
+    /// # Panics
+    /// Nobody answers in time.
+    pub async fn connect_as(address: &str, token: Option<&Token>) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
         let channel = within(PATIENCE, "the connection", endpoint.tcp_nodelay(true).connect()).await;
-        Self(channel.expect("the gateway takes connections"))
+        let bearer = Bearer::of(token.cloned()).expect("a token can stand in a header");
+        Self(InterceptedService::new(channel.expect("the gateway takes connections"), bearer))
+    }
+
+    /// The connection, for services that this client has no method for.
+    #[must_use]
+    pub fn channel(&self) -> InterceptedService<Channel, Bearer> {
+        self.0.clone()
     }
 
     /// Runs a pipeline once. What goes wrong with it is the fault that travelled in the reply.
@@ -300,6 +319,20 @@ pub fn chunk(sequence: u64, buffer: DataBuffer) -> Request {
 #[must_use]
 pub fn fault(error: &ErrorResponse) -> Fault {
     convert::fault::from_wire(error.clone())
+}
+
+/// The error that a status carries in its details, as any client in any language finds it.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn error_in(status: &Status) -> ErrorResponse {
+    let details = tonic_types::pb::Status::decode(status.details()).expect("details are a google.rpc.Status");
+    assert_eq!((details.code, details.message.as_str()), (status.code() as i32, status.message()));
+    let mut details = details.details.iter();
+    let error = details.find(|any| any.type_url == "type.googleapis.com/remotemedia.v1.ErrorResponse");
+    let error = error.unwrap_or_else(|| panic!("no ErrorResponse in {status:?}"));
+    ErrorResponse::decode(error.value.as_slice()).expect("an ErrorResponse decodes")
 }
 
 /// The context of an error, which is JSON.

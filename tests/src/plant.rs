@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use remotemedia_cli::admin::{AdminDoor, Serving, Status};
+use remotemedia_core::token::Token;
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -35,6 +36,10 @@ pub struct Recipe {
     pub worker: &'static str,
     /// The gateway's settings, as in its file.
     pub settings: &'static str,
+    /// More arguments of the gateway.
+    pub arguments: Vec<String>,
+    /// What the plant's own client shows.
+    pub token: Option<Token>,
 }
 
 /// A gateway and its workers, as children of this process. Dropped, they are killed; [`Plant::finish`] is how a test
@@ -65,7 +70,7 @@ const DOMAIN: &str = "remotemedia";
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { workers: 2, worker: "test-worker", settings: "" }
+        Self { workers: 2, worker: "test-worker", settings: "", arguments: Vec::new(), token: None }
     }
 }
 
@@ -90,21 +95,20 @@ impl Plant {
         let dir = dir.expect("a private directory on tmpfs");
         let settings = dir.path().join(SETTINGS);
         fs::write(&settings, recipe.settings).expect("the settings are written");
-        let gateway = Process::start(
-            "gateway",
-            &program("remotemedia-gateway"),
-            &[
-                "--grpc=127.0.0.1:0",
-                "--admin=127.0.0.1:0",
-                "--log-format=json",
-                &format!("--config={}", settings.display()),
-                &format!("--runtime-dir={}", dir.path().display()),
-            ],
-        );
+        let mut arguments = vec![
+            "--grpc=127.0.0.1:0".to_owned(),
+            "--admin=127.0.0.1:0".to_owned(),
+            "--log-format=json".to_owned(),
+            format!("--config={}", settings.display()),
+            format!("--runtime-dir={}", dir.path().display()),
+        ];
+        arguments.extend(recipe.arguments.iter().cloned());
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let gateway = Process::start("gateway", &program("remotemedia-gateway"), &arguments);
         let serving = gateway.first_line(START).await;
         let serving: Serving = serde_json::from_str(&serving).expect("the gateway's first line is JSON");
         assert_eq!(serving.pid, gateway.pid(), "the gateway names another process as itself");
-        let client = Client::connect(&serving.grpc).await;
+        let client = Client::connect_as(&serving.grpc, recipe.token.as_ref()).await;
         let expected = Vec::new();
         let mut plant =
             Self { recipe, gateway, workers: Vec::new(), started: 0, serving, client, fds: 0, expected, dir };
@@ -131,6 +135,12 @@ impl Plant {
     #[must_use]
     pub fn runtime_dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Where operators ask: `HOST:PORT`.
+    #[must_use]
+    pub fn admin_address(&self) -> &str {
+        &self.serving.admin
     }
 
     /// The gateway.

@@ -5,7 +5,7 @@ use hyper::Method;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use remotemedia_core::node::NodeInfo;
-use remotemedia_gateway::{LocalAddress, Phase};
+use remotemedia_gateway::{Address, Phase};
 use remotemedia_protos::v1::VersionRequest;
 use remotemedia_protos::v1::pipeline_execution_service_client::PipelineExecutionServiceClient;
 use serde_json::Value;
@@ -51,9 +51,10 @@ async fn calls_are_counted_by_method_and_outcome() {
     for line in [
         "remotemedia_requests_total{outcome=\"OK\",rpc=\"GetVersion\"} 1",
         "remotemedia_requests_total{outcome=\"ERROR_TYPE_VALIDATION\",rpc=\"ExecutePipeline\"} 1",
-        "remotemedia_request_seconds_count{rpc=\"GetVersion\"} 1",
+        "remotemedia_request_duration_seconds_count{rpc=\"GetVersion\"} 1",
         "remotemedia_sessions 0",
-        "remotemedia_workers 1",
+        "remotemedia_workers{state=\"ready\"} 1",
+        "remotemedia_errors_total{rpc=\"ExecutePipeline\",type=\"ERROR_TYPE_VALIDATION\"} 1",
     ] {
         assert!(metrics.lines().any(|found| found == line), "no {line:?} in\n{metrics}");
     }
@@ -72,8 +73,8 @@ async fn get(plant: &Plant, path: &str) -> (u16, String) {
     ask(&plant.admin, Method::GET, path, &[]).await
 }
 
-async fn ask(address: &LocalAddress, method: Method, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
-    let LocalAddress::Tcp(address) = address else { panic!("not TCP: {address}") };
+async fn ask(address: &Address, method: Method, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    let Address::Tcp(address) = address else { panic!("not TCP: {address}") };
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
     let mut request = hyper::Request::builder().method(method).uri(path).header("host", "localhost");

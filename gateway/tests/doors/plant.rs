@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remotemedia_core::Limits;
-use remotemedia_gateway::{Admin, Life, Listener, LocalAddress, Metrics, Server};
+use remotemedia_gateway::{Address, Admin, Life, Listener, Metrics, Server};
 use remotemedia_protos::v1::data_buffer::DataType;
 use remotemedia_protos::v1::stream_request::Request;
 use remotemedia_protos::v1::{
@@ -23,8 +23,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// Doors that are open. Dropping it cuts them.
 pub(crate) struct Plant {
     pub(crate) grpc: Channel,
-    pub(crate) grpc_address: LocalAddress,
-    pub(crate) admin: LocalAddress,
+    pub(crate) grpc_address: Address,
+    pub(crate) admin: Address,
     pub(crate) life: Life,
     pub(crate) backend: Shared,
     doors: JoinSet<()>,
@@ -36,7 +36,7 @@ impl Plant {
     }
 
     pub(crate) async fn with(backend: Loopback, limits: Limits) -> Self {
-        let loopback: LocalAddress = "127.0.0.1:0".parse().unwrap();
+        let loopback: Address = "127.0.0.1:0".parse().unwrap();
         let (grpc, admin) =
             (Listener::bind(&loopback).await.unwrap(), Listener::bind(&loopback).await.unwrap());
         let (grpc_address, admin_address) = (grpc.address().clone(), admin.address().clone());
@@ -48,7 +48,8 @@ impl Plant {
             grpc: grpc_address.clone(),
             began: Instant::now(),
         };
-        let server = Server { backend: Arc::clone(&backend), limits, metrics, life: life.watch() };
+        let server =
+            Server { backend: Arc::clone(&backend), limits, metrics, life: life.watch(), tokens: None };
         let mut doors = JoinSet::new();
         doors.spawn(teller.serve(admin));
         doors.spawn(server.serve(grpc));

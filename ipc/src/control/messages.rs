@@ -185,6 +185,8 @@ pub struct StagePlan {
     pub max_outputs_per_call: u32,
     /// How long a node may wait for a free block, in milliseconds.
     pub loan_timeout_ms: u64,
+    /// Bytes of pool memory that one output may take.
+    pub memory_bytes: u64,
 }
 
 /// One node to run.

@@ -29,6 +29,7 @@ const KEPT_APART: &[(&str, &[&str], &str)] = &[
     ("nix", &["ipc", "worker", "runtime", "gateway", "cli"], "core does no I/O, protos translates"),
     ("prost", &["protos", "gateway"], "protobuf ends at the one conversion"),
     ("tonic", &["protos", "gateway", "cli"], "the runtime knows no transport"),
+    ("sha2", &["core"], "what a token's hash is, is said once"),
     ("hyper", &["gateway", "cli"], "the runtime knows no transport"),
     (
         "tokio",

@@ -93,7 +93,8 @@ struct Evidence {
 impl Run {
     async fn of(worker: std::path::PathBuf, node_type: &str, frame_bytes: usize) -> Self {
         let domain = Domain::start(&worker).await;
-        let (client, _version) = GrpcTransport::connect(&domain.endpoint).await.expect("the gateway serves");
+        let (client, _version) =
+            GrpcTransport::connect(&domain.endpoint, None).await.expect("the gateway serves");
         let request =
             StreamRequest { manifest: Arc::new(two_processes(node_type)), limits: LimitRequest::default() };
         let session = client.stream(request).await.expect("the pipeline stands");

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use remotemedia_core::frame::SessionId;
+use remotemedia_core::limits::LimitExceeded;
 use remotemedia_core::node::{Loan, LoanError};
 use remotemedia_ipc::control::messages::StagePlan;
 use remotemedia_ipc::lease::{Refused, state};
@@ -20,6 +21,8 @@ pub(super) struct Outlets {
     /// By place in the plan's outputs.
     edges: Vec<EdgeOut>,
     loan_timeout: Duration,
+    /// That one output may take.
+    memory_bytes: u64,
 }
 
 /// A departure on its way onto the edges of its node.
@@ -62,7 +65,7 @@ impl Outlets {
         };
         let edges = plan.outputs.iter().map(edge).collect();
         let loan_timeout = Duration::from_millis(plan.loan_timeout_ms);
-        Self { plane, session: plan.session, edges, loan_timeout }
+        Self { plane, session: plan.session, edges, loan_timeout, memory_bytes: plan.memory_bytes }
     }
 
     /// Whether an edge, by its place in the plan's outputs, can take a frame now.
@@ -72,8 +75,23 @@ impl Outlets {
 
     /// Lends memory for an output, waiting for it as long as the plan allows.
     pub(super) fn lend(&self, bytes: usize) -> Result<Loan, LoanError> {
+        self.check(bytes)?;
         let block = self.plane.loan_until(bytes, Instant::now() + self.loan_timeout);
         block.map(Loan::new).map_err(|error| self.loan_error(&error))
+    }
+
+    fn check(&self, bytes: usize) -> Result<(), LimitExceeded> {
+        let value = u64::try_from(bytes).unwrap_or(u64::MAX);
+        if value <= self.memory_bytes {
+            return Ok(());
+        }
+        Err(LimitExceeded {
+            what: "an output".to_owned(),
+            value,
+            limit: self.memory_bytes,
+            unit: "bytes".to_owned(),
+            advice: "ask for a higher max_memory_bytes, or send smaller pieces".to_owned(),
+        })
     }
 
     /// Sends a departure to as many of its edges as have credit, in their order.
@@ -113,6 +131,7 @@ impl Outlets {
     }
 
     fn prepare(&self, frame: &remotemedia_core::Frame) -> Result<Prepared, LoanError> {
+        self.check(frame.data.payload().len())?;
         let deadline = Instant::now() + self.loan_timeout;
         self.plane
             .prepare_until(&frame.data, &frame.metadata, frame.timestamp_us, deadline)

@@ -30,6 +30,7 @@ impl Sketch {
             window: 2,
             max_outputs_per_call: 4,
             loan_timeout_ms: 100,
+            memory_bytes: 1 << 20,
         })
     }
 

@@ -216,7 +216,7 @@ impl Stage {
 
     /// A node's output could not be given to others.
     pub(super) fn output_fault(&self, node: usize, sequence: u64, error: &LoanError) -> Fault {
-        self.stations[node].fault(sequence, error.to_string(), String::new())
+        self.stations[node].not_lent(sequence, error)
     }
 
     /// What was measured, by node id.
@@ -390,9 +390,9 @@ impl Station {
                 expected: expected.to_string(),
                 received: *received,
             },
+            NodeError::Loan(error) => self.not_lent(self.latest.sequence, error),
             NodeError::MissingInput { .. }
             | NodeError::Failed { .. }
-            | NodeError::Loan(_)
             | NodeError::Limit(_)
             | NodeError::Output(_) => self.fault(self.latest.sequence, error.to_string(), String::new()),
         }
@@ -402,6 +402,19 @@ impl Station {
         match error {
             JointError::Order { .. } => breach(format!("node '{}': {error}", self.id)),
             JointError::Limit(_) => self.fault(self.latest.sequence, error.to_string(), String::new()),
+        }
+    }
+
+    /// Over the execution's own limit, the client can do something; over the pool's, the node or the operator.
+    fn not_lent(&self, sequence: u64, error: &LoanError) -> Fault {
+        match error {
+            LoanError::Limit(limit) => Fault::Limit(LimitExceeded {
+                what: format!("an output of node '{}'", self.id),
+                ..limit.clone()
+            }),
+            LoanError::TooLarge { .. } | LoanError::Exhausted { .. } => {
+                self.fault(sequence, error.to_string(), String::new())
+            }
         }
     }
 

@@ -23,7 +23,8 @@ use remotemedia_protos::convert;
 use remotemedia_protos::v1::streaming_pipeline_service_server::StreamingPipelineService;
 use remotemedia_protos::v1::{StreamInit, StreamReady, StreamRequest};
 use tonic::{Request, Response, Status, Streaming};
-use tracing::{Instrument as _, debug, info_span};
+use tracing::field::display;
+use tracing::{Span, debug};
 
 use self::ahead::{Ahead, Queue};
 use self::input::Input;
@@ -130,18 +131,15 @@ impl<B: Backend> Doors<B> {
         let runner = self.backend.runner();
         let session = runner.stream(transport::StreamRequest { manifest, limits }).await?;
         let mut open = Open { session, ended: false };
-        let span = info_span!("session", id = %open.session.id());
-        let session = async {
-            let ready = StreamReady {
-                session_id: open.session.id().to_string(),
-                recommended_chunk_size: chunk_items,
-                max_buffer_latency_ms: BUFFER_LATENCY_MS,
-            };
-            responses.ready(ready).await?;
-            let ended = self.drive(&open.session, first, &mut requests, responses).await;
-            open.end(ended, responses).await
+        Span::current().record("session_id", display(open.session.id()));
+        let ready = StreamReady {
+            session_id: open.session.id().to_string(),
+            recommended_chunk_size: chunk_items,
+            max_buffer_latency_ms: BUFFER_LATENCY_MS,
         };
-        session.instrument(span).await
+        responses.ready(ready).await?;
+        let ended = self.drive(&open.session, first, &mut requests, responses).await;
+        open.end(ended, responses).await
     }
 
     /// The set-up, which has to come first, and soon.

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::Stream;
 use tonic::Status;
+use tracing::Instrument as _;
 
 use super::Halt;
 use crate::rescue;
@@ -113,7 +114,7 @@ impl Body {
     {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
         let mut owner = JoinSet::new();
-        owner.spawn(task(Responses { queue: sender, stall }));
+        owner.spawn(task(Responses { queue: sender, stall }).in_current_span());
         Self { queue, task: owner }
     }
 }

@@ -1,0 +1,124 @@
+//! Who may call: whoever shows a token, where tokens are asked for.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper::header::{AUTHORIZATION, HeaderMap};
+use hyper::{Request, Response};
+use remotemedia_core::token::Token;
+use tonic::body::Body;
+use tower::{Layer, Service};
+use tracing::Span;
+
+use crate::rescue;
+use crate::rpc::Rpc;
+use crate::tokens::TokenWatch;
+
+/// Lets in who shows a token. Without tokens to compare with, everybody: then only this machine reaches the door.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard(Option<TokenWatch>);
+
+/// See [`Guard`].
+#[derive(Clone, Debug)]
+pub(crate) struct Guarded<S> {
+    inner: S,
+    tokens: Option<TokenWatch>,
+}
+
+// === impl Guard ===
+
+impl Guard {
+    pub(crate) const fn new(tokens: Option<TokenWatch>) -> Self {
+        Self(tokens)
+    }
+}
+
+impl<S> Layer<S> for Guard {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { inner, tokens: self.0.clone() }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Guarded<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // Probes of orchestrators cannot send metadata, and learn one bit.
+        let is_open = Rpc::of(request.uri().path()) == Rpc::HealthV1Check;
+        let refusal = self.tokens.as_ref().filter(|_| !is_open).and_then(|tokens| {
+            let shown = shown(request.headers());
+            match shown.map(|token| tokens.tokens().owner(&token).map(ToString::to_string)) {
+                Ok(Some(name)) => {
+                    Span::current().record("client", name);
+                    None
+                }
+                Ok(None) => Some("the bearer token is not known here: ask the operator for one"),
+                Err(problem) => Some(problem),
+            }
+        });
+        match refusal {
+            None => Box::pin(self.inner.call(request)),
+            Some(problem) => Box::pin(async move { Ok(rescue::of_stranger(problem).into_http()) }),
+        }
+    }
+}
+
+/// The token in a call's metadata, or what is wrong with it.
+fn shown(headers: &HeaderMap) -> Result<Token, &'static str> {
+    const MISSING: &str = "the call has no bearer token: send the metadata 'authorization: Bearer TOKEN'";
+    const MALFORMED: &str =
+        "the call's authorization is no bearer token: send the metadata 'authorization: Bearer TOKEN' once";
+    let mut shown = headers.get_all(AUTHORIZATION).into_iter();
+    let (Some(first), None) = (shown.next(), shown.next()) else {
+        return Err(if headers.contains_key(AUTHORIZATION) { MALFORMED } else { MISSING });
+    };
+    let (scheme, token) = first.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(MALFORMED)?;
+    // RFC 7235: schemes are of any case.
+    if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
+        return Err(MALFORMED);
+    }
+    Ok(Token::shown(token.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_taken_from_one_authorization_of_the_bearer_scheme() {
+        let check = |lines: &[&str], expect: Result<&str, &str>| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(AUTHORIZATION, HeaderValue::from_str(line).unwrap());
+            }
+            match (shown(&headers), expect) {
+                (Ok(token), Ok(expect)) => assert_eq!(token.secret(), expect),
+                (Err(problem), Err(expect)) => assert!(problem.contains(expect), "{lines:?}: {problem}"),
+                (found, _) => panic!("{lines:?}: {found:?}"),
+            }
+        };
+        check(&["Bearer abc"], Ok("abc"));
+        check(&["bearer  abc "], Ok("abc"));
+        check(&[], Err("has no bearer token"));
+        check(&["abc"], Err("is no bearer token"));
+        check(&["Basic abc"], Err("is no bearer token"));
+        check(&["Bearer "], Err("is no bearer token"));
+        check(&["Bearer a", "Bearer b"], Err("is no bearer token"));
+    }
+}

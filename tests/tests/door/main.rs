@@ -1,0 +1,14 @@
+//! The gateway's door: who may call, how much, what operators see, and what comes of bad input.
+
+mod abuse;
+mod exposition;
+mod health;
+mod http;
+mod limits;
+mod logs;
+mod metrics;
+mod raw;
+mod room;
+mod tokens;
+
+const PASS: &str = "{ id: pass, node_type: PassThrough }";
