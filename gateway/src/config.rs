@@ -10,6 +10,7 @@ use remotemedia_core::Limits;
 use serde::Deserialize;
 
 use crate::address::LocalAddress;
+use crate::files::FileRoots;
 
 /// The command line.
 #[derive(Parser, Debug)]
@@ -68,6 +69,8 @@ pub struct Config {
     pub drain: Duration,
     /// What clients may ask.
     pub limits: Limits,
+    /// Which files they may name.
+    pub files: FileRoots,
     /// Memory for frames.
     pub pools: Pools,
 }
@@ -134,6 +137,7 @@ struct File {
     runtime_dir: Option<PathBuf>,
     log_format: Option<LogFormat>,
     drain_ms: Option<u64>,
+    file_roots: FileRoots,
     limits: Limits,
     pools: Pools,
 }
@@ -163,6 +167,7 @@ Settings file, with the defaults:
   runtime_dir = \"...\"
   log_format = \"text\"            # or json
   drain_ms = 10000               # for calls to finish after SIGTERM
+  file_roots = []                # directories whose files clients may hand to nodes, such as [\"/srv/media\"]
   [limits]
   max_message_bytes = 16777216   # of one gRPC message
   max_sessions = 1024
@@ -212,6 +217,7 @@ impl Config {
             log_format: arguments.log_format.or(file.log_format).unwrap_or_default(),
             drain: file.drain_ms.map_or(DRAIN, Duration::from_millis),
             limits: file.limits,
+            files: file.file_roots,
             pools: file.pools,
         };
         check_limits(&config.limits)?;
@@ -299,6 +305,7 @@ mod tests {
         check("grcp = '127.0.0.1:1'", "unknown field `grcp`");
         check("[limits]\nmax_sesions = 1", "unknown field `max_sesions`");
         check("[limits]\nmax_sessions = 0", "max_sessions is 0");
+        check("file_roots = ['media']", "the file root \"media\" is not absolute");
         check("grpc = '0.0.0.0:50051'", "0.0.0.0:50051 is refused");
         check(
             "[limits]\ndefault_timeout_ms = 40000",

@@ -77,7 +77,13 @@ async fn serve(config: Config) -> Result<(), Failure> {
     };
     admin_door.spawn(teller.serve(admin));
     let mut grpc_door = JoinSet::new();
-    let server = Server { backend: Arc::clone(&runtime), limits: config.limits, metrics, life: life.watch() };
+    let server = Server {
+        backend: Arc::clone(&runtime),
+        limits: config.limits,
+        files: config.files,
+        metrics,
+        life: life.watch(),
+    };
     grpc_door.spawn(server.serve(grpc));
 
     announce(&dir, &serving)?;

@@ -14,6 +14,7 @@ use tracing::debug;
 use crate::admit::Admit;
 use crate::backend::Backend;
 use crate::doors::Doors;
+use crate::files::FileRoots;
 use crate::life::{LifeWatch, Phase};
 use crate::listener::{Connection, Listener};
 use crate::measure::Metrics;
@@ -25,6 +26,8 @@ pub struct Server<B> {
     pub backend: Arc<B>,
     /// What may be asked.
     pub limits: Limits,
+    /// Which files may be named.
+    pub files: FileRoots,
     /// What is counted.
     pub metrics: Metrics,
     /// When to stop.
@@ -54,7 +57,7 @@ impl<B: Backend> Server<B> {
     pub async fn serve(self, listener: Listener) {
         let most = self.limits.max_sessions.saturating_mul(CONNECTIONS_PER_SESSION);
         let http2 = http2_settings(&self.limits);
-        let Self { backend, limits, metrics, life } = self;
+        let Self { backend, limits, files, metrics, life } = self;
 
         // What a call passes on its way in, from the outermost:
         let service = ServiceBuilder::new()
@@ -65,7 +68,7 @@ impl<B: Backend> Server<B> {
             // Nothing new begins while the service goes away.
             .layer(Admit::new(life.clone()))
             // The methods of the contract.
-            .service(Doors { backend, limits, life: life.clone(), metrics }.routes());
+            .service(Doors { backend, limits, files, life: life.clone(), metrics }.routes());
 
         let of_connection =
             |connection| serve_connection(connection, http2.clone(), service.clone(), life.clone());

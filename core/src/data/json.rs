@@ -62,10 +62,19 @@ impl Json {
     }
 }
 
+/// What is wrong with a field beside the data that holds JSON.
+pub(super) fn problem_in(field: &str, error: &serde_json::Error) -> DataError {
+    let (line, column) = (error.line(), error.column());
+    DataError::Annotations { field: field.to_owned(), line, column, problem: words(error) }
+}
+
 fn problem(error: &serde_json::Error) -> DataError {
-    let text = error.to_string();
-    let problem = text.split(" at line ").next().unwrap_or_default().to_owned();
-    DataError::Json { line: error.line(), column: error.column(), problem }
+    DataError::Json { line: error.line(), column: error.column(), problem: words(error) }
+}
+
+/// Without the place, which has fields of its own.
+fn words(error: &serde_json::Error) -> String {
+    error.to_string().split(" at line ").next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use remotemedia_protos::v1::webrtc::web_rtc_signaling_server::WebRtcSignalingSer
 use tonic::service::Routes;
 
 use crate::backend::Backend;
+use crate::files::FileRoots;
 use crate::life::LifeWatch;
 use crate::measure::Metrics;
 use crate::rescue::Rescue;
@@ -26,6 +27,8 @@ pub(crate) struct Doors<B> {
     pub(crate) backend: Arc<B>,
     /// What may be asked.
     pub(crate) limits: Limits,
+    /// Which files may be named.
+    pub(crate) files: FileRoots,
     /// When to stop.
     pub(crate) life: LifeWatch,
     /// What is counted.
@@ -40,6 +43,7 @@ impl<B> Clone for Doors<B> {
         Self {
             backend: Arc::clone(&self.backend),
             limits: self.limits.clone(),
+            files: self.files.clone(),
             life: self.life.clone(),
             metrics: self.metrics.clone(),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remotemedia_core::Limits;
-use remotemedia_gateway::{Admin, Life, Listener, LocalAddress, Metrics, Server};
+use remotemedia_gateway::{Admin, FileRoots, Life, Listener, LocalAddress, Metrics, Server};
 use remotemedia_protos::v1::data_buffer::DataType;
 use remotemedia_protos::v1::stream_request::Request;
 use remotemedia_protos::v1::{
@@ -48,7 +48,8 @@ impl Plant {
             grpc: grpc_address.clone(),
             began: Instant::now(),
         };
-        let server = Server { backend: Arc::clone(&backend), limits, metrics, life: life.watch() };
+        let files = FileRoots::default();
+        let server = Server { backend: Arc::clone(&backend), limits, files, metrics, life: life.watch() };
         let mut doors = JoinSet::new();
         doors.spawn(teller.serve(admin));
         doors.spawn(server.serve(grpc));

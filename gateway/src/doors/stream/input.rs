@@ -9,13 +9,13 @@ use remotemedia_core::fault::{Fault, StreamFault};
 use remotemedia_core::frame::Frame;
 use remotemedia_core::graph::GraphError;
 use remotemedia_core::transport::TransportData;
-use remotemedia_protos::convert;
 use remotemedia_protos::v1::data_buffer::DataType;
 use remotemedia_protos::v1::stream_control::Command;
 use remotemedia_protos::v1::stream_request::Request;
 use remotemedia_protos::v1::{AudioChunk, DataBuffer, DataChunk, StreamControl, StreamInit, StreamRequest};
 
 use super::Halt;
+use crate::files::FileRoots;
 
 /// A message after the first.
 #[derive(Debug)]
@@ -52,11 +52,11 @@ pub(super) fn first(inputs: BTreeMap<String, Frame>) -> Vec<TransportData> {
 ///
 /// # Errors
 /// It breaks the stream's rules, or its data is not what it claims to be.
-pub(super) fn next(message: StreamRequest) -> Result<Input, Halt> {
+pub(super) fn next(message: StreamRequest, files: &FileRoots) -> Result<Input, Halt> {
     match message.request.ok_or(StreamFault::EmptyMessage)? {
         Request::Init(_) => Err(StreamFault::InitRepeated.into()),
-        Request::DataChunk(chunk) => data_chunk(chunk),
-        Request::AudioChunk(chunk) => data_chunk(from_audio(chunk)),
+        Request::DataChunk(chunk) => data_chunk(chunk, files),
+        Request::AudioChunk(chunk) => data_chunk(from_audio(chunk), files),
         Request::Control(control) => Ok(command(control)?),
     }
 }
@@ -73,12 +73,12 @@ fn from_audio(chunk: AudioChunk) -> DataChunk {
     }
 }
 
-fn data_chunk(chunk: DataChunk) -> Result<Input, Halt> {
+fn data_chunk(chunk: DataChunk, files: &FileRoots) -> Result<Input, Halt> {
     let DataChunk { node_id: node, buffer, named_buffers, sequence, timestamp_ms } = chunk;
     if let Some(port) = named_buffers.into_keys().next() {
         return Err(Halt::at_chunk(GraphError::UnknownPort { node, port }, sequence));
     }
-    let data = buffer.ok_or(DataError::Missing).and_then(convert::data::from_wire);
+    let data = buffer.ok_or(DataError::Missing).and_then(|buffer| files.data_from_wire(buffer));
     let (data, metadata) =
         data.map_err(|error| Halt::at_chunk(Fault::Input { node: node.clone(), error }, sequence))?;
     // A client that says no time says 0.
@@ -102,15 +102,15 @@ mod tests {
 
     #[test]
     fn what_breaks_the_rules_is_answered_in_words_and_with_its_sequence() {
-        let check =
-            |request: Option<Request>, expect: &str, expect_sequence: Option<u64>| match next(StreamRequest {
-                request,
-            }) {
-                Err(Halt::Fault(fault, sequence)) => {
-                    assert_eq!((fault.to_string().as_str(), sequence), (expect, expect_sequence));
-                }
-                Ok(_) | Err(_) => panic!("not a fault: {expect}"),
-            };
+        let check = |request: Option<Request>, expect: &str, expect_sequence: Option<u64>| match next(
+            StreamRequest { request },
+            &FileRoots::default(),
+        ) {
+            Err(Halt::Fault(fault, sequence)) => {
+                assert_eq!((fault.to_string().as_str(), sequence), (expect, expect_sequence));
+            }
+            Ok(_) | Err(_) => panic!("not a fault: {expect}"),
+        };
         let text =
             DataBuffer { data_type: Some(DataType::Text(TextBuffer::default())), ..DataBuffer::default() };
         check(
@@ -130,7 +130,7 @@ mod tests {
         );
         check(
             Some(Request::AudioChunk(AudioChunk { node_id: "a".into(), sequence: 7, ..Default::default() })),
-            "input for node 'a': the buffer has no data: set one of audio, json, text",
+            "input for node 'a': the buffer has no data: set one of audio, video, tensor, json, text, binary, control, numpy, file",
             Some(7),
         );
         check(
@@ -161,9 +161,8 @@ mod tests {
             timestamp_ms: 40,
             ..DataChunk::default()
         };
-        let Ok(Input::Chunk(input)) = next(StreamRequest { request: Some(Request::DataChunk(chunk)) }) else {
-            panic!("not a chunk")
-        };
+        let message = StreamRequest { request: Some(Request::DataChunk(chunk)) };
+        let Ok(Input::Chunk(input)) = next(message, &FileRoots::default()) else { panic!("not a chunk") };
         assert_eq!(
             (input.node.as_str(), input.frame.sequence, input.frame.timestamp_us),
             ("a", 3, Some(40_000))
