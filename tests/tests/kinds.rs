@@ -7,7 +7,7 @@ use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 use prost::Message as _;
 use remotemedia_core::data::any::{any_metadata, any_of};
-use remotemedia_core::{Fault, Kind};
+use remotemedia_core::{Fault, Kind, RuntimeData};
 use remotemedia_protos::convert;
 use remotemedia_protos::v1::data_buffer::DataType;
 use remotemedia_protos::v1::{
@@ -16,7 +16,7 @@ use remotemedia_protos::v1::{
     TextBuffer, VideoCodec, VideoFrame, control_message::MessageType,
 };
 use remotemedia_tests::client::{chunk, fault};
-use remotemedia_tests::pipeline::{chain, text, words};
+use remotemedia_tests::pipeline::{RESAMPLE, chain, text, words};
 use remotemedia_tests::{Plant, Recipe};
 use tonic::Code;
 
@@ -127,7 +127,8 @@ async fn a_file_is_not_served_until_the_operator_says_where_files_are() {
     let (call, _session) = plant.client().stream(&chain(&[PASS])).await;
     let answers = call.run([text("before"), file]).await;
     assert_eq!(words(&answers.results[0].data_outputs["pass"]), "before");
-    assert_eq!(answers.error.unwrap().message, error.message);
+    let on_stream = answers.error.unwrap();
+    assert!(on_stream.message.contains("file_roots"), "{}", on_stream.message);
     plant.client().execute(&chain(&[PASS]), [("pass", text("after"))]).await.unwrap();
     plant.finish().await;
 }
@@ -152,8 +153,46 @@ async fn what_is_not_what_it_claims_is_refused_and_the_next_call_served() {
         assert!(error.message.contains(words), "{}", error.message);
         let (call, _session) = plant.client().stream(&chain(&[PASS])).await;
         let on_stream = call.run([sent]).await.error.unwrap();
-        assert_eq!((on_stream.error_type(), on_stream.message), (ErrorType::Validation, error.message));
+        assert_eq!(on_stream.error_type(), ErrorType::Validation);
+        assert!(on_stream.message.contains(words), "{}", on_stream.message);
         passes_in_a_call(&plant, &annotated(of_size(Kind::Text, 1).unwrap())).await;
+    }
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn audio_of_every_format_is_read_as_what_it_is() {
+    let plant = plant().await;
+    // Of one wave, in steps that each format has.
+    let steps = || (0..3_200_i16).map(|at| 100 * (at % 40 - 20));
+    let encoded = |format: AudioFormat, bytes: Vec<u8>| AudioBuffer {
+        samples: bytes.into(),
+        sample_rate: 32_000,
+        channels: 1,
+        format: format.into(),
+        num_samples: 3_200,
+        metadata_json: None,
+    };
+    let forms = [
+        encoded(AudioFormat::I16, steps().flat_map(i16::to_le_bytes).collect()),
+        encoded(AudioFormat::I32, steps().flat_map(|step| (i32::from(step) << 16).to_le_bytes()).collect()),
+        encoded(
+            AudioFormat::F32,
+            steps().flat_map(|step| (f32::from(step) / 32_768.0).to_le_bytes()).collect(),
+        ),
+    ];
+    let mut heard = Vec::new();
+    for form in forms {
+        let input = [("resample", annotated(DataType::Audio(form)))];
+        let mut result = plant.client().execute(&chain(&[RESAMPLE]), input).await.unwrap();
+        let (data, _) = convert::data::from_wire(result.data_outputs.remove("resample").unwrap()).unwrap();
+        let RuntimeData::Audio(audio) = data else { panic!("not audio") };
+        heard.push(audio.to_f32().into_owned());
+    }
+    let [first, others @ ..] = heard.as_slice() else { panic!("nothing came") };
+    assert!(first.len() == 1_600 && first.iter().any(|sample| *sample > 0.02), "{} samples", first.len());
+    for other in others {
+        assert!(first.iter().zip(other).all(|(a, b)| (a - b).abs() < 1e-4) && other.len() == first.len());
     }
     plant.finish().await;
 }
