@@ -23,7 +23,6 @@ pub fn any_data() -> impl Strategy<Value = RuntimeData> {
 }
 
 /// Data of this kind. A kind without a strategy does not compile.
-#[must_use]
 pub fn any_of(kind: Kind) -> BoxedStrategy<RuntimeData> {
     match kind {
         Kind::Audio => any_audio().prop_map(RuntimeData::from).boxed(),

@@ -171,15 +171,15 @@ pub enum DataError {
     )]
     NotContiguous {
         /// `C` or `F`.
-        order: String,
+        order: char,
         /// Shape declared.
         shape: Shape,
         /// Element type declared.
         dtype: NumpyDtype,
         /// Strides declared.
-        strides: Vec<i64>,
+        strides: Box<[i64]>,
         /// The strides of the order declared.
-        expected: Vec<i64>,
+        expected: Box<[i64]>,
     },
     /// The bytes are not those that shape and strides reach.
     #[error(
@@ -195,7 +195,7 @@ pub enum DataError {
         /// Element type declared.
         dtype: NumpyDtype,
         /// Strides declared, or those of the order.
-        strides: Vec<i64>,
+        strides: Box<[i64]>,
     },
     /// More elements than bytes: some are the same.
     #[error(
@@ -207,7 +207,7 @@ pub enum DataError {
         /// Element type declared.
         dtype: NumpyDtype,
         /// Strides declared.
-        strides: Vec<i64>,
+        strides: Box<[i64]>,
     },
     /// Not JSON.
     #[error("not valid JSON at line {line}, column {column}: {problem}")]

@@ -32,6 +32,15 @@ impl Json {
         Self { text, schema }
     }
 
+    /// Checks what a field beside the data holds.
+    ///
+    /// # Errors
+    /// Not JSON: with the field, line and column.
+    pub fn check_annotations(field: &str, text: &str) -> Result<(), DataError> {
+        serde_json::from_str::<IgnoredAny>(text).map_err(|error| problem_in(field, &error))?;
+        Ok(())
+    }
+
     /// The document that says what `value` says.
     ///
     /// # Errors

@@ -123,14 +123,14 @@ impl NumpyArray {
         }
         let strides = self.strides();
         if self.order.c_contiguous {
-            self.check_order("C", &strides, c_strides(&self.shape, self.dtype))?;
+            self.check_order('C', &strides, c_strides(&self.shape, self.dtype))?;
         }
         if self.order.f_contiguous {
-            self.check_order("F", &strides, f_strides(&self.shape, self.dtype))?;
+            self.check_order('F', &strides, f_strides(&self.shape, self.dtype))?;
         }
         let expected = span(&self.shape, &strides, self.dtype)
             .ok_or_else(|| DataError::Elements { shape: self.shape.dimensions().to_vec() })?;
-        let (bytes, dtype) = (self.bytes.len(), self.dtype);
+        let (bytes, dtype, strides) = (self.bytes.len(), self.dtype, strides.into());
         if self.shape.bytes_of(dtype.bytes() as u64) > expected {
             return Err(DataError::SharedElements { shape: shape(), dtype, strides });
         }
@@ -141,18 +141,18 @@ impl NumpyArray {
     }
 
     /// As NumPy sees it, the stride of a dimension in which nobody takes a step can be anything.
-    fn check_order(&self, order: &str, strides: &[i64], expected: Vec<i64>) -> Result<(), DataError> {
+    fn check_order(&self, order: char, strides: &[i64], expected: Vec<i64>) -> Result<(), DataError> {
         let steps = self.shape.dimensions().iter().zip(strides.iter().zip(&expected));
         let fits = steps.into_iter().all(|(length, (given, right))| *length == 1 || given == right);
         if fits || self.shape.elements() == 0 {
             return Ok(());
         }
         Err(DataError::NotContiguous {
-            order: order.to_owned(),
+            order,
             shape: self.shape.clone(),
             dtype: self.dtype,
-            strides: strides.to_vec(),
-            expected,
+            strides: strides.into(),
+            expected: expected.into(),
         })
     }
 }

@@ -11,7 +11,7 @@ use super::DataError;
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "Vec<u64>", into = "Vec<u64>")]
 pub struct Shape {
-    dimensions: Vec<u64>,
+    dimensions: Box<[u64]>,
     elements: u64,
 }
 
@@ -38,7 +38,7 @@ impl Shape {
         match product.filter(|product| *product <= Self::MAX_BYTES / Self::MAX_ELEMENT_BYTES) {
             Some(product) => {
                 let elements = if dimensions.contains(&0) { 0 } else { product };
-                Ok(Self { dimensions, elements })
+                Ok(Self { dimensions: dimensions.into(), elements })
             }
             None => Err(DataError::Elements { shape: dimensions }),
         }
@@ -79,7 +79,7 @@ impl TryFrom<Vec<u64>> for Shape {
 
 impl From<Shape> for Vec<u64> {
     fn from(shape: Shape) -> Self {
-        shape.dimensions
+        shape.dimensions.into()
     }
 }
 

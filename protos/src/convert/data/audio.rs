@@ -41,18 +41,11 @@ pub(super) fn to_wire(audio: &Audio, metadata: &mut Metadata) -> AudioBuffer {
 
 /// Clients that set the field to nothing mean nothing by it.
 fn annotations(json: &Bytes) -> Result<String, DataError> {
+    let json = super::utf8(json)?;
     if !json.is_empty() {
-        Json::new(json.clone(), "").map_err(|error| match error {
-            DataError::Json { line, column, problem } => DataError::Annotations {
-                field: "AudioBuffer.metadata_json".to_owned(),
-                line,
-                column,
-                problem,
-            },
-            other => other,
-        })?;
+        Json::check_annotations("AudioBuffer.metadata_json", &json)?;
     }
-    super::utf8(json)
+    Ok(json)
 }
 
 fn format_from_wire(number: i32) -> Result<SampleFormat, DataError> {
