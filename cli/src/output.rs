@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use hound::{WavSpec, WavWriter};
-use remotemedia_core::data::{Audio, Kind, RuntimeData, SampleFormat};
+use remotemedia_core::data::{Audio, Control, ControlWord, Kind, MimeType, RuntimeData, SampleFormat};
 use remotemedia_core::frame::Frame;
 use serde_json::{Map, Value, json};
 
@@ -150,14 +150,11 @@ impl WavSink {
     }
 
     fn take(&mut self, node: &str, frame: &Frame) -> Result<(), OutputError> {
-        match &frame.data {
-            RuntimeData::Audio(audio) => self.write(node, audio),
-            RuntimeData::Json(_) | RuntimeData::Text(_) => Err(OutputError::NotAudio {
-                node: node.to_owned(),
-                kind: frame.data.kind(),
-                path: self.path.clone(),
-            }),
-        }
+        let RuntimeData::Audio(audio) = &frame.data else {
+            let (node, kind, path) = (node.to_owned(), frame.data.kind(), self.path.clone());
+            return Err(OutputError::NotAudio { node, kind, path });
+        };
+        self.write(node, audio)
     }
 
     fn write(&mut self, node: &str, audio: &Audio) -> Result<(), OutputError> {
@@ -236,34 +233,73 @@ impl LineSink {
     }
 }
 
-/// One output as a JSON object. Audio is described, not contained.
+/// One output as a JSON object. Documents and text are contained; media are described.
 fn line(node: &str, frame: &Frame) -> Value {
+    let kind = frame.data.kind();
     let mut line = Map::from_iter([
         ("node".to_owned(), json!(node)),
         ("sequence".to_owned(), json!(frame.sequence)),
-        ("kind".to_owned(), json!(frame.data.kind())),
+        ("kind".to_owned(), json!(kind)),
+        (kind.name().to_owned(), content(&frame.data)),
     ]);
-    let (key, value) = match &frame.data {
-        RuntimeData::Audio(audio) => ("audio", describe(audio)),
-        // It was checked to be JSON when it came.
-        RuntimeData::Json(json) => ("json", json.parse().unwrap_or_default()),
-        RuntimeData::Text(text) => ("text", json!(text.as_str())),
-    };
-    line.insert(key.to_owned(), value);
     if !frame.metadata.is_empty() {
         line.insert("metadata".to_owned(), json!(frame.metadata));
     }
     Value::Object(line)
 }
 
-fn describe(audio: &Audio) -> Value {
-    json!({
-        "sample_rate": audio.rate().get(),
-        "channels": audio.channels().get(),
-        "format": audio.format(),
-        "samples": audio.sample_count(),
-        "seconds": audio.seconds(),
-    })
+fn content(data: &RuntimeData) -> Value {
+    let bytes = data.payload().len();
+    match data {
+        RuntimeData::Audio(audio) => json!({
+            "sample_rate": audio.rate().get(),
+            "channels": audio.channels().get(),
+            "format": audio.format(),
+            "samples": audio.sample_count(),
+            "seconds": audio.seconds(),
+            "bytes": bytes,
+        }),
+        RuntimeData::Video(video) => json!({
+            "width": video.size().width(),
+            "height": video.size().height(),
+            "format": video.coding().to_string(),
+            "keyframe": video.is_marked_keyframe(),
+            "frame_number": video.position().frame_number,
+            "timestamp_us": video.position().timestamp_us,
+            "bytes": bytes,
+        }),
+        RuntimeData::Tensor(tensor) => json!({
+            "dtype": tensor.dtype(), "shape": tensor.shape(), "layout": tensor.layout(), "bytes": bytes,
+        }),
+        // It was checked to be JSON when it came.
+        RuntimeData::Json(json) => json.parse().unwrap_or_default(),
+        RuntimeData::Text(text) => json!(text.as_str()),
+        RuntimeData::Binary(binary) => {
+            json!({ "mime_type": binary.mime().map(MimeType::as_str), "bytes": bytes })
+        }
+        RuntimeData::Control(control) => of_control(control),
+        RuntimeData::Numpy(array) => json!({
+            "dtype": array.dtype(), "shape": array.shape(), "strides": array.strides(), "bytes": bytes,
+        }),
+        RuntimeData::File(file) => json!({
+            "path": file.path().as_str(),
+            "mime_type": file.mime.as_ref().map(MimeType::as_str),
+            "offset": file.range().offset,
+            "length": file.range().length,
+            "size": file.range().size,
+        }),
+    }
+}
+
+fn of_control(control: &Control) -> Value {
+    let (said, about) = match control.word() {
+        ControlWord::CancelSpeculation { from, to } => {
+            ("cancel_speculation", json!({ "from": from, "to": to }))
+        }
+        ControlWord::BatchHint { pieces } => ("batch_hint", json!({ "pieces": pieces })),
+        ControlWord::DeadlineWarning { left_us } => ("deadline_warning", json!({ "left_us": left_us })),
+    };
+    json!({ said: about, "segment_id": control.segment_id, "timestamp_ms": control.timestamp_ms })
 }
 
 fn spec(audio: &Audio) -> WavSpec {
@@ -296,7 +332,10 @@ fn write_all<S: hound::Sample, const N: usize>(
 
 #[cfg(test)]
 mod tests {
-    use remotemedia_core::data::{ChannelCount, Json, SampleRate, Text};
+    use remotemedia_core::data::{
+        Binary, ChannelCount, Json, PictureCoding, PictureSize, PixelFormat, SampleRate, Text, Video,
+        VideoPosition,
+    };
 
     use super::*;
 
@@ -345,7 +384,23 @@ mod tests {
         check(Frame::new(4, json), r#"{"json":{"has_speech":true},"kind":"json","node":"n","sequence":4}"#);
         check(
             audio(&[0.0; 4], 8),
-            r#"{"audio":{"channels":1,"format":"f32","sample_rate":8,"samples":4,"seconds":0.5},"kind":"audio","node":"n","sequence":0}"#,
+            r#"{"audio":{"bytes":16,"channels":1,"format":"f32","sample_rate":8,"samples":4,"seconds":0.5},"kind":"audio","node":"n","sequence":0}"#,
+        );
+        let (size, coding) = (PictureSize::new(2, 1).unwrap(), PictureCoding::Raw(PixelFormat::Nv12));
+        let video = Video::new(vec![0; 4].into(), coding, size, VideoPosition::default()).unwrap();
+        check(
+            Frame::new(5, video),
+            r#"{"kind":"video","node":"n","sequence":5,"video":{"bytes":4,"format":"NV12","frame_number":0,"height":1,"keyframe":false,"timestamp_us":0,"width":2}}"#,
+        );
+        let hint = Control::new(ControlWord::BatchHint { pieces: 8 }).unwrap();
+        check(
+            Frame::new(6, hint),
+            r#"{"control":{"batch_hint":{"pieces":8},"segment_id":"","timestamp_ms":0},"kind":"control","node":"n","sequence":6}"#,
+        );
+        let png = Binary::new(vec![0; 3].into(), Some(MimeType::new("image/png").unwrap()));
+        check(
+            Frame::new(7, png),
+            r#"{"binary":{"bytes":3,"mime_type":"image/png"},"kind":"binary","node":"n","sequence":7}"#,
         );
     }
 }

@@ -10,6 +10,7 @@ use remotemedia_core::Limits;
 use serde::Deserialize;
 
 use crate::address::Address;
+use crate::files::FileRoots;
 
 /// The command line.
 #[derive(Parser, Debug)]
@@ -79,6 +80,8 @@ pub struct Config {
     pub drain: Duration,
     /// What clients may ask.
     pub limits: Limits,
+    /// Which files they may name.
+    pub files: FileRoots,
     /// Memory for frames.
     pub pools: Pools,
 }
@@ -171,6 +174,7 @@ struct File {
     insecure_plaintext: bool,
     log_format: Option<LogFormat>,
     drain_ms: Option<u64>,
+    file_roots: FileRoots,
     limits: Limits,
     pools: Pools,
 }
@@ -203,6 +207,7 @@ Settings file, with the defaults:
   insecure_plaintext = false     # true: serve other machines without TLS
   log_format = \"text\"            # or json
   drain_ms = 10000               # for calls to finish after SIGTERM
+  file_roots = []                # directories whose files clients may hand to nodes, such as [\"/srv/media\"]
   [limits]
   max_message_bytes = 16777216   # of one gRPC message
   max_sessions = 1024
@@ -253,6 +258,7 @@ impl Config {
             log_format: arguments.log_format.or(file.log_format).unwrap_or_default(),
             drain: file.drain_ms.map_or(DRAIN, Duration::from_millis),
             limits: file.limits,
+            files: file.file_roots,
             pools: file.pools,
         };
         config.check_addresses(arguments.insecure_plaintext || file.insecure_plaintext)?;
@@ -357,6 +363,7 @@ mod tests {
         check("grcp = '127.0.0.1:1'", "unknown field `grcp`");
         check("[limits]\nmax_sesions = 1", "unknown field `max_sesions`");
         check("[limits]\nmax_sessions = 0", "max_sessions is 0");
+        check("file_roots = ['media']", "the file root \"media\" is not absolute");
         check("grpc = '0.0.0.0:50051'", "0.0.0.0:50051 is refused");
         check(
             "[limits]\ndefault_timeout_ms = 40000",

@@ -78,8 +78,14 @@ async fn serve(config: Config) -> Result<(), Failure> {
     };
     admin_door.spawn(teller.serve(admin));
     let mut grpc_door = JoinSet::new();
-    let server =
-        Server { backend: Arc::clone(&runtime), limits: config.limits, metrics, life: life.watch(), tokens };
+    let server = Server {
+        backend: Arc::clone(&runtime),
+        limits: config.limits,
+        files: config.files,
+        metrics,
+        life: life.watch(),
+        tokens,
+    };
     if !grpc.address().is_local() {
         warn!(address = %grpc.address(), "plaintext_on_the_network");
     }

@@ -16,6 +16,7 @@ use tracing::debug;
 use crate::admit::Admit;
 use crate::backend::Backend;
 use crate::doors::Doors;
+use crate::files::FileRoots;
 use crate::guard::Guard;
 use crate::health::{self, Health};
 use crate::identify::Identify;
@@ -31,6 +32,8 @@ pub struct Server<B> {
     pub backend: Arc<B>,
     /// What may be asked.
     pub limits: Limits,
+    /// Which files may be named.
+    pub files: FileRoots,
     /// What is counted.
     pub metrics: Metrics,
     /// When to stop.
@@ -67,7 +70,7 @@ impl<B: Backend> Server<B> {
         let seats = self.limits.max_sessions.saturating_mul(CONNECTIONS_PER_SESSION);
         let room = Room { seats, standing: REFUSED_CONNECTIONS };
         let http2 = http2_settings(&self.limits);
-        let Self { backend, limits, metrics, life, tokens } = self;
+        let Self { backend, limits, files, metrics, life, tokens } = self;
         let (tell_health, health) = watch::channel(Health::unknown());
         let known = tokens.as_ref().map(TokenFile::watch);
         let identify = Identify::new();
@@ -89,6 +92,7 @@ impl<B: Backend> Server<B> {
                 Doors {
                     backend: Arc::clone(&backend),
                     limits,
+                    files,
                     life: life.clone(),
                     metrics: metrics.clone(),
                     health,

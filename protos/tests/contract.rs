@@ -11,7 +11,11 @@ const HEAD: &str = include_str!("head_contract.txt");
 const WEBRTC: &str = include_str!("webrtc_contract.txt");
 
 /// What we add to the published contract, in numbers that it will not reach.
-const OURS: &str = "NodeManifest 100 own_process bool";
+const OURS: &str = "\
+NodeManifest 100 own_process bool
+DataTypeHint 100 DATA_TYPE_HINT_CONTROL
+DataTypeHint 101 DATA_TYPE_HINT_NUMPY
+";
 
 #[test]
 fn compiled_contract_is_the_published_one_and_our_additions() {

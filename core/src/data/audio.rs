@@ -139,6 +139,9 @@ impl Audio {
 // === impl SampleFormat ===
 
 impl SampleFormat {
+    /// Every format there is.
+    pub const ALL: [Self; 3] = [Self::F32, Self::I16, Self::I32];
+
     /// Bytes of one sample.
     #[must_use]
     pub const fn bytes(self) -> usize {

@@ -32,6 +32,15 @@ impl Json {
         Self { text, schema }
     }
 
+    /// Checks what a field beside the data holds.
+    ///
+    /// # Errors
+    /// Not JSON: with the field, line and column.
+    pub fn check_annotations(field: &str, text: &str) -> Result<(), DataError> {
+        serde_json::from_str::<IgnoredAny>(text).map_err(|error| problem_in(field, &error))?;
+        Ok(())
+    }
+
     /// The document that says what `value` says.
     ///
     /// # Errors
@@ -62,10 +71,19 @@ impl Json {
     }
 }
 
+/// What is wrong with a field beside the data that holds JSON.
+pub(super) fn problem_in(field: &str, error: &serde_json::Error) -> DataError {
+    let (line, column) = (error.line(), error.column());
+    DataError::Annotations { field: field.to_owned(), line, column, problem: words(error) }
+}
+
 fn problem(error: &serde_json::Error) -> DataError {
-    let text = error.to_string();
-    let problem = text.split(" at line ").next().unwrap_or_default().to_owned();
-    DataError::Json { line: error.line(), column: error.column(), problem }
+    DataError::Json { line: error.line(), column: error.column(), problem: words(error) }
+}
+
+/// Without the place, which has fields of its own.
+fn words(error: &serde_json::Error) -> String {
+    error.to_string().split(" at line ").next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

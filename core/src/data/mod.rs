@@ -1,8 +1,19 @@
 //! What flows through a pipeline: one enum, one validated type a kind.
 
+#[cfg(any(test, feature = "proptest"))]
+pub mod any;
 mod audio;
+mod binary;
+mod control;
+mod error;
+mod file;
 mod json;
+mod mime;
+mod numpy;
+mod shape;
+mod tensor;
 mod text;
+mod video;
 
 use std::fmt;
 
@@ -10,18 +21,39 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use audio::{Audio, ChannelCount, SampleFormat, SampleRate};
+pub use binary::Binary;
+pub use control::{Control, ControlWord};
+pub use error::{DataError, PathProblem};
+pub use file::{FilePath, FileRange, FileReference};
 pub use json::Json;
+pub use mime::MimeType;
+pub use numpy::{MemoryOrder, NumpyArray, NumpyDtype};
+pub use shape::Shape;
+pub use tensor::{Tensor, TensorDtype};
 pub use text::Text;
+pub use video::{PictureCoding, PictureSize, PixelFormat, Video, VideoCodec, VideoPosition};
 
 /// One piece of data of one kind. Cloning is cheap: payloads are counted references.
 #[derive(Clone, PartialEq, Debug)]
 pub enum RuntimeData {
     /// Audio samples.
     Audio(Audio),
+    /// A picture.
+    Video(Video),
+    /// A dense array of numbers.
+    Tensor(Tensor),
     /// A JSON document.
     Json(Json),
     /// UTF-8 text.
     Text(Text),
+    /// Bytes that nobody looks into.
+    Binary(Binary),
+    /// A word between nodes.
+    Control(Control),
+    /// An array with strides.
+    Numpy(NumpyArray),
+    /// A file, by reference.
+    File(FileReference),
 }
 
 /// The kinds of [`RuntimeData`], without the data.
@@ -30,108 +62,58 @@ pub enum RuntimeData {
 pub enum Kind {
     /// [`Audio`]
     Audio,
+    /// [`Video`]
+    Video,
+    /// [`Tensor`]
+    Tensor,
     /// [`Json`]
     Json,
     /// [`Text`]
     Text,
+    /// [`Binary`]
+    Binary,
+    /// [`Control`]
+    Control,
+    /// [`NumpyArray`]
+    Numpy,
+    /// [`FileReference`]
+    File,
 }
 
-/// Why bytes that claim to be of a kind are not.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
-pub enum DataError {
-    /// Zero, or beyond what any converter makes.
-    #[error("sample rate {hz} Hz is out of range: 1 to {max} Hz", max = SampleRate::MAX_HZ)]
-    SampleRate {
-        /// As given.
-        hz: u32,
-    },
-    /// Zero, or more than a node can be expected to handle.
-    #[error("{count} channels are out of range: 1 to {max}", max = ChannelCount::MAX)]
-    Channels {
-        /// As given.
-        count: u32,
-    },
-    /// The samples do not divide into whole sample frames (one sample of every channel).
-    #[error(
-        "{bytes} bytes of audio are not whole sample frames of {frame_bytes} bytes ({channels} channels of {format})"
-    )]
-    SampleBytes {
-        /// Length of the samples.
-        bytes: usize,
-        /// Length of one sample frame.
-        frame_bytes: usize,
-        /// Channels declared.
-        channels: u32,
-        /// Format declared.
-        format: SampleFormat,
-    },
-    /// The declared number of samples is not the number there is.
-    #[error("audio declares {declared} samples (of all channels) but carries {carried}")]
-    SampleCount {
-        /// As declared.
-        declared: u64,
-        /// As counted.
-        carried: u64,
-    },
-    /// Not JSON.
-    #[error("not valid JSON at line {line}, column {column}: {problem}")]
-    Json {
-        /// Counted from 1.
-        line: usize,
-        /// Counted from 1.
-        column: usize,
-        /// What the parser expected.
-        problem: String,
-    },
-    /// Not UTF-8.
-    #[error("text is not valid UTF-8 from byte {valid_up_to} on")]
-    Utf8 {
-        /// Bytes that are fine.
-        valid_up_to: usize,
-    },
-    /// An encoding that nobody decodes here.
-    #[error("text encoding '{encoding}' is not supported: send utf-8")]
-    Encoding {
-        /// As declared.
-        encoding: String,
-    },
-    /// Nothing was set.
-    #[error("the buffer has no data: set one of audio, json, text")]
-    Missing,
-    /// A kind of the wire contract that this version does not process.
-    #[error("data of kind '{kind}' is not processed by this version: it takes audio, json and text")]
-    UnsupportedKind {
-        /// The kind's name on the wire.
-        kind: String,
-    },
-    /// A sample format number that the contract does not define.
-    #[error("audio format {number} is not defined: 1 is F32, 2 is I16, 3 is I32")]
-    SampleFormat {
-        /// As given.
-        number: i32,
-    },
-}
+/// What kinds without a payload have for one.
+static NO_PAYLOAD: Bytes = Bytes::new();
 
 // === impl RuntimeData ===
 
 impl RuntimeData {
     /// Which kind this is.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> Kind {
         match self {
             Self::Audio(_) => Kind::Audio,
+            Self::Video(_) => Kind::Video,
+            Self::Tensor(_) => Kind::Tensor,
             Self::Json(_) => Kind::Json,
             Self::Text(_) => Kind::Text,
+            Self::Binary(_) => Kind::Binary,
+            Self::Control(_) => Kind::Control,
+            Self::Numpy(_) => Kind::Numpy,
+            Self::File(_) => Kind::File,
         }
     }
 
-    /// The bytes that are worth not copying.
+    /// The bytes that are worth not copying. Control messages and file references have none.
     #[must_use]
     pub fn payload(&self) -> &Bytes {
         match self {
             Self::Audio(audio) => audio.samples(),
+            Self::Video(video) => video.picture(),
+            Self::Tensor(tensor) => tensor.elements(),
             Self::Json(json) => json.bytes(),
             Self::Text(text) => text.bytes(),
+            Self::Binary(binary) => binary.bytes(),
+            Self::Numpy(array) => array.bytes(),
+            Self::Control(_) | Self::File(_) => &NO_PAYLOAD,
         }
     }
 
@@ -140,7 +122,14 @@ impl RuntimeData {
     pub fn items(&self) -> u64 {
         match self {
             Self::Audio(audio) => audio.sample_count(),
-            Self::Json(_) | Self::Text(_) => 1,
+            Self::Video(_)
+            | Self::Tensor(_)
+            | Self::Json(_)
+            | Self::Text(_)
+            | Self::Binary(_)
+            | Self::Control(_)
+            | Self::Numpy(_)
+            | Self::File(_) => 1,
         }
     }
 }
@@ -148,6 +137,18 @@ impl RuntimeData {
 impl From<Audio> for RuntimeData {
     fn from(audio: Audio) -> Self {
         Self::Audio(audio)
+    }
+}
+
+impl From<Video> for RuntimeData {
+    fn from(video: Video) -> Self {
+        Self::Video(video)
+    }
+}
+
+impl From<Tensor> for RuntimeData {
+    fn from(tensor: Tensor) -> Self {
+        Self::Tensor(tensor)
     }
 }
 
@@ -163,19 +164,59 @@ impl From<Text> for RuntimeData {
     }
 }
 
+impl From<Binary> for RuntimeData {
+    fn from(binary: Binary) -> Self {
+        Self::Binary(binary)
+    }
+}
+
+impl From<Control> for RuntimeData {
+    fn from(control: Control) -> Self {
+        Self::Control(control)
+    }
+}
+
+impl From<NumpyArray> for RuntimeData {
+    fn from(array: NumpyArray) -> Self {
+        Self::Numpy(array)
+    }
+}
+
+impl From<FileReference> for RuntimeData {
+    fn from(file: FileReference) -> Self {
+        Self::File(file)
+    }
+}
+
 // === impl Kind ===
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 3] = [Self::Audio, Self::Json, Self::Text];
+    pub const ALL: [Self; 9] = [
+        Self::Audio,
+        Self::Video,
+        Self::Tensor,
+        Self::Json,
+        Self::Text,
+        Self::Binary,
+        Self::Control,
+        Self::Numpy,
+        Self::File,
+    ];
 
     /// The name in messages, manifests and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Audio => "audio",
+            Self::Video => "video",
+            Self::Tensor => "tensor",
             Self::Json => "json",
             Self::Text => "text",
+            Self::Binary => "binary",
+            Self::Control => "control",
+            Self::Numpy => "numpy",
+            Self::File => "file",
         }
     }
 }

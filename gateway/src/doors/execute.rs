@@ -105,7 +105,7 @@ impl<B: Backend> Doors<B> {
         let limits = convert::limits::from_wire(request.resource_limits);
         Ok(transport::ExecuteRequest {
             manifest: manifest_from_wire(request.manifest)?,
-            inputs: inputs_from_wire(request.data_inputs)?,
+            inputs: self.inputs_from_wire(request.data_inputs)?,
             limits: self.within(limits, patience),
         })
     }
@@ -117,6 +117,19 @@ impl<B: Backend> Doors<B> {
         let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX).max(1);
         let asked = limits.timeout_ms.unwrap_or(self.limits.max_timeout_ms);
         LimitRequest { timeout_ms: Some(asked.min(patience_ms)), ..limits }
+    }
+
+    /// # Errors
+    /// An input is not what it claims to be, or may not be sent: with its node.
+    pub(super) fn inputs_from_wire(
+        &self,
+        inputs: BTreeMap<String, DataBuffer>,
+    ) -> Result<BTreeMap<String, Frame>, Fault> {
+        let input = |(node, buffer)| match self.files.data_from_wire(buffer) {
+            Ok((data, metadata)) => Ok((node, Frame { metadata, ..Frame::new(0, data) })),
+            Err(error) => Err(Fault::Input { node, error }),
+        };
+        inputs.into_iter().map(input).collect()
     }
 
     /// # Errors
@@ -141,18 +154,6 @@ impl<B: Backend> Doors<B> {
 pub(super) fn manifest_from_wire(manifest: Option<PipelineManifest>) -> Result<Arc<Manifest>, Fault> {
     let manifest = manifest.ok_or(remotemedia_core::graph::GraphError::Empty)?;
     convert::manifest::from_wire(manifest).map(Arc::new)
-}
-
-/// # Errors
-/// An input is not what it claims to be: with its node.
-pub(super) fn inputs_from_wire(
-    inputs: BTreeMap<String, DataBuffer>,
-) -> Result<BTreeMap<String, Frame>, Fault> {
-    let input = |(node, buffer)| match convert::data::from_wire(buffer) {
-        Ok((data, metadata)) => Ok((node, Frame { metadata, ..Frame::new(0, data) })),
-        Err(error) => Err(Fault::Input { node, error }),
-    };
-    inputs.into_iter().map(input).collect()
 }
 
 /// A node that was never called had no input, which a filter before it can bring about.

@@ -20,6 +20,7 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
 use crate::backend::Backend;
+use crate::files::FileRoots;
 use crate::health::Health;
 use crate::life::LifeWatch;
 use crate::measure::Metrics;
@@ -31,6 +32,8 @@ pub(crate) struct Doors<B> {
     pub(crate) backend: Arc<B>,
     /// What may be asked.
     pub(crate) limits: Limits,
+    /// Which files may be named.
+    pub(crate) files: FileRoots,
     /// When to stop.
     pub(crate) life: LifeWatch,
     /// What is counted.
@@ -50,6 +53,7 @@ impl<B> Clone for Doors<B> {
         Self {
             backend: Arc::clone(&self.backend),
             limits: self.limits.clone(),
+            files: self.files.clone(),
             life: self.life.clone(),
             metrics: self.metrics.clone(),
             health: self.health.clone(),

@@ -11,11 +11,11 @@ use remotemedia_protos::convert;
 use remotemedia_protos::v1::DataBuffer;
 
 /// One buffer for each sink that gave something. Of several pieces, audio of one format is joined end to end, text
-/// is concatenated, and JSON documents become the elements of one array. Where their metadata differ, the later
-/// piece's word counts.
+/// is concatenated, and JSON documents become the elements of one array; other kinds have no such form. Where their
+/// metadata differ, the later piece's word counts.
 ///
 /// # Errors
-/// A sink gave pieces that cannot be one: audio of different formats, or different kinds.
+/// A sink gave pieces that cannot be one: audio of different formats, several pictures, or different kinds.
 pub(super) fn join(
     outputs: BTreeMap<String, Vec<Frame>>,
     manifest: &Manifest,
@@ -50,6 +50,12 @@ fn join_sink(
         RuntimeData::Audio(first) => join_audio(first, &pieces),
         RuntimeData::Json(_) => join_json(&pieces),
         RuntimeData::Text(first) => join_text(first, &pieces),
+        RuntimeData::Video(_)
+        | RuntimeData::Tensor(_)
+        | RuntimeData::Binary(_)
+        | RuntimeData::Control(_)
+        | RuntimeData::Numpy(_)
+        | RuntimeData::File(_) => None,
     };
     let data = data.ok_or_else(|| unanswerable(sink, manifest, differing(&pieces)))?;
     Ok(Some((data, metadata)))
@@ -59,10 +65,11 @@ fn join_audio(first: &Audio, pieces: &[RuntimeData]) -> Option<RuntimeData> {
     let form = |audio: &Audio| (audio.format(), audio.rate(), audio.channels());
     let mut samples = BytesMut::with_capacity(payload_bytes(pieces));
     for piece in pieces {
-        match piece {
-            RuntimeData::Audio(audio) if form(audio) == form(first) => samples.put_slice(audio.samples()),
-            RuntimeData::Audio(_) | RuntimeData::Json(_) | RuntimeData::Text(_) => return None,
+        let RuntimeData::Audio(audio) = piece else { return None };
+        if form(audio) != form(first) {
+            return None;
         }
+        samples.put_slice(audio.samples());
     }
     // Whole sample frames end to end are whole sample frames.
     Audio::new(samples.freeze(), first.format(), first.rate(), first.channels()).ok().map(RuntimeData::from)
@@ -103,6 +110,10 @@ fn differing(pieces: &[RuntimeData]) -> String {
         [kind] if *kind == Kind::Audio.name() => {
             "its pieces of audio differ in format, rate or channels, and a unary answer holds one buffer: use StreamPipeline".to_owned()
         }
+        [kind] => format!(
+            "it gave {} pieces of {kind}, and a unary answer holds one: use StreamPipeline",
+            pieces.len()
+        ),
         kinds => format!(
             "it gave {}, and a unary answer holds one buffer of one kind: use StreamPipeline",
             kinds.join(" then ")
@@ -124,7 +135,7 @@ fn unanswerable(sink: &str, manifest: &Manifest, message: String) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use remotemedia_core::data::{ChannelCount, SampleRate};
+    use remotemedia_core::data::{Binary, ChannelCount, SampleRate};
     use remotemedia_protos::v1::data_buffer::DataType;
 
     use super::*;
@@ -175,6 +186,11 @@ mod tests {
         check(
             vec![audio(8_000, &[0.0]), Text::from("and").into()],
             "it gave audio then text, and a unary answer holds one buffer of one kind: use StreamPipeline",
+        );
+        let bytes = || Binary::new("ab".into(), None).into();
+        check(
+            vec![bytes(), bytes()],
+            "it gave 2 pieces of binary, and a unary answer holds one: use StreamPipeline",
         );
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remotemedia_core::Limits;
-use remotemedia_gateway::{Address, Admin, Life, Listener, Metrics, Server};
+use remotemedia_gateway::{Address, Admin, FileRoots, Life, Listener, Metrics, Server};
 use remotemedia_protos::v1::data_buffer::DataType;
 use remotemedia_protos::v1::stream_request::Request;
 use remotemedia_protos::v1::{
@@ -48,8 +48,14 @@ impl Plant {
             grpc: grpc_address.clone(),
             began: Instant::now(),
         };
-        let server =
-            Server { backend: Arc::clone(&backend), limits, metrics, life: life.watch(), tokens: None };
+        let server = Server {
+            backend: Arc::clone(&backend),
+            limits,
+            files: FileRoots::default(),
+            metrics,
+            life: life.watch(),
+            tokens: None,
+        };
         let mut doors = JoinSet::new();
         doors.spawn(teller.serve(admin));
         doors.spawn(server.serve(grpc));

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::channel::MAX_FRAME_BYTES;
+use crate::memory::geometry::MAX_BLOCK_BYTES;
 
 /// Encodes a value.
 ///
@@ -24,11 +25,23 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// # Errors
 /// The bytes are no such value, end early, or go on after it.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIG).map_err(CodecError::Decode)?;
-    if used < bytes.len() {
-        return Err(CodecError::Trailing { used, bytes: bytes.len() });
-    }
-    Ok(value)
+    whole(bincode::serde::decode_from_slice(bytes, CONFIG), bytes)
+}
+
+/// Encodes what goes into a block of a frame pool. It may be longer than any block: that is for the pool to say.
+///
+/// # Errors
+/// Its `Serialize` refused.
+pub fn encode_for_block<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
+    bincode::serde::encode_to_vec(value, UNBOUNDED).map_err(CodecError::Encode)
+}
+
+/// Decodes a value that fills the bytes of a block.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_from_block<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    whole(bincode::serde::decode_from_slice(bytes, OF_BLOCK), bytes)
 }
 
 /// Why a value was not encoded, or bytes not decoded.
@@ -60,6 +73,23 @@ type Bounded = Configuration<LittleEndian, Varint, Limit<MAX_FRAME_BYTES>>;
 
 const CONFIG: Bounded = bincode::config::standard().with_limit::<MAX_FRAME_BYTES>();
 
+const UNBOUNDED: Configuration = bincode::config::standard();
+
+/// The longest block: what a length that lies can have reserved at most.
+const LONGEST_BLOCK: usize = 1 << 30;
+const _: () = assert!(LONGEST_BLOCK as u64 == MAX_BLOCK_BYTES);
+
+const OF_BLOCK: Configuration<LittleEndian, Varint, Limit<LONGEST_BLOCK>> =
+    bincode::config::standard().with_limit::<LONGEST_BLOCK>();
+
+fn whole<T>(decoded: Result<(T, usize), DecodeError>, bytes: &[u8]) -> Result<T, CodecError> {
+    let (value, used) = decoded.map_err(CodecError::Decode)?;
+    if used < bytes.len() {
+        return Err(CodecError::Trailing { used, bytes: bytes.len() });
+    }
+    Ok(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +119,6 @@ mod tests {
     fn a_message_longer_than_a_frame_is_not_encoded() {
         let long = "x".repeat(MAX_FRAME_BYTES);
         assert!(matches!(encode(&long), Err(CodecError::TooLong { .. })));
+        assert_eq!(decode_from_block::<String>(&encode_for_block(&long).unwrap()).unwrap(), long);
     }
 }

@@ -1,18 +1,16 @@
-//! Frames as descriptors, and descriptors as frames: the one match on [`RuntimeData`] of shared memory.
+//! Frames as descriptors, and descriptors as frames. What they say of each kind of data is [`Description`]'s.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use nix::time::{ClockId, clock_gettime};
-use remotemedia_core::data::{
-    Audio, ChannelCount, DataError, Json, RuntimeData, SampleFormat, SampleRate, Text,
-};
+use remotemedia_core::data::{DataError, Kind, RuntimeData};
 use remotemedia_core::frame::Metadata;
 use remotemedia_core::node::Writable;
-use serde::{Deserialize, Serialize};
 
 use super::block::Lease;
+use super::description::{Description, Extra};
 use super::pools::Pools;
 use super::{Block, Header, NoBlock, Plane, Pool};
 use crate::control::codec;
@@ -39,12 +37,17 @@ pub enum FrameError {
         /// As received.
         kind: u16,
     },
-    /// A format number that the kind does not define.
-    #[error("sample format {number} is not defined")]
-    SampleFormat {
+    /// A number that stands for nothing.
+    #[error("{what} {value} is not defined")]
+    Undefined {
+        /// The field.
+        what: &'static str,
         /// As received.
-        number: u64,
+        value: u64,
     },
+    /// Fewer numbers than the kind needs, or than they themselves say.
+    #[error("the descriptor has fewer numbers than it says")]
+    Short,
     /// A number that is too large for what it is.
     #[error("{what} is {value}")]
     Range {
@@ -72,23 +75,26 @@ pub(super) enum Decoded {
     Fence,
 }
 
-/// Metadata of variable length, in a block of its own.
-#[derive(Serialize, Deserialize, Default, PartialEq)]
-struct Extra {
-    metadata: Metadata,
-    /// JSON: the schema. Text: the language.
-    label: String,
-    /// Text: the text channel.
-    channel: String,
-}
-
-mod kind {
+/// Messages without data.
+mod bare {
     pub(super) const FENCE: u16 = 0;
-    pub(super) const AUDIO: u16 = 1;
-    pub(super) const JSON: u16 = 2;
-    pub(super) const TEXT: u16 = 3;
     pub(super) const MARK: u16 = 256;
     pub(super) const FLUSH: u16 = 257;
+}
+
+/// How a descriptor names a kind of data.
+const fn number_of(kind: Kind) -> u16 {
+    match kind {
+        Kind::Audio => 1,
+        Kind::Video => 2,
+        Kind::Tensor => 3,
+        Kind::Json => 4,
+        Kind::Text => 5,
+        Kind::Binary => 6,
+        Kind::Control => 7,
+        Kind::Numpy => 8,
+        Kind::File => 9,
+    }
 }
 
 // === impl Plane ===
@@ -106,10 +112,10 @@ impl Plane {
         timestamp_us: Option<u64>,
         mut loan: impl FnMut(&Self, usize) -> Result<Block, E>,
     ) -> Result<Prepared, E> {
-        let (kind, fixed, extra) = describe(data, metadata);
+        let said = Description::of(data, metadata);
         let mut descriptor = Descriptor::blank();
-        descriptor.kind = kind;
-        descriptor.fixed[..fixed.len()].copy_from_slice(&fixed);
+        descriptor.kind = number_of(said.kind());
+        descriptor.fixed = said.fixed();
         descriptor.timestamp_us = timestamp_us.unwrap_or(u64::MAX);
         let mut copied_bytes = 0;
         let (payload, reference) = match self.0.pools.recognise(data.payload()) {
@@ -121,9 +127,9 @@ impl Plane {
         };
         descriptor.payload = reference;
         let mut metadata = Bytes::new();
-        // What does not encode has no place in a block; a map of strings always does.
-        if extra != Extra::default()
-            && let Ok(encoded) = codec::encode(&extra)
+        // Strings and numbers always encode.
+        if let Some(extra) = said.extra()
+            && let Ok(encoded) = codec::encode_for_block(extra)
         {
             (metadata, descriptor.metadata) = self.store(&encoded, &mut loan)?;
         }
@@ -207,16 +213,16 @@ pub(super) fn address(descriptor: &mut Descriptor, header: &Header, sender: Memb
 }
 
 pub(super) const fn mark() -> Descriptor {
-    Descriptor { kind: kind::MARK, ..Descriptor::blank() }
+    Descriptor { kind: bare::MARK, ..Descriptor::blank() }
 }
 
 pub(super) const fn flush() -> Descriptor {
-    Descriptor { kind: kind::FLUSH, ..Descriptor::blank() }
+    Descriptor { kind: bare::FLUSH, ..Descriptor::blank() }
 }
 
 pub(super) const fn fence(sender: Member) -> Descriptor {
     Descriptor {
-        kind: kind::FENCE,
+        kind: bare::FENCE,
         sender_slot: sender.slot.number(),
         sender_incarnation: sender.incarnation.number(),
         ..Descriptor::blank()
@@ -227,24 +233,21 @@ pub(super) const fn fence(sender: Member) -> Descriptor {
 pub(super) fn read(pools: &Pools, descriptor: &Descriptor) -> Result<Decoded, FrameError> {
     let payload = adopt(pools, &descriptor.payload);
     let extra = adopt(pools, &descriptor.metadata);
-    let data = match descriptor.kind {
-        kind::FENCE => return Ok(Decoded::Fence),
-        kind::MARK => return Ok(Decoded::Mark),
-        kind::FLUSH => return Ok(Decoded::Flush),
-        kind::AUDIO | kind::JSON | kind::TEXT => payload,
-        kind => return Err(FrameError::UnknownKind { kind }),
+    let kind = match descriptor.kind {
+        bare::FENCE => return Ok(Decoded::Fence),
+        bare::MARK => return Ok(Decoded::Mark),
+        bare::FLUSH => return Ok(Decoded::Flush),
+        number => Kind::ALL.into_iter().find(|kind| number_of(*kind) == number),
     };
+    let kind = kind.ok_or(FrameError::UnknownKind { kind: descriptor.kind })?;
     let extra: Extra = if extra.is_empty() {
         Extra::default()
     } else {
-        codec::decode(&extra).map_err(|error| FrameError::Metadata { problem: error.to_string() })?
+        codec::decode_from_block(&extra)
+            .map_err(|error| FrameError::Metadata { problem: error.to_string() })?
     };
-    let data = match descriptor.kind {
-        kind::AUDIO => read_audio(data, &descriptor.fixed)?.into(),
-        kind::JSON => Json::already_checked(data, extra.label).into(),
-        _ => Text::already_checked(data, extra.label).on_channel(extra.channel).into(),
-    };
-    Ok(Decoded::Frame(data, extra.metadata))
+    let (data, metadata) = Description::read(kind, descriptor.fixed, extra).into_data(payload)?;
+    Ok(Decoded::Frame(data, metadata))
 }
 
 /// Now, in nanoseconds of the clock that all processes of a host share.
@@ -254,43 +257,6 @@ pub(super) fn monotonic_ns() -> u64 {
         let nanoseconds = u64::try_from(now.tv_nsec()).unwrap_or_default();
         seconds * 1_000_000_000 + nanoseconds
     })
-}
-
-fn describe(data: &RuntimeData, metadata: &Metadata) -> (u16, [u64; 3], Extra) {
-    let metadata = metadata.clone();
-    match data {
-        RuntimeData::Audio(audio) => {
-            let format = match audio.format() {
-                SampleFormat::F32 => 1,
-                SampleFormat::I16 => 2,
-                SampleFormat::I32 => 3,
-            };
-            let fixed = [u64::from(audio.rate().get()), u64::from(audio.channels().get()), format];
-            (kind::AUDIO, fixed, Extra { metadata, ..Extra::default() })
-        }
-        RuntimeData::Json(json) => {
-            let label = json.schema().to_owned();
-            (kind::JSON, [0; 3], Extra { metadata, label, ..Extra::default() })
-        }
-        RuntimeData::Text(text) => {
-            let [label, channel] = [text.language().to_owned(), text.channel().to_owned()];
-            (kind::TEXT, [0; 3], Extra { metadata, label, channel })
-        }
-    }
-}
-
-fn read_audio(samples: Bytes, fixed: &[u64; 16]) -> Result<Audio, FrameError> {
-    let [rate, channels, format, ..] = *fixed;
-    let narrow = |what, value| u32::try_from(value).map_err(|_| FrameError::Range { what, value });
-    let format = match format {
-        1 => SampleFormat::F32,
-        2 => SampleFormat::I16,
-        3 => SampleFormat::I32,
-        number => return Err(FrameError::SampleFormat { number }),
-    };
-    let rate = SampleRate::new(narrow("sample rate", rate)?)?;
-    let channels = ChannelCount::new(narrow("channel count", channels)?)?;
-    Ok(Audio::new(samples, format, rate, channels)?)
 }
 
 /// The bytes of an accepted reference, as a handle that owns its count.

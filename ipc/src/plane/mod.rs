@@ -11,6 +11,7 @@
 
 mod block;
 mod credit;
+mod description;
 mod frames;
 mod inbox;
 mod peers;

@@ -4,7 +4,6 @@
 //! Rust gets back the very fault that the service met; those words are part of what is promised to clients. On a
 //! stream it also holds `stream_error_type`, and `failing_sequence` where one chunk is to blame.
 
-use remotemedia_core::data::DataError;
 use remotemedia_core::fault::{Fault, NodeFault, PlacementError, StreamFault};
 use remotemedia_core::graph::GraphError;
 use serde::{Deserialize, Serialize};
@@ -44,9 +43,9 @@ pub fn from_wire(response: ErrorResponse) -> Fault {
 pub const fn error_type(fault: &Fault) -> ErrorType {
     match fault {
         Fault::Graph(GraphError::Version { .. }) | Fault::Version { .. } => ErrorType::VersionMismatch,
-        Fault::TypeMismatch { .. }
-        | Fault::Placement(PlacementError::Incompatible { .. })
-        | Fault::Input { error: DataError::UnsupportedKind { .. }, .. } => ErrorType::TypeValidation,
+        Fault::TypeMismatch { .. } | Fault::Placement(PlacementError::Incompatible { .. }) => {
+            ErrorType::TypeValidation
+        }
         Fault::Limit(_)
         | Fault::Deadline { .. }
         | Fault::Stream(StreamFault::Idle { .. })
@@ -167,6 +166,7 @@ fn failing_sequence(fault: &Fault) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use remotemedia_core::Kind;
+    use remotemedia_core::data::DataError;
     use remotemedia_core::fault::{DeathCause, EntryError, Unavailability, WorkerLost};
     use remotemedia_core::limits::LimitExceeded;
     use remotemedia_core::manifest::ParseError;
@@ -311,11 +311,6 @@ mod tests {
                 NONE,
             ),
             (Fault::Input { node: node(), error: DataError::Missing }, ErrorType::Validation, NONE),
-            (
-                Fault::Input { node: node(), error: DataError::UnsupportedKind { kind: text() } },
-                ErrorType::TypeValidation,
-                NONE,
-            ),
             (
                 Fault::TypeMismatch { node: node(), expected: text(), received: Kind::Json },
                 ErrorType::TypeValidation,

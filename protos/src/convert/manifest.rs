@@ -14,8 +14,7 @@ use crate::v1::{self, DataTypeHint, PipelineManifest};
 /// Takes the manifest over as written; `Graph::check` tells whether it is a pipeline.
 ///
 /// # Errors
-/// Parameters that are no JSON object, with node, line and column; kinds of data that are not processed, and runtime
-/// hints that are not defined.
+/// Parameters that are no JSON object, with node, line and column; kinds of data and runtime hints that are not defined.
 pub fn from_wire(manifest: PipelineManifest) -> Result<Manifest, Fault> {
     Ok(Manifest {
         version: manifest.version,
@@ -140,24 +139,34 @@ fn kinds_from_wire(node: &str, field: &str, numbers: &[i32]) -> Result<Vec<Kind>
 
 /// None is any kind.
 fn kind_from_wire(node: &str, field: &str, number: i32) -> Result<Option<Kind>, Fault> {
-    const HAVE: &str = "this version processes audio, json and text";
     match DataTypeHint::try_from(number) {
         Ok(DataTypeHint::Any | DataTypeHint::Unspecified) => Ok(None),
         Ok(DataTypeHint::Audio) => Ok(Some(Kind::Audio)),
+        Ok(DataTypeHint::Video) => Ok(Some(Kind::Video)),
+        Ok(DataTypeHint::Tensor) => Ok(Some(Kind::Tensor)),
         Ok(DataTypeHint::Json) => Ok(Some(Kind::Json)),
         Ok(DataTypeHint::Text) => Ok(Some(Kind::Text)),
-        Ok(
-            hint @ (DataTypeHint::Video | DataTypeHint::Tensor | DataTypeHint::Binary | DataTypeHint::File),
-        ) => Err(unsatisfied(node, field, hint.as_str_name().to_owned(), HAVE)),
-        Err(_) => Err(unsatisfied(node, field, number.to_string(), HAVE)),
+        Ok(DataTypeHint::Binary) => Ok(Some(Kind::Binary)),
+        Ok(DataTypeHint::Control) => Ok(Some(Kind::Control)),
+        Ok(DataTypeHint::Numpy) => Ok(Some(Kind::Numpy)),
+        Ok(DataTypeHint::File) => Ok(Some(Kind::File)),
+        Err(_) => {
+            Err(unsatisfied(node, field, number.to_string(), "the contract defines 0 to 8, 100 and 101"))
+        }
     }
 }
 
 const fn kind_to_wire(kind: Kind) -> DataTypeHint {
     match kind {
         Kind::Audio => DataTypeHint::Audio,
+        Kind::Video => DataTypeHint::Video,
+        Kind::Tensor => DataTypeHint::Tensor,
         Kind::Json => DataTypeHint::Json,
         Kind::Text => DataTypeHint::Text,
+        Kind::Binary => DataTypeHint::Binary,
+        Kind::Control => DataTypeHint::Control,
+        Kind::Numpy => DataTypeHint::Numpy,
+        Kind::File => DataTypeHint::File,
     }
 }
 
@@ -210,7 +219,7 @@ nodes:
     host: here
     runtime_hint: cpython_wasm
     input_types: [audio]
-    output_types: [audio, json, text]
+    output_types: [audio, video, tensor, json, text, binary, control, numpy, file]
     capabilities:
       gpu: { type: cuda, min_memory_gb: 8.5, required: true }
       cpu: { cores: 4, arch: x86_64 }
@@ -265,8 +274,8 @@ connections:
         assert_eq!(types(&[DataTypeHint::Audio, DataTypeHint::Any]).unwrap(), []);
         assert_eq!(types(&[DataTypeHint::Audio, DataTypeHint::Json]).unwrap(), [Kind::Audio, Kind::Json]);
         assert_eq!(
-            types(&[DataTypeHint::Audio, DataTypeHint::Video]).unwrap_err().to_string(),
-            "node 'vad' asks for input_types = DATA_TYPE_HINT_VIDEO: this version processes audio, json and text"
+            node_from_wire(v1::NodeManifest { input_types: vec![9], ..vad() }).unwrap_err().to_string(),
+            "node 'vad' asks for input_types = 9: the contract defines 0 to 8, 100 and 101"
         );
     }
 

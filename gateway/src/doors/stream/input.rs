@@ -8,13 +8,13 @@ use remotemedia_core::fault::{EntryError, Fault, StreamFault};
 use remotemedia_core::frame::Frame;
 use remotemedia_core::manifest::Manifest;
 use remotemedia_core::transport::TransportData;
-use remotemedia_protos::convert;
 use remotemedia_protos::v1::data_buffer::DataType;
 use remotemedia_protos::v1::stream_control::Command;
 use remotemedia_protos::v1::stream_request::Request;
 use remotemedia_protos::v1::{AudioChunk, DataBuffer, DataChunk, StreamControl, StreamInit, StreamRequest};
 
 use super::Halt;
+use crate::files::FileRoots;
 
 /// A message after the first.
 #[derive(Debug)]
@@ -60,11 +60,11 @@ pub(super) fn first(inputs: BTreeMap<String, Frame>, manifest: &Manifest) -> Vec
 ///
 /// # Errors
 /// It breaks the stream's rules, or its data is not what it claims to be.
-pub(super) fn next(message: StreamRequest) -> Result<Input, Halt> {
+pub(super) fn next(message: StreamRequest, files: &FileRoots) -> Result<Input, Halt> {
     match message.request.ok_or(StreamFault::EmptyMessage)? {
         Request::Init(_) => Err(StreamFault::InitRepeated.into()),
-        Request::DataChunk(chunk) => data_chunk(chunk),
-        Request::AudioChunk(chunk) => data_chunk(from_audio(chunk)),
+        Request::DataChunk(chunk) => data_chunk(chunk, files),
+        Request::AudioChunk(chunk) => data_chunk(from_audio(chunk), files),
         Request::Control(control) => Ok(command(control)?),
     }
 }
@@ -81,14 +81,14 @@ fn from_audio(chunk: AudioChunk) -> DataChunk {
     }
 }
 
-fn data_chunk(chunk: DataChunk) -> Result<Input, Halt> {
+fn data_chunk(chunk: DataChunk, files: &FileRoots) -> Result<Input, Halt> {
     let DataChunk { node_id: node, buffer, named_buffers, sequence, timestamp_ms } = chunk;
     // A client that says no time says 0.
     let timestamp_us = timestamp_ms.checked_mul(1_000).filter(|time| *time != 0);
     let unnamed = buffer.map(|buffer| (String::new(), buffer));
     let mut frames = BTreeMap::new();
     for (port, buffer) in named_buffers.into_iter().chain(unnamed) {
-        let (data, metadata) = convert::data::from_wire(buffer).map_err(|error| {
+        let (data, metadata) = files.data_from_wire(buffer).map_err(|error| {
             let node = if port.is_empty() { node.clone() } else { format!("{node}.{port}") };
             Halt::at_chunk(Fault::Input { node, error }, sequence)
         })?;
@@ -116,15 +116,15 @@ mod tests {
 
     #[test]
     fn what_breaks_the_rules_is_answered_in_words_and_with_its_sequence() {
-        let check =
-            |request: Option<Request>, expect: &str, expect_sequence: Option<u64>| match next(StreamRequest {
-                request,
-            }) {
-                Err(Halt::Fault(fault, sequence)) => {
-                    assert_eq!((fault.to_string().as_str(), sequence), (expect, expect_sequence));
-                }
-                Ok(_) | Err(_) => panic!("not a fault: {expect}"),
-            };
+        let check = |request: Option<Request>, expect: &str, expect_sequence: Option<u64>| match next(
+            StreamRequest { request },
+            &FileRoots::default(),
+        ) {
+            Err(Halt::Fault(fault, sequence)) => {
+                assert_eq!((fault.to_string().as_str(), sequence), (expect, expect_sequence));
+            }
+            Ok(_) | Err(_) => panic!("not a fault: {expect}"),
+        };
         let text =
             DataBuffer { data_type: Some(DataType::Text(TextBuffer::default())), ..DataBuffer::default() };
         check(
@@ -149,7 +149,7 @@ mod tests {
                 sequence: 7,
                 ..Default::default()
             })),
-            "input for node 'a': the buffer has no data: set one of audio, json, text",
+            "input for node 'a': the buffer has no data: set one of audio, video, tensor, json, text, binary, control, numpy, file",
             Some(7),
         );
         check(
@@ -191,9 +191,8 @@ mod tests {
             timestamp_ms: 40,
             ..DataChunk::default()
         };
-        let Ok(Input::Chunk(input)) = next(StreamRequest { request: Some(Request::DataChunk(chunk)) }) else {
-            panic!("not a chunk")
-        };
+        let message = StreamRequest { request: Some(Request::DataChunk(chunk)) };
+        let Ok(Input::Chunk(input)) = next(message, &FileRoots::default()) else { panic!("not a chunk") };
         let times: Vec<_> = input.frames.values().map(|frame| frame.timestamp_us).collect();
         assert_eq!((input.node.as_str(), input.sequence, times), ("a", 3, vec![Some(40_000)]));
     }

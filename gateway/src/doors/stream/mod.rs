@@ -32,6 +32,7 @@ use self::responses::{Body, Responses};
 use super::{Doors, execute, version};
 use crate::backend::Backend;
 use crate::deadline;
+use crate::files::FileRoots;
 use crate::life::Phase;
 use crate::measure::Call;
 use crate::rescue::{self, Told};
@@ -127,7 +128,7 @@ impl<B: Backend> Doors<B> {
         };
         let limits: LimitRequest = convert::limits::from_wire(init.resource_limits);
         let manifest = execute::manifest_from_wire(init.manifest)?;
-        let first = input::first(execute::inputs_from_wire(init.data_inputs)?, &manifest);
+        let first = input::first(self.inputs_from_wire(init.data_inputs)?, &manifest);
         let runner = self.backend.runner();
         let session = runner.stream(transport::StreamRequest { manifest, limits }).await?;
         let mut open = Open { session, ended: false };
@@ -164,7 +165,7 @@ impl<B: Backend> Doors<B> {
         let (ahead, queue) = ahead::bounded();
         let taken = Taken::default();
         let intake = async {
-            match tokio::try_join!(read(first, requests, ahead), feed(session, queue, &taken)) {
+            match tokio::try_join!(read(first, requests, &self.files, ahead), feed(session, queue, &taken)) {
                 // All is said: what remains is to be delivered.
                 Ok(((), ())) => std::future::pending().await,
                 Err(halt) => halt,
@@ -222,6 +223,7 @@ async fn finish<S: StreamSession>(
 async fn read(
     first: Vec<transport::TransportData>,
     requests: &mut Streaming<StreamRequest>,
+    files: &FileRoots,
     ahead: Ahead,
 ) -> Result<(), Halt> {
     let mut ahead = Some(ahead);
@@ -231,7 +233,7 @@ async fn read(
         }
     }
     while let Some(message) = requests.message().await.map_err(Halt::Request)? {
-        match (input::next(message), &ahead) {
+        match (input::next(message, files), &ahead) {
             (Ok(Input::Chunk(input)), Some(ahead)) => ahead.push(input).await,
             (Ok(Input::Chunk(input)), None) => {
                 return Err(Halt::at_chunk(StreamFault::Closed, input.sequence));
