@@ -89,7 +89,7 @@ async fn what_cannot_be_run_is_a_typed_fault_without_a_gateway_too() {
     assert!(matches!(fault, Fault::Placement(_)), "{fault:?}");
     assert_eq!(
         fault.to_string(),
-        "node 'pass' is of type 'Dance', which no worker offers: there are AudioResample, PassThrough, VAD"
+        "node 'pass' is of type 'Dance', which no worker offers: there are AudioLevel, AudioResample, Calculator, CalculatorNode, FastResampleNode, PassThrough, RustResampleNode, RustVADNode, VAD"
     );
     service.stop().await;
 }

@@ -48,7 +48,7 @@ fn one_that_is_refused_says_why_and_does_not_come_again() {
         panic!("a hello comes first")
     };
     let types: Vec<&str> = hello.nodes.iter().map(|info| info.name.as_str()).collect();
-    assert_eq!(types, ["AudioResample", "PassThrough", "VAD"]);
+    assert_eq!(types, ["AudioLevel", "AudioResample", "Calculator", "PassThrough", "VAD"]);
     assert_eq!((hello.protocol, hello.name.as_str(), hello.kind.as_str()), (PROTOCOL, "tested", "rust"));
     let refused = ToWorker::Refused { reason: "all 39 slots are taken".to_owned() };
     channel.send_blocking(&codec::encode(&refused).unwrap(), &[], deadline).unwrap();

@@ -97,6 +97,9 @@ fn data_chunk(chunk: DataChunk, files: &FileRoots) -> Result<Input, Halt> {
             return Err(Halt::at_chunk(EntryError::RepeatedPort { node, port }, sequence));
         }
     }
+    if frames.is_empty() {
+        return Err(Halt::at_chunk(EntryError::NoData { node }, sequence));
+    }
     Ok(Input::Chunk(TransportData { node, sequence, frames }))
 }
 
@@ -159,7 +162,7 @@ mod tests {
                 sequence: 8,
                 ..Default::default()
             })),
-            "input for node 'a.left': the buffer has no data: set one of audio, json, text",
+            "input for node 'a.left': the buffer has no data: set one of audio, video, tensor, json, text, binary, control, numpy, file",
             Some(8),
         );
         check(
@@ -172,6 +175,11 @@ mod tests {
             })),
             "input for port '' of entry 'a' is given twice",
             Some(9),
+        );
+        check(
+            Some(Request::DataChunk(DataChunk { node_id: "a".into(), sequence: 10, ..Default::default() })),
+            "a chunk for entry 'a' has no data: set buffer, or named_buffers for an entry with ports",
+            Some(10),
         );
     }
 
