@@ -33,7 +33,7 @@ pub enum Fault {
         error: ParamError,
     },
     /// An input is not what it claims to be.
-    #[error("input for node '{node}': {error}")]
+    #[error("input{}: {error}", for_node(node))]
     Input {
         /// The node that was to get it.
         node: String,
@@ -364,6 +364,33 @@ impl Fault {
             | Self::Internal { .. } => None,
         }
     }
+
+    /// The input at which a node failed.
+    #[must_use]
+    pub fn sequence(&self) -> Option<u64> {
+        match self {
+            Self::Node(fault) => Some(fault.sequence),
+            Self::Parse(_)
+            | Self::Graph(_)
+            | Self::Placement(_)
+            | Self::Params { .. }
+            | Self::Input { .. }
+            | Self::TypeMismatch { .. }
+            | Self::Entry(_)
+            | Self::Worker(_)
+            | Self::Limit(_)
+            | Self::Deadline { .. }
+            | Self::Stream(_)
+            | Self::Version { .. }
+            | Self::Unavailable { .. }
+            | Self::Internal { .. } => None,
+        }
+    }
+}
+
+/// Nothing where the client named none, which means the only entry.
+fn for_node(node: &str) -> String {
+    if node.is_empty() { String::new() } else { format!(" for node '{node}'") }
 }
 
 // === impl PlacementError ===

@@ -22,6 +22,8 @@ pub struct Session<F> {
     groups: Vec<Group<F>>,
     stages: usize,
     clocks: Clocks,
+    /// A node failed, and earlier inputs are not answered yet.
+    failing: Option<Failing>,
 }
 
 /// Where data comes in and goes out.
@@ -178,6 +180,15 @@ struct Sink {
     finished: Option<u64>,
 }
 
+/// What the end will be, behind the answers to what came before it.
+#[derive(Debug)]
+struct Failing {
+    fault: Fault,
+    /// The input that the node failed on.
+    sequence: u64,
+    until: Instant,
+}
+
 #[derive(Debug)]
 struct Clocks {
     patience: Patience,
@@ -185,6 +196,10 @@ struct Clocks {
     last_input: Instant,
     draining_since: Instant,
 }
+
+/// How long the answers to earlier inputs may take when a node has failed. By then they have left that node, and only
+/// have to be worked off behind it.
+const SETTLING: Duration = Duration::from_secs(1);
 
 // === impl Session ===
 
@@ -212,6 +227,7 @@ impl<F> Session<F> {
             entries,
             stages,
             clocks: Clocks { patience, opened: now, last_input: now, draining_since: now },
+            failing: None,
         }
     }
 
@@ -253,6 +269,9 @@ impl<F> Session<F> {
     pub fn excuse(&mut self, waited: Duration) {
         self.clocks.last_input += waited;
         self.clocks.draining_since += waited;
+        if let Some(failing) = &mut self.failing {
+            failing.until += waited;
+        }
         for pending in self.groups.iter_mut().flat_map(|group| &mut group.0) {
             pending.arrived += waited;
         }
@@ -266,12 +285,17 @@ impl<F> Session<F> {
         let outcome = match event {
             Event::StageReady => Ok(self.stage_ready(now)),
             Event::Input { entry, sequence } => self.input(now, entry, sequence).map(|()| Vec::new()),
-            Event::Output { sink, sequence, frame, last } => self.output(sink, sequence, frame, last),
+            Event::Output { sink, sequence, frame, last } => {
+                self.output(sink, sequence, frame, last).map(|mut actions| {
+                    actions.extend(self.settle());
+                    actions
+                })
+            }
             Event::SinkDrained { sink } => self.sink_drained(sink),
             Event::StageReported => Ok(self.stage_reported()),
             Event::Close => Ok(self.close(now)),
             Event::Cancel => Ok(self.end(End::Cancelled)),
-            Event::Failed(fault) => Err(fault),
+            Event::Failed(fault) => self.failed(now, fault),
             Event::Tick => self.tick(now),
         };
         outcome.unwrap_or_else(|fault| self.end(End::Failed(fault)))
@@ -400,6 +424,29 @@ impl<F> Session<F> {
         }
     }
 
+    /// A node's fault waits for the answers to earlier inputs, which may come by a longer way than it did.
+    fn failed(&mut self, now: Instant, fault: Fault) -> Result<Vec<Action<F>>, Fault> {
+        match (self.failing.take(), fault.sequence()) {
+            (None, None) => return Err(fault),
+            // The first is the cause.
+            (Some(earlier), None) => return Err(earlier.fault),
+            (Some(earlier), Some(sequence)) if earlier.sequence <= sequence => self.failing = Some(earlier),
+            (_, Some(sequence)) => self.failing = Some(Failing { fault, sequence, until: now + SETTLING }),
+        }
+        Ok(self.settle())
+    }
+
+    /// Ends what has failed, once all that came before is answered.
+    fn settle(&mut self) -> Vec<Action<F>> {
+        let Some(Failing { fault, sequence, .. }) = &self.failing else { return Vec::new() };
+        let earlier = |pending: &Pending<F>| pending.sequence < *sequence;
+        if self.groups.iter().flat_map(|group| &group.0).any(earlier) {
+            return Vec::new();
+        }
+        let fault = fault.clone();
+        self.end(End::Failed(fault))
+    }
+
     // any => Ended
     fn end(&mut self, end: End) -> Vec<Action<F>> {
         self.phase = Phase::Ended;
@@ -426,6 +473,9 @@ impl<F> Session<F> {
 
     /// The nearest deadline, and what it means to miss it.
     fn overdue(&self) -> Option<(Instant, Fault)> {
+        if let Some(Failing { fault, until, .. }) = &self.failing {
+            return Some((*until, fault.clone()));
+        }
         let Patience { open, result, idle } = self.clocks.patience;
         let late =
             |limit: Duration, waiting_for: String| Fault::Deadline { limit_ms: ms(limit), waiting_for };
@@ -578,6 +628,7 @@ fn ms(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::{NodeFault, Unavailability};
     use crate::limits::Limits;
     use crate::manifest::{Connection, Manifest, NodeManifest, VERSION};
 
@@ -655,6 +706,40 @@ mod tests {
         );
         assert!(given(session.on(now, output(1, 8, None, true))).is_empty());
         assert_eq!(session.pending(), 0);
+    }
+
+    #[test]
+    fn a_nodes_fault_waits_for_the_answers_to_earlier_inputs_and_no_longer_than_they_may_take() {
+        let fault = |sequence| {
+            let words = ["bad", "Bad", "no", ""].map(str::to_owned);
+            let [node, node_type, message, backtrace] = words;
+            Fault::Node(NodeFault { node, node_type, sequence, message, backtrace })
+        };
+        let over = |sequence| Action::End(End::Failed(fault(sequence)));
+        let (mut session, now) = open(1);
+        for sequence in 5..8 {
+            session.on(now, input(sequence));
+        }
+        assert!(session.on(now, Event::Failed(fault(7))).is_empty(), "5 and 6 are on their way");
+        assert!(session.on(now, Event::Failed(fault(6))).is_empty(), "another one failed before it");
+        assert!(session.on(now, output(0, 5, Some("x5"), true)).is_empty());
+        let mut actions = session.on(now, output(1, 5, None, true));
+        assert_eq!(actions.pop(), Some(over(6)));
+        assert_eq!(given(actions), [(5, vec!["x5"])]);
+
+        let (mut session, now) = open(1);
+        session.on(now, input(5));
+        session.on(now, input(6));
+        assert!(session.on(now, Event::Failed(fault(6))).is_empty());
+        assert_eq!(session.deadline(), Some(now + SETTLING));
+        assert_eq!(session.on(now + SETTLING, Event::Tick), [over(6)]);
+
+        let (mut session, now) = open(1);
+        session.on(now, input(5));
+        session.on(now, input(6));
+        assert!(session.on(now, Event::Failed(fault(6))).is_empty());
+        let gone = Fault::Unavailable { state: Unavailability::ShuttingDown, retry_after_ms: 0 };
+        assert_eq!(session.on(now, Event::Failed(gone)), [over(6)]);
     }
 
     #[test]

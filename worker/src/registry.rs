@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use remotemedia_core::data::Kind;
 use remotemedia_core::manifest::Params;
 use remotemedia_core::node::{Node, NodeInfo, NodeType, ParamError};
 
@@ -78,6 +79,12 @@ impl Registry {
             return Err(CreateError::UnknownType { node_type: node_type.to_owned(), known });
         };
         Ok((registered.create)(&registered.info.check(params)?)?)
+    }
+
+    /// The kinds that a type declares to give; none means any.
+    #[must_use]
+    pub fn produces(&self, node_type: &str) -> &[Kind] {
+        self.find(node_type).map_or(&[], |registered| &registered.info.produces)
     }
 
     fn find(&self, name: &str) -> Option<&Registered> {

@@ -383,7 +383,7 @@ impl Play {
                 ..NodeReport::default()
             };
             let made = Station::set_up(&node.id, &node.node_type, report, || make(node, membership))?;
-            stations.push(made);
+            stations.push(made.giving(membership.registry().produces(&node.node_type)));
         }
         let departing = (0..routes.inputs() + routes.joints()).map(|_| None).collect();
         let max_outputs = usize::try_from(plan.max_outputs_per_call).unwrap_or(usize::MAX);

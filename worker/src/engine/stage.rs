@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 use remotemedia_core::Fault;
 use remotemedia_core::Frame;
-use remotemedia_core::fault::NodeFault;
+use remotemedia_core::data::Kind;
+use remotemedia_core::fault::{NodeFault, in_words};
 use remotemedia_core::joined::Joined;
 use remotemedia_core::limits::LimitExceeded;
 use remotemedia_core::node::{Loan, LoanError, Node, NodeError, Output, Outputs};
@@ -45,6 +46,8 @@ pub(super) struct Stage {
 pub(super) struct Station {
     id: String,
     node_type: String,
+    /// Kinds that its type declares to give; none means any.
+    gives: Vec<Kind>,
     node: Guarded,
     latest: Moment,
     flushed: bool,
@@ -325,6 +328,7 @@ impl Station {
         let mut station = Self {
             id: id.to_owned(),
             node_type: node_type.to_owned(),
+            gives: Vec::new(),
             node: Guarded(None),
             latest: Moment::default(),
             flushed: false,
@@ -335,6 +339,12 @@ impl Station {
             Err(panic) => return Err(station.panicked(panic)),
         }
         Ok(station)
+    }
+
+    /// Holds its outputs to these kinds; none means any.
+    pub(super) fn giving(mut self, kinds: &[Kind]) -> Self {
+        self.gives = kinds.to_vec();
+        self
     }
 
     fn process(&mut self, frame: Frame, max: usize, lend: &mut Lend<'_>) -> Result<Vec<Output>, Fault> {
@@ -377,9 +387,22 @@ impl Station {
         self.report.outputs += outputs.len() as u64;
         self.report.output_bytes += lent_bytes;
         match outcome {
-            Ok(Ok(())) => Ok(outputs),
+            Ok(Ok(())) => self.as_declared(outputs),
             Ok(Err(error)) => Err(self.refused(&error)),
             Err(panic) => Err(self.panicked(panic)),
+        }
+    }
+
+    /// A neighbour was chosen by what the type declares: another kind is this node's mistake, not the neighbour's.
+    fn as_declared(&self, outputs: Vec<Output>) -> Result<Vec<Output>, Fault> {
+        let stray = |output: &&Output| !self.gives.is_empty() && !self.gives.contains(&output.data.kind());
+        match outputs.iter().find(stray) {
+            Some(output) => {
+                let (gave, declared) = (output.data.kind(), in_words(&self.gives));
+                let message = format!("gave {gave}, but its type declares to produce {declared}");
+                Err(self.fault(self.latest.sequence, message, String::new()))
+            }
+            None => Ok(outputs),
         }
     }
 
@@ -496,12 +519,10 @@ fn thread_cpu() -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use remotemedia_core::Text;
-    use remotemedia_core::data::Kind;
-
     use super::*;
     use crate::engine::contained::install_panic_hook;
     use crate::engine::sketch::Sketch;
+    use remotemedia_core::Text;
 
     /// Does what its id says.
     struct Actor(char);
@@ -756,6 +777,15 @@ mod tests {
         let mut no_memory = stage(Sketch::of("d").input("d").output("d"));
         let fault = run(&mut no_memory, frame(2, true)).unwrap_err();
         assert!(fault.to_string().contains("8 bytes do not fit"), "{fault}");
+    }
+
+    #[test]
+    fn an_output_of_a_kind_that_the_type_does_not_declare_is_the_nodes_fault() {
+        let mut stage = stage(Sketch::of("a").input("a").output("a"));
+        stage.stations[0].gives = vec![Kind::Audio, Kind::Json];
+        let fault = run(&mut stage, frame(2, true)).unwrap_err();
+        let said = "node 'a' failed at sequence 2: gave text, but its type declares to produce audio or json";
+        assert_eq!(fault.to_string(), said);
     }
 
     #[test]

@@ -29,6 +29,10 @@ enum How {
     Exit,
     /// Gives text, whatever came.
     WrongKind,
+    /// Panics when its input has ended, whatever the sequence.
+    PanicInFlush,
+    /// Panics before there is any input.
+    PanicInNew,
 }
 
 impl NodeType for Fault {
@@ -42,7 +46,15 @@ impl NodeType for Fault {
             parameters: vec![
                 Parameter::required(
                     "how",
-                    Values::choice(&["fail", "panic", "abort", "exit", "wrong_kind"]),
+                    Values::choice(&[
+                        "fail",
+                        "panic",
+                        "abort",
+                        "exit",
+                        "wrong_kind",
+                        "panic_in_flush",
+                        "panic_in_new",
+                    ]),
                     "What it does then.",
                 ),
                 Parameter::required(
@@ -57,7 +69,9 @@ impl NodeType for Fault {
     }
 
     fn new(params: &Params) -> Result<Self, ParamError> {
-        read_params(params)
+        let made: Self = read_params(params)?;
+        assert!(!matches!(made.how, How::PanicInNew), "told to panic when made");
+        Ok(made)
     }
 }
 
@@ -71,9 +85,15 @@ impl Node for Fault {
                 How::Abort => std::process::abort(),
                 How::Exit => std::process::exit(0),
                 How::WrongKind => data = Text::from("not what came").into(),
+                How::PanicInFlush | How::PanicInNew => {}
             }
         }
         out.emit(Output { data, metadata, timestamp_us: None })?;
+        Ok(())
+    }
+
+    fn flush(&mut self, _out: &mut dyn Outputs) -> Result<(), NodeError> {
+        assert!(!matches!(self.how, How::PanicInFlush), "told to panic in flush");
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 mod copying;
 mod fault;
 mod join;
+mod liar;
 mod multi;
 mod silent;
 mod slow;
@@ -26,6 +27,7 @@ fn registered() -> Result<Registry, DuplicateType> {
         .register::<copying::CopyingPassThrough>()?
         .register::<fault::Fault>()?
         .register::<join::Join>()?
+        .register::<liar::Liar>()?
         .register::<multi::Multi>()?
         .register::<silent::Silent>()?
         .register::<slow::Slow>()
