@@ -33,6 +33,7 @@ Example configuration:
   grpc = \"127.0.0.1:50051\"      # port 0 picks a free one
   admin = \"127.0.0.1:9464\"
   runtime_dir = \"/run/user/1000/remotemedia-dev\"
+  config = \"gateway.toml\"       # limits, token_file and the rest: see remotemedia-gateway --help
 
   [[pool]]
   kind = \"rust\"
@@ -45,8 +46,9 @@ Example configuration:
 
 Flags win over the file. When all workers have registered, one line is printed on standard output:
   {\"event\":\"ready\",\"grpc\":\"HOST:PORT\",\"admin\":\"HOST:PORT\",\"runtime_dir\":\"…\"}
-Logs go to standard error, each line with the name of the process that wrote it. What dies is started again, after
-a pause that doubles with each failure. A second Ctrl-C does not wait for sessions to end.";
+Logs go to standard error, each line with the name of the process that wrote it. What dies is
+started again, after a pause that doubles with each failure. A second Ctrl-C does not wait for
+sessions to end.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:

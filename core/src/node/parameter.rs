@@ -342,6 +342,7 @@ impl Values {
 impl fmt::Display for Values {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Integer { min, max, .. } if min == max => write!(f, "{min}")?,
             Self::Integer { min, max, .. } => write!(f, "integer, {min} to {max}")?,
             Self::Number { min, max, .. } => write!(f, "number, {min} to {max}")?,
             Self::Boolean => f.write_str("true or false")?,
