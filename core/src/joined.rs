@@ -85,6 +85,11 @@ impl Joined {
         self.take(port).ok_or_else(|| NodeError::MissingInput { port: port.to_owned(), sequence })
     }
 
+    /// All frames that nobody has taken, with their ports, in the order of the ports.
+    pub fn into_named(self) -> impl Iterator<Item = (String, Frame)> {
+        self.frames.into_iter()
+    }
+
     /// All frames that nobody has taken, in the order of the ports.
     pub fn into_frames(self) -> impl Iterator<Item = Frame> {
         self.frames.into_iter().map(|(_, frame)| frame)

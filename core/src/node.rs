@@ -70,6 +70,9 @@ pub trait Outputs {
     /// # Errors
     /// More outputs of one call than a call may have.
     fn emit(&mut self, output: Output) -> Result<(), LimitExceeded>;
+
+    /// Tells that so many bytes of an output were made elsewhere and copied into a loan: for metrics.
+    fn note_copied(&mut self, _bytes: usize) {}
 }
 
 /// One output: data and what is said about it. Sequence and time are those of the input unless set.
@@ -139,6 +142,16 @@ pub enum NodeError {
     Failed {
         /// In its own words.
         message: String,
+    },
+    /// What a node in another language raised.
+    #[error("{exception}: {message}")]
+    Raised {
+        /// The exception's type.
+        exception: String,
+        /// What it says.
+        message: String,
+        /// Where it was raised, in that language's own words.
+        traceback: String,
     },
     /// No memory for the output.
     #[error(transparent)]
@@ -229,6 +242,20 @@ impl NodeInfo {
 // === impl NodeError ===
 
 impl NodeError {
+    /// Where it was raised, where another language says so; else empty.
+    #[must_use]
+    pub fn traceback(&self) -> &str {
+        match self {
+            Self::Raised { traceback, .. } => traceback,
+            Self::WrongKind { .. }
+            | Self::MissingInput { .. }
+            | Self::Failed { .. }
+            | Self::Loan(_)
+            | Self::Limit(_)
+            | Self::Output(_) => "",
+        }
+    }
+
     /// In the node's own words.
     pub fn failed(message: impl fmt::Display) -> Self {
         Self::Failed { message: message.to_string() }

@@ -93,20 +93,29 @@ impl CommandLine {
     pub(crate) fn settings(&self) -> Settings {
         let processors = || thread::available_parallelism().map_or(1, NonZero::get);
         Settings {
-            runtime_dir: self.runtime_dir(Path::new("/run/remotemedia").is_dir(), geteuid().as_raw()),
+            runtime_dir: match &self.runtime_dir {
+                Some(told) => told.clone(),
+                None => default_runtime_dir(self.user_runtime_dir.as_deref()),
+            },
+            kind: "rust".to_owned(),
             name: self.name.clone().unwrap_or_else(|| format!("rust-{}", std::process::id())),
             threads: self.threads.map_or_else(processors, usize::from),
         }
     }
+}
 
-    /// The same choice as the gateway's, so that both meet when nobody says where.
-    fn runtime_dir(&self, system_wide: bool, user: u32) -> PathBuf {
-        match (&self.runtime_dir, &self.user_runtime_dir) {
-            (Some(told), _) => told.clone(),
-            (None, Some(of_user)) if of_user.is_absolute() => of_user.join("remotemedia"),
-            (None, Some(_) | None) if system_wide => PathBuf::from("/run/remotemedia"),
-            (None, Some(_) | None) => PathBuf::from(format!("/dev/shm/remotemedia-{user}")),
-        }
+/// Where a worker that nobody tells looks for its gateway: the same choice as the gateway's, so that both meet.
+/// `of_user` is the user's directory for such things, `$XDG_RUNTIME_DIR`.
+#[must_use]
+pub fn default_runtime_dir(of_user: Option<&Path>) -> PathBuf {
+    chosen(of_user, Path::new("/run/remotemedia").is_dir(), geteuid().as_raw())
+}
+
+fn chosen(of_user: Option<&Path>, system_wide: bool, user: u32) -> PathBuf {
+    match of_user {
+        Some(of_user) if of_user.is_absolute() => of_user.join("remotemedia"),
+        Some(_) | None if system_wide => PathBuf::from("/run/remotemedia"),
+        Some(_) | None => PathBuf::from(format!("/dev/shm/remotemedia-{user}")),
     }
 }
 
@@ -133,23 +142,19 @@ mod tests {
     }
 
     #[test]
-    fn the_runtime_directory_is_the_one_told_or_the_users_or_the_systems_or_in_shared_memory() {
-        let dir = |told: Option<&str>, of_user: Option<&str>, system_wide| {
-            let mut line = parse(&[]).unwrap();
-            line.runtime_dir = told.map(PathBuf::from);
-            line.user_runtime_dir = of_user.map(PathBuf::from);
-            line.runtime_dir(system_wide, 7)
-        };
+    fn the_runtime_directory_is_the_users_or_the_systems_or_in_shared_memory() {
+        let dir = |of_user: Option<&str>, system_wide| chosen(of_user.map(Path::new), system_wide, 7);
         let rows = [
-            (dir(Some("/a"), Some("/run/user/7"), true), "/a"),
-            (dir(None, Some("/run/user/7"), true), "/run/user/7/remotemedia"),
-            (dir(None, Some("relative"), true), "/run/remotemedia"),
-            (dir(None, None, true), "/run/remotemedia"),
-            (dir(None, None, false), "/dev/shm/remotemedia-7"),
+            (dir(Some("/run/user/7"), true), "/run/user/7/remotemedia"),
+            (dir(Some("relative"), true), "/run/remotemedia"),
+            (dir(None, true), "/run/remotemedia"),
+            (dir(None, false), "/dev/shm/remotemedia-7"),
         ];
         for (chosen, expected) in rows {
             assert_eq!(chosen, Path::new(expected));
         }
+        let told = parse(&["--runtime-dir", "/a"]).unwrap().settings();
+        assert_eq!(told.runtime_dir, Path::new("/a"));
     }
 
     #[test]

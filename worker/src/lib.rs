@@ -1,7 +1,8 @@
 //! A process that runs nodes and may die.
 //!
 //! [`run`] is a whole worker process: the stock binary is that over [`nodes::stock`], and a worker with nodes of its
-//! own is the same over its own [`Registry`].
+//! own is the same over its own [`Registry`]. A program that has a command line and signal handlers of its own starts an
+//! [`Engine`].
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +12,7 @@ pub mod harness;
 pub mod nodes;
 pub mod registry;
 
+pub use engine::{Engine, Refused, Settings, Stop};
 pub use harness::Harness;
 pub use registry::Registry;
 
@@ -20,8 +22,8 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
+pub use command_line::default_runtime_dir;
 use command_line::{CommandLine, LogFormat};
-use engine::{Engine, Stop};
 
 /// Exit code of a worker that the system did not let start.
 pub const EXIT_SYSTEM: u8 = 1;
@@ -44,7 +46,7 @@ pub fn run(registry: Registry) -> ExitCode {
             Err(error) => fail(EXIT_SYSTEM, &format!("cannot print the node types: {error}")),
         };
     }
-    if let Err(error) = log_to_stderr(&line) {
+    if let Err(error) = log_to_stderr(&line.log, line.log_format == LogFormat::Json) {
         return fail(EXIT_USAGE, &format!("--log: {error}"));
     }
     let started = Stop::on_signals().and_then(|stop| Engine::start(line.settings(), registry, stop));
@@ -64,17 +66,22 @@ fn print_nodes(registry: &Registry) -> io::Result<()> {
     io::stdout().write_all(line.as_bytes())
 }
 
-fn log_to_stderr(line: &CommandLine) -> Result<(), ParseError> {
-    let filter = EnvFilter::builder().parse(&line.log)?;
+/// Logs to standard error from here on, as text or as JSON: `filter` is a level, or `target=level` directives joined by
+/// commas. A program that has a subscriber of its own keeps it.
+///
+/// # Errors
+/// The filter is none.
+pub fn log_to_stderr(filter: &str, json: bool) -> Result<(), ParseError> {
+    let filter = EnvFilter::builder().parse(filter)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         // What cannot be written would be complained of on standard error too, with a panic where that is closed.
         .log_internal_errors(false);
-    // A program that has a subscriber of its own keeps it.
-    drop(match line.log_format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => lines.json().try_init(),
+    drop(if json {
+        lines.json().try_init()
+    } else {
+        lines.with_ansi(std::io::stderr().is_terminal()).try_init()
     });
     Ok(())
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use remotemedia_core::data::Kind;
+use remotemedia_core::frame::SessionId;
 use remotemedia_core::manifest::Params;
-use remotemedia_core::node::{Node, NodeInfo, NodeType, ParamError};
+use remotemedia_core::node::{Node, NodeError, NodeInfo, NodeType, ParamError};
 
 /// The node types that a worker offers, by the names that manifests call them.
 #[derive(Default)]
@@ -34,11 +35,37 @@ pub enum CreateError {
     /// The type refused its parameters.
     #[error(transparent)]
     Params(#[from] ParamError),
+    /// What the node says while it is made.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+}
+
+/// What makes nodes of a type. It may panic: that is a fault of the node.
+pub type Maker = dyn Fn(&Params, &Place<'_>) -> Result<Box<dyn Node>, MakeError> + Send + Sync;
+
+/// Where a node is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The session.
+    pub session: SessionId,
+    /// The node's id in its pipeline.
+    pub node: &'a str,
+}
+
+/// A node was not made.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MakeError {
+    /// The parameters do not fit each other.
+    #[error(transparent)]
+    Params(#[from] ParamError),
+    /// What the node itself says.
+    #[error(transparent)]
+    Node(#[from] NodeError),
 }
 
 struct Registered {
     info: NodeInfo,
-    create: fn(&Params) -> Result<Box<dyn Node>, ParamError>,
+    make: Box<Maker>,
 }
 
 // === impl Registry ===
@@ -54,12 +81,19 @@ impl Registry {
     ///
     /// # Errors
     /// One of them is taken: nothing is replaced in silence.
-    pub fn register<T: NodeType>(mut self) -> Result<Self, DuplicateType> {
-        let info = T::info();
+    pub fn register<T: NodeType>(self) -> Result<Self, DuplicateType> {
+        self.register_made(T::info(), Box::new(|params, _| Ok(Box::new(T::new(params)?))))
+    }
+
+    /// Adds a node type that is not known when this is compiled.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub fn register_made(mut self, info: NodeInfo, make: Box<Maker>) -> Result<Self, DuplicateType> {
         if let Some(taken) = info.names().find(|name| self.find(name).is_some()) {
             return Err(DuplicateType { name: taken.to_owned() });
         }
-        self.types.insert(info.name.clone(), Registered { info, create: create::<T> });
+        self.types.insert(info.name.clone(), Registered { info, make });
         Ok(self)
     }
 
@@ -69,16 +103,33 @@ impl Registry {
         self.types.values().map(|registered| registered.info.clone()).collect()
     }
 
+    /// Makes a node outside any session; the type may be called by an alias.
+    ///
+    /// # Errors
+    /// The type is unknown, does not take these parameters, or its node cannot be made.
+    pub fn create(&self, node_type: &str, params: &Params) -> Result<Box<dyn Node>, CreateError> {
+        self.create_at(node_type, params, &Place { session: SessionId(0), node: node_type })
+    }
+
     /// Makes a node for a session; the type may be called by an alias.
     ///
     /// # Errors
-    /// The type is unknown, or does not take these parameters.
-    pub fn create(&self, node_type: &str, params: &Params) -> Result<Box<dyn Node>, CreateError> {
+    /// As [`Self::create`].
+    pub fn create_at(
+        &self,
+        node_type: &str,
+        params: &Params,
+        place: &Place<'_>,
+    ) -> Result<Box<dyn Node>, CreateError> {
         let Some(registered) = self.find(node_type) else {
             let known = self.types.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             return Err(CreateError::UnknownType { node_type: node_type.to_owned(), known });
         };
-        Ok((registered.create)(&registered.info.check(params)?)?)
+        match (registered.make)(&registered.info.check(params)?, place) {
+            Ok(node) => Ok(node),
+            Err(MakeError::Params(error)) => Err(error.into()),
+            Err(MakeError::Node(error)) => Err(error.into()),
+        }
     }
 
     /// The kinds that a type declares to give; none means any.
@@ -91,10 +142,6 @@ impl Registry {
         let by_alias = || self.types.values().find(|registered| registered.info.answers_to(name));
         self.types.get(name).or_else(by_alias)
     }
-}
-
-fn create<T: NodeType>(params: &Params) -> Result<Box<dyn Node>, ParamError> {
-    Ok(Box::new(T::new(params)?))
 }
 
 #[cfg(test)]

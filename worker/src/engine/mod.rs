@@ -36,10 +36,10 @@ use crate::registry::Registry;
 use crew::Crew;
 use membership::{Desk, Membership};
 
-pub(crate) use stop::Stop;
+pub use stop::Stop;
 
-/// A worker process at work.
-pub(crate) struct Engine {
+/// A worker at work. What drops it ends the node threads, behind the calls of nodes that they are in.
+pub struct Engine {
     settings: Settings,
     registry: Arc<Registry>,
     stop: Arc<Stop>,
@@ -48,19 +48,21 @@ pub(crate) struct Engine {
 
 /// What one worker is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// Where the gateway's control socket is.
-    pub(crate) runtime_dir: PathBuf,
+    pub runtime_dir: PathBuf,
     /// The worker's name, for people.
-    pub(crate) name: String,
-    /// Threads that run nodes.
-    pub(crate) threads: usize,
+    pub name: String,
+    /// The kind of its pool, such as `rust`.
+    pub kind: String,
+    /// Threads that run nodes. A session is run by one thread at a time.
+    pub threads: usize,
 }
 
 /// The gateway does not want this worker.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the gateway refused this worker: {reason}")]
-pub(crate) struct Refused {
+pub struct Refused {
     /// In the gateway's words.
     reason: String,
 }
@@ -78,7 +80,7 @@ impl Engine {
     ///
     /// # Errors
     /// The system has no threads left.
-    pub(crate) fn start(settings: Settings, registry: Registry, stop: Arc<Stop>) -> io::Result<Self> {
+    pub fn start(settings: Settings, registry: Registry, stop: Arc<Stop>) -> io::Result<Self> {
         contained::install_panic_hook();
         let crew = Crew::start(settings.threads)?;
         Ok(Self { settings, registry: Arc::new(registry), stop, crew })
@@ -88,7 +90,7 @@ impl Engine {
     ///
     /// # Errors
     /// A gateway does not want this worker.
-    pub(crate) fn run(&self) -> Result<(), Refused> {
+    pub fn run(&self) -> Result<(), Refused> {
         let mut absence = Absence::default();
         while !self.stop.is_asked() {
             match self.join() {
@@ -104,11 +106,11 @@ impl Engine {
     }
 
     fn join(&self) -> Result<Desk, GuestError> {
-        let Settings { runtime_dir, name, .. } = &self.settings;
+        let Settings { runtime_dir, name, kind, .. } = &self.settings;
         let hello = Hello {
             protocol: PROTOCOL,
             name: name.clone(),
-            kind: "rust".to_owned(),
+            kind: kind.clone(),
             nodes: self.registry.infos(),
         };
         let guest = Guest::join(runtime_dir, hello, Instant::now() + CONNECT)?;

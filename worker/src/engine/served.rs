@@ -241,6 +241,7 @@ impl Plant {
     fn start_engine(&mut self, number: usize) {
         let settings = Settings {
             runtime_dir: self.dir.path().to_owned(),
+            kind: "rust".to_owned(),
             name: format!("worker-{number}"),
             threads: 2,
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use remotemedia_core::Fault;
 use remotemedia_core::Frame;
-use remotemedia_core::fault::PlacementError;
+use remotemedia_core::fault::{NodeFault, PlacementError};
 use remotemedia_core::frame::SessionId;
 use remotemedia_core::manifest::Params;
 use remotemedia_core::node::{Node, ParamError};
@@ -22,7 +22,7 @@ use super::membership::Membership;
 use super::outlets::{Departing, OutletError, Outlets, Sent};
 use super::routes::{PlanError, Routes};
 use super::stage::{Advance, Item, Stage, Station};
-use crate::registry::CreateError;
+use crate::registry::{CreateError, Place};
 
 /// One session's stage in this process.
 #[derive(Debug)]
@@ -382,7 +382,8 @@ impl Play {
                 worker: membership.worker_name().to_owned(),
                 ..NodeReport::default()
             };
-            let made = Station::set_up(&node.id, &node.node_type, report, || make(node, membership))?;
+            let place = Place { session: plan.session, node: &node.id };
+            let made = Station::set_up(&node.id, &node.node_type, report, || make(node, &place, membership))?;
             stations.push(made.giving(membership.registry().produces(&node.node_type)));
         }
         let departing = (0..routes.inputs() + routes.joints()).map(|_| None).collect();
@@ -445,14 +446,21 @@ impl std::fmt::Debug for Play {
     }
 }
 
-fn make(node: &StageNode, membership: &Membership) -> Result<Box<dyn Node>, Fault> {
+fn make(node: &StageNode, place: &Place<'_>, membership: &Membership) -> Result<Box<dyn Node>, Fault> {
     let params_fault = |error| Fault::Params { node: node.id.clone(), error };
     let params: Params = serde_json::from_str(&node.params)
         .map_err(|error| params_fault(ParamError::Shape { problem: error.to_string() }))?;
-    membership.registry().create(&node.node_type, &params).map_err(|error| match error {
+    membership.registry().create_at(&node.node_type, &params, place).map_err(|error| match error {
         CreateError::UnknownType { node_type, known } => {
             PlacementError::UnknownType { node: node.id.clone(), node_type, known }.into()
         }
         CreateError::Params(error) => params_fault(error),
+        CreateError::Node(error) => Fault::Node(NodeFault {
+            node: node.id.clone(),
+            node_type: node.node_type.clone(),
+            sequence: 0,
+            message: error.to_string(),
+            backtrace: error.traceback().to_owned(),
+        }),
     })
 }

@@ -414,10 +414,13 @@ impl Station {
                 received: *received,
             },
             NodeError::Loan(error) => self.not_lent(self.latest.sequence, error),
-            NodeError::MissingInput { .. }
+            NodeError::Raised { .. }
+            | NodeError::MissingInput { .. }
             | NodeError::Failed { .. }
             | NodeError::Limit(_)
-            | NodeError::Output(_) => self.fault(self.latest.sequence, error.to_string(), String::new()),
+            | NodeError::Output(_) => {
+                self.fault(self.latest.sequence, error.to_string(), error.traceback().to_owned())
+            }
         }
     }
 

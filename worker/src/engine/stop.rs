@@ -10,7 +10,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 /// Whether the worker has been asked to stop. Once asked, always asked.
 #[derive(Debug, Default)]
-pub(crate) struct Stop {
+pub struct Stop {
     asked: AtomicBool,
     change: Mutex<()>,
     signal: Condvar,
@@ -44,7 +44,9 @@ impl Stop {
         Ok(stop)
     }
 
-    pub(crate) fn is_asked(&self) -> bool {
+    /// Whether it was asked.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }
 
@@ -56,7 +58,8 @@ impl Stop {
         self.is_asked()
     }
 
-    pub(crate) fn ask(&self) {
+    /// Asks it to stop.
+    pub fn ask(&self) {
         let change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         self.asked.store(true, Ordering::Relaxed);
         drop(change);

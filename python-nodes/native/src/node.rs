@@ -1,0 +1,175 @@
+//! A node that is a Python object, as the engine sees it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyIterator};
+use pyo3::{PyTraverseError, intern};
+use remotemedia_core::Frame;
+use remotemedia_core::frame::Metadata;
+use remotemedia_core::joined::Joined;
+use remotemedia_core::manifest::Params;
+use remotemedia_core::node::{Node, NodeError, Output, Outputs};
+use remotemedia_worker::registry::{MakeError, Place};
+
+use crate::block::Lent;
+use crate::convert::{from_python, to_python};
+use crate::lender::Lender;
+use crate::raised::{loan_error, raised};
+
+/// Makes nodes of one Python class: `factory(params, session, node_id, context)` gives the object with the methods
+/// that are called here.
+pub(crate) fn make(
+    factory: &Py<PyAny>,
+    params: &Params,
+    place: &Place<'_>,
+) -> Result<Box<dyn Node>, MakeError> {
+    Python::attach(|py| {
+        let made = || -> PyResult<PythonNode> {
+            let text = serde_json::Value::Object(params.clone()).to_string();
+            let params = py.import("json")?.call_method1("loads", (text,))?;
+            let lender = Arc::new(Lender::default());
+            let context = Bound::new(py, Context { lender: Arc::clone(&lender) })?;
+            let object = factory.bind(py).call1((params, place.session.to_string(), place.node, &context))?;
+            Ok(PythonNode { object: object.unbind(), lender })
+        };
+        let node = made().map_err(|error| MakeError::Node(raised(py, &error)))?;
+        Ok(Box::new(node) as Box<dyn Node>)
+    })
+}
+
+struct PythonNode {
+    /// What the factory made.
+    object: Py<PyAny>,
+    lender: Arc<Lender>,
+}
+
+/// What a node's object is given to ask for memory.
+#[pyclass(frozen, module = "remotemedia._native")]
+pub(crate) struct Context {
+    lender: Arc<Lender>,
+}
+
+// === impl Context ===
+
+#[pymethods]
+impl Context {
+    /// Memory of this many bytes, in the shared pool.
+    fn loan(&self, py: Python<'_>, bytes: usize) -> PyResult<Lent> {
+        // Waits until a block comes free: others may run meanwhile.
+        match py.detach(|| self.lender.loan(bytes)) {
+            Some(Ok(loan)) => Ok(Lent::new(loan)),
+            Some(Err(error)) => Err(loan_error(py, &error)),
+            None => Err(PyRuntimeError::new_err(
+                "memory is lent while the node works on an input: call loan from process or flush",
+            )),
+        }
+    }
+
+    fn __traverse__(&self, _visit: pyo3::PyVisit<'_>) -> Result<(), PyTraverseError> {
+        Ok(())
+    }
+}
+
+// === impl PythonNode ===
+
+/// What a call is about: outputs are told apart from what only passes through by identity.
+struct Given<'py> {
+    data: Bound<'py, PyAny>,
+    frame: Frame,
+}
+
+impl Node for PythonNode {
+    fn process(&mut self, input: Frame, out: &mut dyn Outputs) -> Result<(), NodeError> {
+        let mut inputs = vec![(String::new(), input)];
+        self.work(&mut inputs, out)
+    }
+
+    fn process_joined(&mut self, inputs: Joined, out: &mut dyn Outputs) -> Result<(), NodeError> {
+        let mut inputs: Vec<(String, Frame)> = inputs.into_named().collect();
+        self.work(&mut inputs, out)
+    }
+
+    fn flush(&mut self, out: &mut dyn Outputs) -> Result<(), NodeError> {
+        Python::attach(|py| {
+            let object = self.object.bind(py);
+            let lender = &self.lender;
+            let flushed = lender.during(out, || object.call_method0(intern!(py, "flush")));
+            let result = flushed.and_then(|given| self.emit_all(given, &[], out));
+            result.map_err(|error| raised(py, &error))
+        })
+    }
+}
+
+impl Drop for PythonNode {
+    fn drop(&mut self) {
+        Python::attach(|py| {
+            if let Err(error) = self.object.bind(py).call_method0(intern!(py, "close")) {
+                // Nobody waits for an answer: as an exception in a finaliser, it is told on standard error.
+                error.write_unraisable(py, Some(self.object.bind(py)));
+            }
+        });
+    }
+}
+
+impl PythonNode {
+    fn work(&self, inputs: &mut Vec<(String, Frame)>, out: &mut dyn Outputs) -> Result<(), NodeError> {
+        Python::attach(|py| self.call(py, inputs, out).map_err(|error| raised(py, &error)))
+    }
+
+    fn call(&self, py: Python<'_>, inputs: &mut Vec<(String, Frame)>, out: &mut dyn Outputs) -> PyResult<()> {
+        let mut given = Vec::with_capacity(inputs.len());
+        let arguments = PyDict::new(py);
+        let mut about = None;
+        for (port, frame) in inputs.drain(..) {
+            let data = to_python(py, &frame.data)?;
+            arguments.set_item(&port, &data)?;
+            about.get_or_insert((frame.sequence, frame.timestamp_us, frame.metadata.clone()));
+            given.push(Given { data, frame });
+        }
+        let (sequence, timestamp_us, metadata) = about.unwrap_or_default();
+        let object = self.object.bind(py);
+        let result = self.lender.during(out, || {
+            object.call_method1(intern!(py, "process"), (arguments, sequence, timestamp_us, metadata))
+        })?;
+        self.emit_all(result, &given, out)
+    }
+
+    /// Nothing, one output, or an iterator of outputs.
+    fn emit_all(&self, result: Bound<'_, PyAny>, given: &[Given<'_>], out: &mut dyn Outputs) -> PyResult<()> {
+        if result.is_none() {
+            return Ok(());
+        }
+        let Ok(iterator) = result.cast::<PyIterator>() else { return emit(&result, given, out) };
+        let mut iterator = iterator.clone();
+        while let Some(output) = self.lender.during(out, || iterator.next()) {
+            emit(&output?, given, out)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sends one output: data, or an `Output` of the SDK, which says more about it.
+fn emit(value: &Bound<'_, PyAny>, given: &[Given<'_>], out: &mut dyn Outputs) -> PyResult<()> {
+    let py = value.py();
+    let inherited = || given.first().map(|given| given.frame.metadata.clone()).unwrap_or_default();
+    let (value, metadata, timestamp_us): (Bound<'_, PyAny>, Metadata, Option<u64>) =
+        match value.getattr_opt(intern!(py, "_is_output"))? {
+            Some(_) => {
+                let metadata: Option<BTreeMap<String, String>> =
+                    value.getattr(intern!(py, "metadata"))?.extract()?;
+                let timestamp_us = value.getattr(intern!(py, "timestamp_us"))?.extract()?;
+                (value.getattr(intern!(py, "data"))?, metadata.unwrap_or_else(inherited), timestamp_us)
+            }
+            None => (value.clone(), inherited(), None),
+        };
+    let same = given.iter().find(|given| given.data.is(&value));
+    let data = match same {
+        Some(given) => given.frame.data.clone(),
+        None => from_python(&value, out)?,
+    };
+    out.emit(Output { data, metadata, timestamp_us })
+        .map_err(|error| PyRuntimeError::new_err(error.to_string()))
+}
