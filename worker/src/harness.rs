@@ -48,9 +48,7 @@ impl Harness {
     /// # Errors
     /// The node's own.
     pub fn run(&self, node: &mut dyn Node, frame: Frame) -> Result<Vec<Output>, NodeError> {
-        let mut collected = Collected { harness: self, outputs: Vec::new() };
-        node.process(frame, &mut collected)?;
-        Ok(collected.outputs)
+        self.call(node, |node, out| node.process(frame, out))
     }
 
     /// Tells the node that its input has ended.
@@ -58,9 +56,27 @@ impl Harness {
     /// # Errors
     /// The node's own.
     pub fn flush(&self, node: &mut dyn Node) -> Result<Vec<Output>, NodeError> {
+        self.call(node, |node, out| node.flush(out))
+    }
+
+    /// Calls the node in whatever way.
+    ///
+    /// # Errors
+    /// The node's own.
+    pub fn call(
+        &self,
+        node: &mut dyn Node,
+        work: impl FnOnce(&mut dyn Node, &mut dyn Outputs) -> Result<(), NodeError>,
+    ) -> Result<Vec<Output>, NodeError> {
         let mut collected = Collected { harness: self, outputs: Vec::new() };
-        node.flush(&mut collected)?;
+        work(node, &mut collected)?;
         Ok(collected.outputs)
+    }
+
+    /// Memory as a node is lent it, of any size.
+    #[must_use]
+    pub fn loan(&self, bytes: usize) -> Loan {
+        Loan::new(HeapBlock::new(bytes))
     }
 }
 

@@ -47,6 +47,10 @@ pub(crate) fn array<'py>(
 /// The bytes of an array. One over a payload, a loan, or a slice of them along the first axis is sent as it is;
 /// another is copied once, into memory lent for it.
 pub(crate) fn payload(array: &Bound<'_, PyAny>, out: &mut dyn Outputs) -> PyResult<Bytes> {
+    if array.getattr(intern!(array.py(), "ndim"))?.extract::<usize>()? == 0 {
+        // A buffer of no dimensions has no shape to be told of.
+        return payload(&array.call_method1(intern!(array.py(), "reshape"), (1,))?, out);
+    }
     let buffer = PyUntypedBuffer::get(array)?;
     let (start, len) = (buffer.buf_ptr().addr(), buffer.len_bytes());
     if buffer.is_c_contiguous()

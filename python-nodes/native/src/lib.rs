@@ -9,6 +9,7 @@ mod convert;
 mod lender;
 mod node;
 mod raised;
+mod trial;
 mod worker;
 
 use pyo3::prelude::*;
@@ -19,6 +20,8 @@ mod _native {
     use super::block::{Block, Lent};
     #[pymodule_export]
     use super::node::Context;
+    #[pymodule_export]
+    use super::trial::Trial;
     #[pymodule_export]
     use super::worker::{Worker, default_runtime_dir, log_to_stderr};
 }

@@ -19,7 +19,8 @@ pub(crate) fn raised(py: Python<'_>, error: &PyErr) -> NodeError {
 
 /// With all causes and contexts.
 fn traceback(py: Python<'_>, error: &PyErr) -> PyResult<String> {
-    let lines = py.import("traceback")?.call_method1("format_exception", (error.value(py),))?;
+    let (class, value, trace) = (error.get_type(py), error.value(py), error.traceback(py));
+    let lines = py.import("traceback")?.call_method1("format_exception", (class, value, trace))?;
     Ok(lines.extract::<Vec<String>>()?.concat())
 }
 

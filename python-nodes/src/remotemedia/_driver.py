@@ -29,11 +29,12 @@ def factory(spec: Spec) -> Callable[[dict[str, Any], str, str, NativeContext], D
 class Driver:
     """One node in one session."""
 
-    __slots__ = ("_context", "_names", "_node", "_spec")
+    __slots__ = ("_context", "_names", "_node", "_process", "_spec")
 
     def __init__(self, spec: Spec, node: Node, context: Context) -> None:
         self._spec = spec
         self._node = node
+        self._process: Callable[..., Any] = getattr(node, "process")
         self._context = context
         self._names = tuple(name for name, _ in spec.inputs)
         _finished(node.open(context.session))
@@ -52,7 +53,7 @@ class Driver:
             arguments[name] = data
         if self._spec.context is not None:
             arguments[self._spec.context] = context
-        return _finished(self._node.process(**arguments))
+        return _finished(self._process(**arguments))
 
     def flush(self) -> Any:
         """The input has ended."""

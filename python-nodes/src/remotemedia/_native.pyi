@@ -1,5 +1,9 @@
-from collections.abc import Buffer, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
+
+from typing_extensions import Buffer
+
+from .data import Data
 
 @final
 class Block(Buffer):
@@ -29,3 +33,15 @@ class Worker:
 
 def log_to_stderr(filter: str, json: bool) -> None: ...
 def default_runtime_dir(of_user: str | None) -> str: ...
+
+@final
+class Trial:
+    def __init__(self, info: str, factory: Callable[..., Any], params: str) -> None: ...
+    def process(
+        self,
+        inputs: Sequence[tuple[str, Data | str]],
+        sequence: int,
+        timestamp_us: int | None,
+        metadata: dict[str, str],
+    ) -> list[tuple[Data, dict[str, str], int | None]]: ...
+    def flush(self) -> list[tuple[Data, dict[str, str], int | None]]: ...

@@ -47,12 +47,13 @@ class Spec:
 
     def to_json(self) -> str:
         """The form that the native module reads."""
-        ports = self.inputs if len(self.inputs) > 1 else ()
+        first, *others = self.inputs
+        ports = self.inputs if others else ()
         document = {
             "name": self.node.__name__,
             "aliases": list(self.node.aliases),
             "summary": _summary(self.node),
-            "accepts": [] if ports else _kinds(self.inputs[0][1]),
+            "accepts": [] if ports else _kinds(first[1]),
             "ports": [{"name": name, "accepts": _kinds(classes)} for name, classes in ports],
             "produces": _kinds(self.produces),
             "parameters": list(self.parameters),
@@ -140,7 +141,8 @@ def _params_of_init(node: type[Node]) -> list[tuple[inspect.Parameter, Any]]:
 def _parameter(node: type, found: tuple[inspect.Parameter, Any]) -> dict[str, Any]:
     parameter, hint = found
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-        raise NodeDefinitionError(f"{node.__name__}(*{parameter.name}): parameters have names of their own")
+        stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
+        raise NodeDefinitionError(f"{node.__name__}({stars}{parameter.name}): parameters have names of their own")
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     present = [option for option in options if option is not type(None)]
     if len(present) != 1:

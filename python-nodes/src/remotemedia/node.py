@@ -31,8 +31,6 @@ class Node:
     repeatable: ClassVar[bool] = False
     """Whether the same input through a fresh node gives the same output, so that work may be done again."""
 
-    process: ClassVar[Any]
-
     @classmethod
     def setup(cls) -> None:
         """Once in each process, before the first session: load models here, into the class."""
@@ -61,6 +59,7 @@ class Output:
     """Data with what is said about it, where that differs from the input's."""
 
     data: Data | str
+    """A str is a `Text`."""
     metadata: Mapping[str, str] | None = None
     """None: that of the input."""
     timestamp_us: int | None = None
