@@ -88,7 +88,7 @@ pub struct ChunkOutput {
     pub sequence: u64,
     /// At most one frame a sink, by node id; empty if nothing came of the input.
     pub outputs: BTreeMap<String, Frame>,
-    /// From the input's arrival to this result.
+    /// From the input's arrival to this result's being ready, whenever it is taken.
     pub latency: Duration,
 }
 
@@ -106,19 +106,20 @@ pub struct Execution {
 pub struct ExecutionMetrics {
     /// From the request to the result.
     pub wall: Duration,
-    /// Processor time that nodes used.
+    /// Processor time that nodes used: known once they have flushed.
     pub cpu: Duration,
-    /// The most bytes of pool memory that the session held at once.
+    /// The most bytes of pool memory that the session held at once: of inputs until they are answered, of outputs
+    /// until they are handed out, and, once nodes have flushed, at most so much among them.
     pub peak_memory_bytes: u64,
-    /// By node id.
+    /// By node id, once they have flushed.
     pub nodes: BTreeMap<String, NodeReport>,
-    /// Results delivered.
+    /// Inputs answered in full, the last of their results handed out.
     pub chunks: u64,
     /// Items that entered (samples for audio, pieces otherwise).
     pub items: u64,
     /// Mean time from an input's arrival to its last result.
     pub average_latency: Duration,
-    /// Inputs waiting or under way.
+    /// Items that entered and whose input is not answered in full.
     pub buffered_items: u64,
     /// Pieces that entered, by kind.
     pub kinds: BTreeMap<Kind, u64>,
@@ -127,18 +128,32 @@ pub struct ExecutionMetrics {
 /// What was measured of one node in one session.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct NodeReport {
+    /// Time that it took to make the node.
+    pub setup: Duration,
     /// Calls of `process` and `flush`.
     pub calls: u64,
     /// Time in them.
     pub busy: Duration,
-    /// Processor time of the thread in them.
+    /// Processor time of the thread in them, and while the node was made.
     pub cpu: Duration,
+    /// Calls of `process`: inputs that reached the node.
+    pub inputs: u64,
+    /// Bytes of their payloads.
+    pub input_bytes: u64,
     /// Items taken.
     pub items: u64,
     /// Outputs given.
     pub outputs: u64,
-    /// Bytes of pool memory lent for outputs.
+    /// Bytes of their payloads.
     pub output_bytes: u64,
+    /// Outputs given, by kind.
+    pub output_kinds: BTreeMap<Kind, u64>,
+    /// The metadata of the last output, as far as it is no longer than [`MAX_REPORTED_METADATA`].
+    pub output_metadata: Metadata,
+    /// Bytes of pool memory lent for outputs.
+    pub lent_bytes: u64,
+    /// The most of them that were held at once in the process.
+    pub peak_bytes: u64,
     /// Bytes copied because an output was not in pool memory.
     pub copied_bytes: u64,
     /// Frames that came from another process.
@@ -150,6 +165,10 @@ pub struct NodeReport {
     /// The name of that worker.
     pub worker: String,
 }
+
+/// Bytes of metadata that a [`NodeReport`] repeats at most, keys and values: reports of all nodes of a pipeline fit one
+/// control message many times over.
+pub const MAX_REPORTED_METADATA: usize = 4_096;
 
 impl TransportData {
     /// A frame for the pipeline's only entry.

@@ -24,6 +24,7 @@ use crate::life::{LifeWatch, Phase};
 use crate::listener::{Connection, Listener, Room, Seat};
 use crate::measure::Metrics;
 use crate::rescue::{self, Rescue};
+use crate::times::Time;
 use crate::tokens::TokenFile;
 
 /// What the server stands on, and by what rules.
@@ -87,6 +88,8 @@ impl<B: Backend> Server<B> {
             .layer(Guard::new(known))
             // Nothing new begins while the service goes away.
             .layer(Admit::new(life.clone()))
+            // What its messages cost is told with its measures.
+            .layer(Time)
             // The methods of the contract.
             .service(
                 Doors {

@@ -16,7 +16,7 @@ use remotemedia_protos::v1::stream_response::Response;
 use remotemedia_protos::v1::streaming_pipeline_service_client::StreamingPipelineServiceClient;
 use remotemedia_protos::v1::{
     ChunkResult, DataBuffer, DataChunk, ErrorResponse, ExecuteRequest, ExecutionResult, PipelineManifest,
-    StreamControl, StreamInit, StreamRequest, StreamResponse, VersionRequest, VersionResponse,
+    StreamControl, StreamInit, StreamMetrics, StreamRequest, StreamResponse, VersionRequest, VersionResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -50,6 +50,8 @@ pub struct Answers {
     pub results: Vec<ChunkResult>,
     /// After how many results each report of metrics came.
     pub metrics_after: Vec<usize>,
+    /// The reports of metrics, in order.
+    pub metrics: Vec<StreamMetrics>,
     /// What `StreamClosed` said, if it came.
     pub closed: Option<remotemedia_protos::v1::StreamClosed>,
     /// The error that ended the stream, if one did.
@@ -253,7 +255,10 @@ impl Call {
             match response.expect("the stream ends without a status") {
                 Response::Ready(ready) => panic!("ready twice: {ready:?}"),
                 Response::Result(result) => answers.results.push(result),
-                Response::Metrics(_) => answers.metrics_after.push(answers.results.len()),
+                Response::Metrics(metrics) => {
+                    answers.metrics_after.push(answers.results.len());
+                    answers.metrics.push(metrics);
+                }
                 Response::Closed(closed) => answers.closed = Some(closed),
                 Response::Error(error) => answers.error = Some(error),
             }

@@ -36,6 +36,7 @@ use crate::files::FileRoots;
 use crate::life::Phase;
 use crate::measure::Call;
 use crate::rescue::{self, Told};
+use crate::times::Times;
 
 /// Items a chunk where the client has no wish: at speech rates a quarter of a second, at 48 kHz a twelfth.
 const CHUNK_ITEMS: u64 = 4_096;
@@ -43,7 +44,7 @@ const CHUNK_ITEMS: u64 = 4_096;
 const MAX_CHUNK_ITEMS: u64 = 96_000;
 /// Chunks are worked on as they come; nothing waits for others to come.
 const BUFFER_LATENCY_MS: u64 = 0;
-/// Results between two reports of metrics.
+/// Chunks answered between two reports of metrics.
 const METRICS_EVERY: u64 = 10;
 /// For what came before a fault to be answered still, before the fault is told.
 const LAST_RESULTS: Duration = Duration::from_millis(100);
@@ -60,6 +61,12 @@ enum Halt {
     Request(Status),
     /// Nobody reads the responses.
     Gone,
+}
+
+/// What the client says, and what it costs to understand it.
+struct Requests {
+    messages: Streaming<StreamRequest>,
+    times: Times,
 }
 
 /// The sequence of the chunk that was given to the session last.
@@ -82,22 +89,18 @@ impl<B: Backend> StreamingPipelineService for Doors<B> {
     ) -> Result<Response<Body>, Status> {
         let doors = self.clone();
         let call = Call::of(&request);
+        let times = Times::of(&request);
         let patience = deadline::of(request.metadata());
         let body = Body::of(self.limits.idle_timeout(), |responses| async move {
-            doors.serve(request.into_inner(), responses, call, patience).await;
+            let requests = Requests { messages: request.into_inner(), times };
+            doors.serve(requests, responses, call, patience).await;
         });
         Ok(Response::new(body))
     }
 }
 
 impl<B: Backend> Doors<B> {
-    async fn serve(
-        self,
-        requests: Streaming<StreamRequest>,
-        responses: Responses,
-        call: Call,
-        patience: Option<Duration>,
-    ) {
+    async fn serve(self, requests: Requests, responses: Responses, call: Call, patience: Option<Duration>) {
         let told = tokio::select! {
             biased;
             () = self.life.reached(Phase::Ending) => Told::Status(rescue::of_closed_door()),
@@ -119,7 +122,7 @@ impl<B: Backend> Doors<B> {
         };
     }
 
-    async fn run(&self, mut requests: Streaming<StreamRequest>, responses: &Responses) -> Result<(), Halt> {
+    async fn run(&self, mut requests: Requests, responses: &Responses) -> Result<(), Halt> {
         let init = self.first(&mut requests).await?;
         version::check(&init.client_version)?;
         let chunk_items = match init.expected_chunk_size {
@@ -127,8 +130,10 @@ impl<B: Backend> Doors<B> {
             wish => wish.min(MAX_CHUNK_ITEMS),
         };
         let limits: LimitRequest = convert::limits::from_wire(init.resource_limits);
-        let manifest = execute::manifest_from_wire(init.manifest)?;
-        let first = input::first(self.inputs_from_wire(init.data_inputs)?, &manifest);
+        let times = requests.times.clone();
+        let manifest = times.to_runtime(|| execute::manifest_from_wire(init.manifest))?;
+        let first = times.to_runtime(|| self.inputs_from_wire(init.data_inputs))?;
+        let first = input::first(first, &manifest);
         let runner = self.backend.runner();
         let session = runner.stream(transport::StreamRequest { manifest, limits }).await?;
         let mut open = Open { session, ended: false };
@@ -140,14 +145,14 @@ impl<B: Backend> Doors<B> {
         };
         responses.ready(ready).await?;
         let ended = self.drive(&open.session, first, &mut requests, responses).await;
-        open.end(ended, responses).await
+        open.end(ended, &times, responses).await
     }
 
     /// The set-up, which has to come first, and soon.
-    async fn first(&self, requests: &mut Streaming<StreamRequest>) -> Result<StreamInit, Halt> {
+    async fn first(&self, requests: &mut Requests) -> Result<StreamInit, Halt> {
         let limit = self.limits.idle_timeout();
         let idle = |_elapsed| StreamFault::Idle { idle_ms: self.limits.idle_timeout_ms };
-        let message = tokio::time::timeout(limit, requests.message()).await.map_err(idle)?;
+        let message = tokio::time::timeout(limit, requests.next()).await.map_err(idle)?;
         match message.map_err(Halt::Request)? {
             Some(message) => Ok(input::init(message)?),
             None => Err(StreamFault::InitRequired { received: "the end of the stream".to_owned() }.into()),
@@ -159,9 +164,10 @@ impl<B: Backend> Doors<B> {
         &self,
         session: &S,
         first: Vec<transport::TransportData>,
-        requests: &mut Streaming<StreamRequest>,
+        requests: &mut Requests,
         responses: &Responses,
     ) -> Result<(), Halt> {
+        let times = requests.times.clone();
         let (ahead, queue) = ahead::bounded();
         let taken = Taken::default();
         let intake = async {
@@ -171,7 +177,7 @@ impl<B: Backend> Doors<B> {
                 Err(halt) => halt,
             }
         };
-        let mut deliver = std::pin::pin!(self.deliver(session, responses));
+        let mut deliver = std::pin::pin!(self.deliver(session, &times, responses));
         let halt = tokio::select! {
             biased;
             halt = intake => halt,
@@ -186,18 +192,23 @@ impl<B: Backend> Doors<B> {
         }
     }
 
-    async fn deliver<S: StreamSession>(&self, session: &S, responses: &Responses) -> Result<(), Halt> {
-        let mut results = 0_u64;
+    async fn deliver<S: StreamSession>(
+        &self,
+        session: &S,
+        times: &Times,
+        responses: &Responses,
+    ) -> Result<(), Halt> {
+        let mut told = 0;
         while let Some(output) = session.receive().await? {
             self.metrics.chunk(output.latency);
             let metrics = session.metrics();
             let sequence = output.sequence;
-            let result = responses::result(output, metrics.items)?;
+            let result = times.to_proto(|| responses::result(output, metrics.items))?;
             self.check_size(prost::Message::encoded_len(&result))
                 .map_err(|fault| Halt::at_chunk(fault, sequence))?;
             responses.result(result).await?;
-            results += 1;
-            if results.is_multiple_of(METRICS_EVERY) {
+            if metrics.chunks / METRICS_EVERY > told {
+                told = metrics.chunks / METRICS_EVERY;
                 responses.metrics(session.id(), &metrics).await?;
             }
         }
@@ -222,7 +233,7 @@ async fn finish<S: StreamSession>(
 /// while the session is busy, and something after the close as well. What is wrong waits its turn behind what is not.
 async fn read(
     first: Vec<transport::TransportData>,
-    requests: &mut Streaming<StreamRequest>,
+    requests: &mut Requests,
     files: &FileRoots,
     ahead: Ahead,
 ) -> Result<(), Halt> {
@@ -232,8 +243,8 @@ async fn read(
             ahead.push(input).await;
         }
     }
-    while let Some(message) = requests.message().await.map_err(Halt::Request)? {
-        match (input::next(message, files), &ahead) {
+    while let Some(message) = requests.next().await.map_err(Halt::Request)? {
+        match (requests.times.to_runtime(|| input::next(message, files)), &ahead) {
             (Ok(Input::Chunk(input)), Some(ahead)) => ahead.push(input).await,
             (Ok(Input::Chunk(input)), None) => {
                 return Err(Halt::at_chunk(StreamFault::Closed, input.sequence));
@@ -267,11 +278,24 @@ async fn past(patience: Option<Duration>) -> Status {
     rescue::of_client_deadline(&execute::late(patience))
 }
 
+// === impl Requests ===
+
+impl Requests {
+    async fn next(&mut self) -> Result<Option<StreamRequest>, Status> {
+        self.times.decode(self.messages.message()).await
+    }
+}
+
 // === impl Open ===
 
 impl<S: StreamSession> Open<S> {
     /// Says the last words of a session that was closed or cancelled.
-    async fn end(&mut self, ended: Result<(), Halt>, responses: &Responses) -> Result<(), Halt> {
+    async fn end(
+        &mut self,
+        ended: Result<(), Halt>,
+        times: &Times,
+        responses: &Responses,
+    ) -> Result<(), Halt> {
         let reason = match ended {
             Ok(()) => "the client closed the stream, and all of it is answered",
             Err(Halt::Cancelled) => {
@@ -286,7 +310,7 @@ impl<S: StreamSession> Open<S> {
         debug!(reason, "session_ended");
         let metrics = self.session.metrics();
         responses.metrics(self.session.id(), &metrics).await?;
-        responses.closed(self.session.id(), &metrics, reason).await
+        responses.closed(self.session.id(), &metrics, times, reason).await
     }
 }
 

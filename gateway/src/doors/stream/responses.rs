@@ -20,6 +20,7 @@ use tracing::Instrument as _;
 
 use super::Halt;
 use crate::rescue;
+use crate::times::Times;
 
 /// Responses that wait for the connection to take them: one on its way, and one ready behind it.
 const MAX_WAITING: usize = 2;
@@ -77,11 +78,12 @@ impl Responses {
         &self,
         session: SessionId,
         metrics: &ExecutionMetrics,
+        times: &Times,
         reason: &str,
     ) -> Result<(), Halt> {
         let closed = StreamClosed {
             session_id: session.to_string(),
-            final_metrics: Some(convert::metrics::to_wire(metrics)),
+            final_metrics: Some(convert::metrics::to_wire(metrics, times.so_far())),
             reason: reason.to_owned(),
         };
         self.put(Ok(Response::Closed(closed))).await
