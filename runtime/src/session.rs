@@ -79,6 +79,8 @@ struct State {
 struct Ready {
     sequence: u64,
     outputs: Vec<(usize, Frame)>,
+    /// The entry whose input was dropped.
+    dropped: Option<usize>,
     arrived: Instant,
 }
 
@@ -88,6 +90,7 @@ struct Measures {
     ended: Option<Instant>,
     nodes: BTreeMap<String, NodeReport>,
     chunks: u64,
+    dropped: u64,
     items: u64,
     kinds: BTreeMap<Kind, u64>,
     answered: u32,
@@ -182,7 +185,8 @@ impl RunningSession {
         }
     }
 
-    /// What goes on each edge of an entry: the frame for its port, or none if it has no part in this input.
+    /// What goes on each edge of an entry: the frame for its port, or none if it has no part in this input, as none
+    /// has in one that was dropped.
     fn sort_by_port(
         &self,
         entry: &EntryWires,
@@ -190,9 +194,6 @@ impl RunningSession {
         port: &str,
     ) -> Result<Vec<Option<Frame>>, Fault> {
         let node = || self.graph.node(entry.node).id.clone();
-        if input.frames.is_empty() {
-            return Err(EntryError::NoData { node: node() }.into());
-        }
         let mut frames: Vec<Option<Frame>> = entry.ports.iter().map(|_| None).collect();
         for (name, frame) in input.frames {
             let name = if name.is_empty() { port } else { name.as_str() };
@@ -291,7 +292,11 @@ impl RunningSession {
                     state.measures.answer(sequence, inputs, arrived.elapsed());
                 }
                 Action::Deliver { sequence, outputs, arrived } => {
-                    state.ready.push_back(Ready { sequence, outputs, arrived });
+                    state.ready.push_back(Ready { sequence, outputs, dropped: None, arrived });
+                }
+                Action::TellDropped { entry, sequence, arrived } => {
+                    let (outputs, dropped) = (Vec::new(), Some(entry));
+                    state.ready.push_back(Ready { sequence, outputs, dropped, arrived });
                 }
                 Action::Flush => self.flush(),
                 Action::End(end) => {
@@ -430,15 +435,19 @@ impl RunningSession {
     /// Hands a result out: its credit goes back.
     fn take_ready(&self) -> Option<ChunkOutput> {
         let mut state = self.lock();
-        let Ready { sequence, outputs, arrived } = state.ready.pop_front()?;
-        state.measures.chunks += 1;
+        let Ready { sequence, outputs, dropped, arrived } = state.ready.pop_front()?;
+        match dropped {
+            Some(_) => state.measures.dropped += 1,
+            None => state.measures.chunks += 1,
+        }
         let mut by_node = BTreeMap::new();
         for (sink, frame) in outputs {
             state.measures.release(frame.data.payload().len() as u64);
             self.wiring.sinks[sink].give_back(self.hub.plane());
             by_node.insert(self.graph.node(self.sink_nodes[sink]).id.clone(), frame);
         }
-        Some(ChunkOutput { sequence, outputs: by_node, latency: arrived.elapsed() })
+        let dropped = dropped.map(|place| self.graph.node(self.wiring.entries[place].node).id.clone());
+        Some(ChunkOutput { sequence, outputs: by_node, dropped, latency: arrived.elapsed() })
     }
 
     fn returned<T>(&self, outcome: T) -> T {
@@ -469,8 +478,12 @@ impl StreamSession for RunningSession {
             });
         }
         // From here nothing waits: the input is sent whole, or the future was dropped before.
-        self.lock().measures.take_in(sequence, frames.iter().flatten().map(|frame| &frame.data));
-        self.on(Event::Input { entry: place, sequence });
+        if frames.iter().all(Option::is_none) {
+            self.on(Event::Dropped { entry: place, sequence });
+        } else {
+            self.lock().measures.take_in(sequence, frames.iter().flatten().map(|frame| &frame.data));
+            self.on(Event::Input { entry: place, sequence });
+        }
         self.changed.notify_one();
         self.check_open()?;
         for ((_, edge), prepared) in entry.ports.iter().zip(prepared) {
@@ -522,6 +535,7 @@ impl StreamSession for RunningSession {
             peak_memory_bytes: measures.peak,
             nodes: measures.nodes.clone(),
             chunks: measures.chunks,
+            dropped: measures.dropped,
             items: measures.items,
             average_latency: measures.latency.checked_div(measures.answered).unwrap_or_default(),
             buffered_items: state.machine.pending() as u64,
@@ -555,6 +569,7 @@ impl Measures {
             ended: None,
             nodes: BTreeMap::new(),
             chunks: 0,
+            dropped: 0,
             items: 0,
             kinds: BTreeMap::new(),
             answered: 0,

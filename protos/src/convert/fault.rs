@@ -16,7 +16,7 @@ pub fn to_wire(fault: &Fault) -> ErrorResponse {
     response(fault, None, None)
 }
 
-/// A fault that ends a stream. `sequence` is that of the last chunk taken, if the fault names none itself.
+/// A fault of a stream, which ends it unless it is [`StreamFault::Dropped`]. `sequence` is that of the last chunk taken, if the fault names none itself.
 #[must_use]
 pub fn to_wire_on_stream(fault: &Fault, sequence: Option<u64>) -> ErrorResponse {
     response(fault, Some(stream_error_type(fault)), failing_sequence(fault).or(sequence))
@@ -48,7 +48,7 @@ pub const fn error_type(fault: &Fault) -> ErrorType {
         }
         Fault::Limit(_)
         | Fault::Deadline { .. }
-        | Fault::Stream(StreamFault::Idle { .. })
+        | Fault::Stream(StreamFault::Idle { .. } | StreamFault::Dropped { .. })
         | Fault::Placement(PlacementError::NoOwnProcess { .. }) => ErrorType::ResourceLimit,
         Fault::Parse(_)
         | Fault::Graph(_)
@@ -82,7 +82,9 @@ pub const fn stream_error_type(fault: &Fault) -> StreamErrorType {
         Fault::Stream(StreamFault::Idle { .. }) | Fault::Deadline { .. } => {
             StreamErrorType::StreamErrorTimeout
         }
-        Fault::Limit(_) => StreamErrorType::StreamErrorBufferOverflow,
+        Fault::Limit(_) | Fault::Stream(StreamFault::Dropped { .. }) => {
+            StreamErrorType::StreamErrorBufferOverflow
+        }
         Fault::Node(_) | Fault::Worker(_) => StreamErrorType::StreamErrorExecution,
         Fault::Stream(
             StreamFault::InitRepeated
@@ -159,6 +161,9 @@ fn failing_sequence(fault: &Fault) -> Option<u64> {
     }
     if let Fault::Stream(StreamFault::InvalidSequence { received, .. }) = fault {
         return Some(*received);
+    }
+    if let Fault::Stream(StreamFault::Dropped { sequence, .. }) = fault {
+        return Some(*sequence);
     }
     None
 }
@@ -360,6 +365,11 @@ mod tests {
                 }),
                 ErrorType::Validation,
                 "STREAM_ERROR_INVALID_SEQUENCE",
+            ),
+            (
+                Fault::Stream(StreamFault::Dropped { node: node(), sequence: 5 }),
+                ErrorType::ResourceLimit,
+                "STREAM_ERROR_BUFFER_OVERFLOW",
             ),
             (Fault::Stream(StreamFault::Closed), ErrorType::Validation, NONE),
             (

@@ -7,6 +7,8 @@
 //! ```text
 //! request stream ──read──▶ ahead (bounded) ──feed──▶ session ──deliver──▶ responses (bounded) ──▶ body
 //! ```
+//!
+//! Where the client asks for it, what waits ahead is dropped instead, and told in its place among the answers.
 
 mod ahead;
 mod input;
@@ -26,7 +28,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::field::display;
 use tracing::{Span, debug};
 
-use self::ahead::{Ahead, Queue};
+use self::ahead::{Ahead, Queue, WhenFull};
 use self::input::Input;
 use self::responses::{Body, Responses};
 use super::{Doors, execute, version};
@@ -43,7 +45,7 @@ const CHUNK_ITEMS: u64 = 4_096;
 const MAX_CHUNK_ITEMS: u64 = 96_000;
 /// Chunks are worked on as they come; nothing waits for others to come.
 const BUFFER_LATENCY_MS: u64 = 0;
-/// Results between two reports of metrics.
+/// Answers between two reports of metrics.
 const METRICS_EVERY: u64 = 10;
 /// For what came before a fault to be answered still, before the fault is told.
 const LAST_RESULTS: Duration = Duration::from_millis(100);
@@ -126,6 +128,7 @@ impl<B: Backend> Doors<B> {
             0 => CHUNK_ITEMS,
             wish => wish.min(MAX_CHUNK_ITEMS),
         };
+        let when_full = WhenFull::asked(init.max_buffered_chunks)?;
         let limits: LimitRequest = convert::limits::from_wire(init.resource_limits);
         let manifest = execute::manifest_from_wire(init.manifest)?;
         let first = input::first(self.inputs_from_wire(init.data_inputs)?, &manifest);
@@ -139,7 +142,12 @@ impl<B: Backend> Doors<B> {
             max_buffer_latency_ms: BUFFER_LATENCY_MS,
         };
         responses.ready(ready).await?;
-        let ended = self.drive(&open.session, first, &mut requests, responses).await;
+        let (ahead, queue) = ahead::bounded(when_full);
+        let intake = async |taken: &Taken| {
+            let read = read(&mut requests, &self.files, ahead);
+            tokio::try_join!(read, feed(&open.session, first, queue, taken)).map(|((), ())| ())
+        };
+        let ended = self.drive(&open.session, intake, responses).await;
         open.end(ended, responses).await
     }
 
@@ -158,16 +166,14 @@ impl<B: Backend> Doors<B> {
     async fn drive<S: StreamSession>(
         &self,
         session: &S,
-        first: Vec<transport::TransportData>,
-        requests: &mut Streaming<StreamRequest>,
+        intake: impl AsyncFnOnce(&Taken) -> Result<(), Halt>,
         responses: &Responses,
     ) -> Result<(), Halt> {
-        let (ahead, queue) = ahead::bounded();
         let taken = Taken::default();
         let intake = async {
-            match tokio::try_join!(read(first, requests, &self.files, ahead), feed(session, queue, &taken)) {
+            match intake(&taken).await {
                 // All is said: what remains is to be delivered.
-                Ok(((), ())) => std::future::pending().await,
+                Ok(()) => std::future::pending().await,
                 Err(halt) => halt,
             }
         };
@@ -187,17 +193,16 @@ impl<B: Backend> Doors<B> {
     }
 
     async fn deliver<S: StreamSession>(&self, session: &S, responses: &Responses) -> Result<(), Halt> {
-        let mut results = 0_u64;
+        let mut answers = 0_u64;
         while let Some(output) = session.receive().await? {
-            self.metrics.chunk(output.latency);
+            self.metrics.chunk(&output);
             let metrics = session.metrics();
             let sequence = output.sequence;
-            let result = responses::result(output, metrics.items)?;
-            self.check_size(prost::Message::encoded_len(&result))
-                .map_err(|fault| Halt::at_chunk(fault, sequence))?;
-            responses.result(result).await?;
-            results += 1;
-            if results.is_multiple_of(METRICS_EVERY) {
+            let answer = responses::answer(output, metrics.items)?;
+            self.check_size(answer.encoded_len()).map_err(|fault| Halt::at_chunk(fault, sequence))?;
+            responses.answer(answer).await?;
+            answers += 1;
+            if answers.is_multiple_of(METRICS_EVERY) {
                 responses.metrics(session.id(), &metrics).await?;
             }
         }
@@ -220,28 +225,21 @@ async fn finish<S: StreamSession>(
 
 /// Reads requests as fast as there is room ahead of the session, to the end of the stream: so a cancellation is heard
 /// while the session is busy, and something after the close as well. What is wrong waits its turn behind what is not.
-async fn read(
-    first: Vec<transport::TransportData>,
-    requests: &mut Streaming<StreamRequest>,
-    files: &FileRoots,
-    ahead: Ahead,
-) -> Result<(), Halt> {
+async fn read(requests: &mut Streaming<StreamRequest>, files: &FileRoots, ahead: Ahead) -> Result<(), Halt> {
     let mut ahead = Some(ahead);
-    for input in first {
-        if let Some(ahead) = &ahead {
-            ahead.push(input).await;
-        }
-    }
     while let Some(message) = requests.message().await.map_err(Halt::Request)? {
-        match (input::next(message, files), &ahead) {
-            (Ok(Input::Chunk(input)), Some(ahead)) => ahead.push(input).await,
+        match (input::next(message, files), ahead.take()) {
+            (Ok(Input::Chunk(input)), Some(open)) => {
+                open.push(input).await;
+                ahead = Some(open);
+            }
             (Ok(Input::Chunk(input)), None) => {
                 return Err(Halt::at_chunk(StreamFault::Closed, input.sequence));
             }
-            (Ok(Input::Close), _) => ahead = None,
+            (Ok(Input::Close), _ends) => {}
             (Ok(Input::Cancel), _) => return Err(Halt::Cancelled),
-            (Err(halt), Some(ahead)) => {
-                ahead.fail(halt).await;
+            (Err(halt), Some(open)) => {
+                open.fail(halt);
                 return Ok(());
             }
             (Err(halt), None) => return Err(halt),
@@ -250,12 +248,22 @@ async fn read(
     Ok(())
 }
 
-/// Gives the session one input after the other, then closes it.
-async fn feed<S: StreamSession>(session: &S, mut queue: Queue, taken: &Taken) -> Result<(), Halt> {
-    while let Some(input) = queue.next().await {
-        let input = input?;
+/// Gives the session the inputs of the set-up, which are not dropped, and one input after the other; then closes it.
+async fn feed<S: StreamSession>(
+    session: &S,
+    first: Vec<transport::TransportData>,
+    mut queue: Queue,
+    taken: &Taken,
+) -> Result<(), Halt> {
+    let give = async |input: transport::TransportData| {
         taken.remember(input.sequence);
-        session.send(input).await.map_err(Halt::refused)?;
+        session.send(input).await.map_err(Halt::refused)
+    };
+    for input in first {
+        give(input).await?;
+    }
+    while let Some(input) = queue.next().await {
+        give(input?).await?;
     }
     session.close().await.map_err(Halt::refused)
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use remotemedia_core::fault::Fault;
+use remotemedia_core::fault::{Fault, StreamFault};
 use remotemedia_core::frame::SessionId;
 use remotemedia_core::transport::{ChunkOutput, ExecutionMetrics};
 use remotemedia_protos::convert;
@@ -37,10 +37,16 @@ pub(crate) struct Body {
     task: JoinSet<()>,
 }
 
+/// What came of a chunk; or that it was dropped, which ends nothing.
+///
 /// # Errors
 /// An output that the contract cannot carry.
-pub(super) fn result(output: ChunkOutput, items: u64) -> Result<ChunkResult, Halt> {
-    let ChunkOutput { sequence, outputs, latency } = output;
+pub(super) fn answer(output: ChunkOutput, items: u64) -> Result<Response, Halt> {
+    let ChunkOutput { sequence, outputs, dropped, latency } = output;
+    if let Some(node) = dropped {
+        let fault = StreamFault::Dropped { node, sequence }.into();
+        return Ok(Response::Error(convert::fault::to_wire_on_stream(&fault, None)));
+    }
     let buffers =
         outputs.into_iter().map(|(node, frame)| match convert::data::to_wire(frame.data, frame.metadata) {
             Ok(buffer) => Ok((node, buffer)),
@@ -49,12 +55,12 @@ pub(super) fn result(output: ChunkOutput, items: u64) -> Result<ChunkResult, Hal
                 Err(Halt::at_chunk(Fault::Internal { place, problem: error.to_string() }, sequence))
             }
         });
-    Ok(ChunkResult {
+    Ok(Response::Result(ChunkResult {
         sequence,
         data_outputs: buffers.collect::<Result<_, _>>()?,
         processing_time_ms: milliseconds(latency),
         total_items_processed: items,
-    })
+    }))
 }
 
 // === impl Responses ===
@@ -64,8 +70,8 @@ impl Responses {
         self.put(Ok(Response::Ready(ready))).await
     }
 
-    pub(super) async fn result(&self, result: ChunkResult) -> Result<(), Halt> {
-        self.put(Ok(Response::Result(result))).await
+    pub(super) async fn answer(&self, answer: Response) -> Result<(), Halt> {
+        self.put(Ok(answer)).await
     }
 
     pub(super) async fn metrics(&self, session: SessionId, metrics: &ExecutionMetrics) -> Result<(), Halt> {
