@@ -309,6 +309,12 @@ pub enum StreamFault {
         /// The bound.
         idle_ms: u64,
     },
+    /// Nothing was read for too long.
+    #[error("no result was read for {idle_ms} ms: read them as they come, or send COMMAND_CANCEL")]
+    Unread {
+        /// The bound.
+        idle_ms: u64,
+    },
     /// Input after the end.
     #[error("a chunk came after COMMAND_CLOSE: nothing more is taken")]
     Closed,

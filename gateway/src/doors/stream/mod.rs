@@ -30,7 +30,7 @@ use tracing::{Span, debug};
 
 use self::ahead::{Ahead, Queue, WhenFull};
 use self::input::Input;
-use self::responses::{Body, Responses};
+use self::responses::{Body, LastWord, Responses};
 use super::{Doors, execute, version};
 use crate::backend::Backend;
 use crate::deadline;
@@ -86,7 +86,7 @@ impl<B: Backend> StreamingPipelineService for Doors<B> {
         let call = Call::of(&request);
         let patience = deadline::of(request.metadata());
         let body = Body::of(self.limits.idle_timeout(), |responses| async move {
-            doors.serve(request.into_inner(), responses, call, patience).await;
+            doors.serve(request.into_inner(), responses, call, patience).await
         });
         Ok(Response::new(body))
     }
@@ -99,26 +99,24 @@ impl<B: Backend> Doors<B> {
         responses: Responses,
         call: Call,
         patience: Option<Duration>,
-    ) {
+    ) -> LastWord {
         let told = tokio::select! {
             biased;
-            () = self.life.reached(Phase::Ending) => Told::Status(rescue::of_closed_door()),
-            status = past(patience) => Told::Status(status),
+            () = self.life.reached(Phase::Ending) => Some(Told::Status(rescue::of_closed_door())),
+            status = past(patience) => Some(Told::Status(status)),
             result = self.run(requests, &responses) => match result {
-                Ok(()) => return,
-                Err(Halt::Fault(fault, sequence)) => rescue::of_stream(&fault, sequence),
-                Err(Halt::Refused(fault)) => rescue::of_stream(&fault, None),
-                Err(Halt::Request(status)) => Told::Status(self.rescue().of_request(status)),
-                Err(Halt::Cancelled | Halt::Gone) => return,
+                Err(Halt::Fault(fault, sequence)) => Some(rescue::of_stream(&fault, sequence)),
+                Err(Halt::Refused(fault)) => Some(rescue::of_stream(&fault, None)),
+                Err(Halt::Request(status)) => Some(Told::Status(self.rescue().of_request(status))),
+                Ok(()) | Err(Halt::Cancelled | Halt::Gone) => None,
             },
         };
-        let _nobody_reads = match told {
-            Told::Status(status) => responses.status(status).await,
-            Told::Reply(error) => {
-                call.failed(error.error_type());
-                responses.error(error).await
-            }
-        };
+        match &told {
+            Some(Told::Reply(error)) => call.failed(error.error_type()),
+            Some(Told::Status(_)) | None => {}
+        }
+        responses.settle().await;
+        told
     }
 
     async fn run(&self, mut requests: Streaming<StreamRequest>, responses: &Responses) -> Result<(), Halt> {
