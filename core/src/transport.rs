@@ -57,7 +57,8 @@ pub struct TransportData {
     /// The input's place in the entry's order.
     pub sequence: u64,
     /// A frame each for any of the entry's ports, or one under the empty name for an entry without ports. What their
-    /// sequences are does not matter: all have this input's.
+    /// sequences are does not matter: all have this input's. None at all says that the input was dropped on its way:
+    /// its sequence counts, and the answer to it is [`ChunkOutput::dropped`]; a way that cannot tell refuses it.
     pub frames: BTreeMap<String, Frame>,
 }
 
@@ -81,13 +82,15 @@ pub struct StreamRequest {
     pub limits: LimitRequest,
 }
 
-/// What one input sequence gave, or a part of it.
+/// What one input sequence gave, or a part of it, or that its input was dropped.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ChunkOutput {
     /// The input's sequence.
     pub sequence: u64,
     /// At most one frame a sink, by node id; empty if nothing came of the input.
     pub outputs: BTreeMap<String, Frame>,
+    /// The entry whose input was dropped; then there are no outputs.
+    pub dropped: Option<String>,
     /// From the input's arrival to this result's being ready, whenever it is taken.
     pub latency: Duration,
 }
@@ -115,6 +118,8 @@ pub struct ExecutionMetrics {
     pub nodes: BTreeMap<String, NodeReport>,
     /// Inputs answered in full, the last of their results handed out.
     pub chunks: u64,
+    /// Inputs dropped.
+    pub dropped: u64,
     /// Items that entered (samples for audio, pieces otherwise).
     pub items: u64,
     /// Mean time from an input's arrival to its last result.

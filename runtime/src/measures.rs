@@ -17,6 +17,7 @@ pub(crate) struct Measures {
     /// The most bytes that outputs of inner nodes held at once, each node by itself.
     inner_peak: u64,
     chunks: u64,
+    dropped: u64,
     items: u64,
     buffered_items: u64,
     kinds: BTreeMap<Kind, u64>,
@@ -63,6 +64,7 @@ impl Measures {
             nodes: BTreeMap::new(),
             inner_peak: 0,
             chunks: 0,
+            dropped: 0,
             items: 0,
             buffered_items: 0,
             kinds: BTreeMap::new(),
@@ -111,6 +113,11 @@ impl Measures {
         self.chunks += inputs;
     }
 
+    /// The client was told that an input was dropped.
+    pub(crate) const fn count_dropped(&mut self) {
+        self.dropped += 1;
+    }
+
     /// An output waits to be taken.
     pub(crate) fn hold(&mut self, payload: &Bytes) {
         self.held.add(Place::of(payload));
@@ -140,6 +147,7 @@ impl Measures {
             peak_memory_bytes: self.held.peak + self.inner_peak,
             nodes: self.nodes.clone(),
             chunks: self.chunks,
+            dropped: self.dropped,
             items: self.items,
             average_latency: self.latency.checked_div(self.answers).unwrap_or_default(),
             buffered_items: self.buffered_items,

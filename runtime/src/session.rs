@@ -79,6 +79,8 @@ struct State {
 struct Ready {
     sequence: u64,
     outputs: Vec<(usize, Frame)>,
+    /// The entry whose input was dropped.
+    dropped: Option<usize>,
     latency: Duration,
     /// Inputs of which this is the last result.
     answers: u64,
@@ -169,7 +171,8 @@ impl RunningSession {
         }
     }
 
-    /// What goes on each edge of an entry: the frame for its port, or none if it has no part in this input.
+    /// What goes on each edge of an entry: the frame for its port, or none if it has no part in this input, as none
+    /// has in one that was dropped.
     fn sort_by_port(
         &self,
         entry: &EntryWires,
@@ -177,9 +180,6 @@ impl RunningSession {
         port: &str,
     ) -> Result<Vec<Option<Frame>>, Fault> {
         let node = || self.graph.node(entry.node).id.clone();
-        if input.frames.is_empty() {
-            return Err(EntryError::NoData { node: node() }.into());
-        }
         let mut frames: Vec<Option<Frame>> = entry.ports.iter().map(|_| None).collect();
         for (name, frame) in input.frames {
             let name = if name.is_empty() { port } else { name.as_str() };
@@ -281,7 +281,12 @@ impl RunningSession {
                 }
                 Action::Deliver { sequence, outputs, arrived } => {
                     let latency = now.saturating_duration_since(arrived);
-                    state.ready.push_back(Ready { sequence, outputs, latency, answers: 0 });
+                    state.ready.push_back(Ready { sequence, outputs, dropped: None, latency, answers: 0 });
+                }
+                Action::TellDropped { entry, sequence, arrived } => {
+                    let (outputs, dropped) = (Vec::new(), Some(entry));
+                    let latency = now.saturating_duration_since(arrived);
+                    state.ready.push_back(Ready { sequence, outputs, dropped, latency, answers: 0 });
                 }
                 Action::Flush => self.flush(),
                 Action::End(end) => {
@@ -420,15 +425,19 @@ impl RunningSession {
     /// Hands a result out: its credit goes back.
     fn take_ready(&self) -> Option<ChunkOutput> {
         let mut state = self.lock();
-        let Ready { sequence, outputs, latency, answers } = state.ready.pop_front()?;
+        let Ready { sequence, outputs, dropped, latency, answers } = state.ready.pop_front()?;
         state.measures.count_answered(answers);
+        if dropped.is_some() {
+            state.measures.count_dropped();
+        }
         let mut by_node = BTreeMap::new();
         for (sink, frame) in outputs {
             state.measures.release(frame.data.payload());
             self.wiring.sinks[sink].give_back(self.hub.plane());
             by_node.insert(self.graph.node(self.sink_nodes[sink]).id.clone(), frame);
         }
-        Some(ChunkOutput { sequence, outputs: by_node, latency })
+        let dropped = dropped.map(|place| self.graph.node(self.wiring.entries[place].node).id.clone());
+        Some(ChunkOutput { sequence, outputs: by_node, dropped, latency })
     }
 
     fn returned<T>(&self, outcome: T) -> T {
@@ -459,11 +468,15 @@ impl StreamSession for RunningSession {
             });
         }
         // From here nothing waits: the input is sent whole, or the future was dropped before.
-        let pieces = frames.iter().zip(&prepared).filter_map(|(frame, prepared)| {
-            Some((&frame.as_ref()?.data, prepared.as_ref()?.payload_in_pool()))
-        });
-        self.lock().measures.take_in(sequence, pieces);
-        self.on(Event::Input { entry: place, sequence });
+        if frames.iter().all(Option::is_none) {
+            self.on(Event::Dropped { entry: place, sequence });
+        } else {
+            let pieces = frames.iter().zip(&prepared).filter_map(|(frame, prepared)| {
+                Some((&frame.as_ref()?.data, prepared.as_ref()?.payload_in_pool()))
+            });
+            self.lock().measures.take_in(sequence, pieces);
+            self.on(Event::Input { entry: place, sequence });
+        }
         self.changed.notify_one();
         self.check_open()?;
         for ((_, edge), prepared) in entry.ports.iter().zip(prepared) {

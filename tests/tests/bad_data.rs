@@ -76,10 +76,18 @@ fn audio() -> Vec<Case> {
         case("half a sample", |audio| audio.samples.truncate(399), &["399"]),
         case("samples cut off", |audio| audio.samples.truncate(200), &["declares", "200", "100"]),
         case("another number of samples", |audio| audio.num_samples = 199, &["declares", "199", "200"]),
-        case("a number beyond memory", |audio| audio.num_samples = u64::MAX, &["declares", "of all channels"]),
+        case(
+            "a number beyond memory",
+            |audio| audio.num_samples = u64::MAX,
+            &["declares", "of all channels"],
+        ),
         case("no format", |audio| audio.format = 0, &["format 0", "1 is F32"]),
         case("a format that is none", |audio| audio.format = 77, &["format 77", "1 is F32"]),
-        case("another format", |audio| audio.format = AudioFormat::F32.into(), &["declares", "of all channels"]),
+        case(
+            "another format",
+            |audio| audio.format = AudioFormat::F32.into(),
+            &["declares", "of all channels"],
+        ),
     ]
 }
 

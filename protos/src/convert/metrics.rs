@@ -40,7 +40,7 @@ pub fn to_wire(metrics: &ExecutionMetrics, door: DoorTimes) -> v1::ExecutionMetr
     }
 }
 
-/// What a session has used so far. Nothing is dropped and no node cache is kept, so those counts are 0.
+/// What a session has used so far. No node cache is kept, so its counts are 0.
 #[must_use]
 pub fn to_wire_on_stream(session: SessionId, metrics: &ExecutionMetrics) -> v1::StreamMetrics {
     v1::StreamMetrics {
@@ -49,7 +49,7 @@ pub fn to_wire_on_stream(session: SessionId, metrics: &ExecutionMetrics) -> v1::
         average_latency_ms: milliseconds(metrics.average_latency),
         total_items: metrics.items,
         buffer_items: metrics.buffered_items,
-        chunks_dropped: 0,
+        chunks_dropped: metrics.dropped,
         peak_memory_bytes: metrics.peak_memory_bytes,
         data_type_breakdown: breakdown(&metrics.kinds),
         cache_hits: 0,
@@ -79,6 +79,7 @@ pub fn from_wire_on_stream(metrics: v1::StreamMetrics) -> ExecutionMetrics {
     ExecutionMetrics {
         peak_memory_bytes: metrics.peak_memory_bytes,
         chunks: metrics.chunks_processed,
+        dropped: metrics.chunks_dropped,
         items: metrics.total_items,
         average_latency: duration(metrics.average_latency_ms),
         buffered_items: metrics.buffer_items,

@@ -7,6 +7,8 @@
 //! ```text
 //! request stream ──read──▶ ahead (bounded) ──feed──▶ session ──deliver──▶ responses (bounded) ──▶ body
 //! ```
+//!
+//! Where the client asks for it, what waits ahead is dropped instead, and told in its place among the answers.
 
 mod ahead;
 mod input;
@@ -26,9 +28,9 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::field::display;
 use tracing::{Span, debug};
 
-use self::ahead::{Ahead, Queue};
+use self::ahead::{Ahead, Queue, WhenFull};
 use self::input::Input;
-use self::responses::{Body, Responses};
+use self::responses::{Body, LastWord, Responses};
 use super::{Doors, execute, version};
 use crate::backend::Backend;
 use crate::deadline;
@@ -44,7 +46,7 @@ const CHUNK_ITEMS: u64 = 4_096;
 const MAX_CHUNK_ITEMS: u64 = 96_000;
 /// Chunks are worked on as they come; nothing waits for others to come.
 const BUFFER_LATENCY_MS: u64 = 0;
-/// Chunks answered between two reports of metrics.
+/// Chunks answered or dropped between two reports of metrics.
 const METRICS_EVERY: u64 = 10;
 /// For what came before a fault to be answered still, before the fault is told.
 const LAST_RESULTS: Duration = Duration::from_millis(100);
@@ -93,33 +95,37 @@ impl<B: Backend> StreamingPipelineService for Doors<B> {
         let patience = deadline::of(request.metadata());
         let body = Body::of(self.limits.idle_timeout(), |responses| async move {
             let requests = Requests { messages: request.into_inner(), times };
-            doors.serve(requests, responses, call, patience).await;
+            doors.serve(requests, responses, call, patience).await
         });
         Ok(Response::new(body))
     }
 }
 
 impl<B: Backend> Doors<B> {
-    async fn serve(self, requests: Requests, responses: Responses, call: Call, patience: Option<Duration>) {
+    async fn serve(
+        self,
+        requests: Requests,
+        responses: Responses,
+        call: Call,
+        patience: Option<Duration>,
+    ) -> LastWord {
         let told = tokio::select! {
             biased;
-            () = self.life.reached(Phase::Ending) => Told::Status(rescue::of_closed_door()),
-            status = past(patience) => Told::Status(status),
+            () = self.life.reached(Phase::Ending) => Some(Told::Status(rescue::of_closed_door())),
+            status = past(patience) => Some(Told::Status(status)),
             result = self.run(requests, &responses) => match result {
-                Ok(()) => return,
-                Err(Halt::Fault(fault, sequence)) => rescue::of_stream(&fault, sequence),
-                Err(Halt::Refused(fault)) => rescue::of_stream(&fault, None),
-                Err(Halt::Request(status)) => Told::Status(self.rescue().of_request(status)),
-                Err(Halt::Cancelled | Halt::Gone) => return,
+                Err(Halt::Fault(fault, sequence)) => Some(rescue::of_stream(&fault, sequence)),
+                Err(Halt::Refused(fault)) => Some(rescue::of_stream(&fault, None)),
+                Err(Halt::Request(status)) => Some(Told::Status(self.rescue().of_request(status))),
+                Ok(()) | Err(Halt::Cancelled | Halt::Gone) => None,
             },
         };
-        let _nobody_reads = match told {
-            Told::Status(status) => responses.status(status).await,
-            Told::Reply(error) => {
-                call.failed(error.error_type());
-                responses.error(error).await
-            }
-        };
+        match &told {
+            Some(Told::Reply(error)) => call.failed(error.error_type()),
+            Some(Told::Status(_)) | None => {}
+        }
+        responses.settle().await;
+        told
     }
 
     async fn run(&self, mut requests: Requests, responses: &Responses) -> Result<(), Halt> {
@@ -129,6 +135,7 @@ impl<B: Backend> Doors<B> {
             0 => CHUNK_ITEMS,
             wish => wish.min(MAX_CHUNK_ITEMS),
         };
+        let when_full = WhenFull::asked(init.max_buffered_chunks)?;
         let limits: LimitRequest = convert::limits::from_wire(init.resource_limits);
         let times = requests.times.clone();
         let manifest = times.to_runtime(|| execute::manifest_from_wire(init.manifest))?;
@@ -144,7 +151,12 @@ impl<B: Backend> Doors<B> {
             max_buffer_latency_ms: BUFFER_LATENCY_MS,
         };
         responses.ready(ready).await?;
-        let ended = self.drive(&open.session, first, &mut requests, responses).await;
+        let (ahead, queue) = ahead::bounded(when_full);
+        let intake = async |taken: &Taken| {
+            let read = read(&mut requests, &self.files, ahead);
+            tokio::try_join!(read, feed(&open.session, first, queue, taken)).map(|((), ())| ())
+        };
+        let ended = self.drive(&open.session, intake, &times, responses).await;
         open.end(ended, &times, responses).await
     }
 
@@ -163,17 +175,15 @@ impl<B: Backend> Doors<B> {
     async fn drive<S: StreamSession>(
         &self,
         session: &S,
-        first: Vec<transport::TransportData>,
-        requests: &mut Requests,
+        intake: impl AsyncFnOnce(&Taken) -> Result<(), Halt>,
+        times: &Times,
         responses: &Responses,
     ) -> Result<(), Halt> {
-        let times = requests.times.clone();
-        let (ahead, queue) = ahead::bounded();
         let taken = Taken::default();
         let intake = async {
-            match tokio::try_join!(read(first, requests, &self.files, ahead), feed(session, queue, &taken)) {
+            match intake(&taken).await {
                 // All is said: what remains is to be delivered.
-                Ok(((), ())) => std::future::pending().await,
+                Ok(()) => std::future::pending().await,
                 Err(halt) => halt,
             }
         };
@@ -200,15 +210,15 @@ impl<B: Backend> Doors<B> {
     ) -> Result<(), Halt> {
         let mut told = 0;
         while let Some(output) = session.receive().await? {
-            self.metrics.chunk(output.latency);
+            self.metrics.chunk(&output);
             let metrics = session.metrics();
             let sequence = output.sequence;
-            let result = times.to_proto(|| responses::result(output, metrics.items))?;
-            self.check_size(prost::Message::encoded_len(&result))
-                .map_err(|fault| Halt::at_chunk(fault, sequence))?;
-            responses.result(result).await?;
-            if metrics.chunks / METRICS_EVERY > told {
-                told = metrics.chunks / METRICS_EVERY;
+            let answer = times.to_proto(|| responses::answer(output, metrics.items))?;
+            self.check_size(answer.encoded_len()).map_err(|fault| Halt::at_chunk(fault, sequence))?;
+            responses.answer(answer).await?;
+            let answered = metrics.chunks + metrics.dropped;
+            if answered / METRICS_EVERY > told {
+                told = answered / METRICS_EVERY;
                 responses.metrics(session.id(), &metrics).await?;
             }
         }
@@ -231,28 +241,21 @@ async fn finish<S: StreamSession>(
 
 /// Reads requests as fast as there is room ahead of the session, to the end of the stream: so a cancellation is heard
 /// while the session is busy, and something after the close as well. What is wrong waits its turn behind what is not.
-async fn read(
-    first: Vec<transport::TransportData>,
-    requests: &mut Requests,
-    files: &FileRoots,
-    ahead: Ahead,
-) -> Result<(), Halt> {
+async fn read(requests: &mut Requests, files: &FileRoots, ahead: Ahead) -> Result<(), Halt> {
     let mut ahead = Some(ahead);
-    for input in first {
-        if let Some(ahead) = &ahead {
-            ahead.push(input).await;
-        }
-    }
     while let Some(message) = requests.next().await.map_err(Halt::Request)? {
-        match (requests.times.to_runtime(|| input::next(message, files)), &ahead) {
-            (Ok(Input::Chunk(input)), Some(ahead)) => ahead.push(input).await,
+        match (requests.times.to_runtime(|| input::next(message, files)), ahead.take()) {
+            (Ok(Input::Chunk(input)), Some(open)) => {
+                open.push(input).await;
+                ahead = Some(open);
+            }
             (Ok(Input::Chunk(input)), None) => {
                 return Err(Halt::at_chunk(StreamFault::Closed, input.sequence));
             }
-            (Ok(Input::Close), _) => ahead = None,
+            (Ok(Input::Close), _ends) => {}
             (Ok(Input::Cancel), _) => return Err(Halt::Cancelled),
-            (Err(halt), Some(ahead)) => {
-                ahead.fail(halt).await;
+            (Err(halt), Some(open)) => {
+                open.fail(halt);
                 return Ok(());
             }
             (Err(halt), None) => return Err(halt),
@@ -261,12 +264,22 @@ async fn read(
     Ok(())
 }
 
-/// Gives the session one input after the other, then closes it.
-async fn feed<S: StreamSession>(session: &S, mut queue: Queue, taken: &Taken) -> Result<(), Halt> {
-    while let Some(input) = queue.next().await {
-        let input = input?;
+/// Gives the session the inputs of the set-up, which are not dropped, and one input after the other; then closes it.
+async fn feed<S: StreamSession>(
+    session: &S,
+    first: Vec<transport::TransportData>,
+    mut queue: Queue,
+    taken: &Taken,
+) -> Result<(), Halt> {
+    let give = async |input: transport::TransportData| {
         taken.remember(input.sequence);
-        session.send(input).await.map_err(Halt::refused)?;
+        session.send(input).await.map_err(Halt::refused)
+    };
+    for input in first {
+        give(input).await?;
+    }
+    while let Some(input) = queue.next().await {
+        give(input?).await?;
     }
     session.close().await.map_err(Halt::refused)
 }
