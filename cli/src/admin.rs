@@ -96,6 +96,9 @@ pub struct FramePoolStatus {
     pub owner: String,
     /// Its size.
     pub bytes: u64,
+    /// Bytes of the blocks that somebody holds.
+    #[serde(default)]
+    pub bytes_in_use: u64,
     /// Its blocks.
     pub blocks: u64,
     /// Those of them that somebody holds.

@@ -291,7 +291,7 @@ async fn receive_all<S: StreamSession>(
     sink: &mut Sink,
     traffic: &RefCell<Traffic>,
 ) -> Result<(), CommandError> {
-    while let Some(ChunkOutput { sequence, outputs, latency: _ }) = session.receive().await? {
+    while let Some(ChunkOutput { sequence, outputs, dropped: _, latency: _ }) = session.receive().await? {
         let mut traffic = traffic.borrow_mut();
         traffic.answered(sequence);
         for (node, frame) in &outputs {

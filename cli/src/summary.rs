@@ -168,7 +168,14 @@ impl NodeLine {
             hop,
             pid,
             worker,
+            setup: _,
+            inputs: _,
+            input_bytes: _,
             output_bytes: _,
+            output_kinds: _,
+            output_metadata: _,
+            lent_bytes: _,
+            peak_bytes: _,
         } = metrics.nodes.get(id).cloned().unwrap_or_default();
         Self {
             node: id.to_owned(),

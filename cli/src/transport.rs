@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use remotemedia_core::fault::{Fault, StreamFault};
+use remotemedia_core::fault::{EntryError, Fault, StreamFault};
 use remotemedia_core::frame::{Frame, SessionId};
 use remotemedia_core::limits::{LimitRequest, Limits};
 use remotemedia_core::manifest::VERSION;
@@ -221,6 +221,7 @@ impl PipelineTransport for GrpcTransport {
             resource_limits: Some(convert::limits::to_wire(&request.limits)),
             client_version: VERSION.to_owned(),
             expected_chunk_size: 0,
+            max_buffered_chunks: 0,
         };
         let (requests, queue) = mpsc::channel(QUEUED_REQUESTS);
         requests.try_send(message(Request::Init(init))).expect("an empty queue takes one message");
@@ -286,6 +287,10 @@ impl StreamSession for GrpcSession {
             SessionState::Closing | SessionState::Cancelled => return Err(StreamFault::Closed.into()),
         }
         let TransportData { node, sequence, frames } = input;
+        if frames.is_empty() {
+            // The contract has no word with which a client could say that it dropped something.
+            return Err(EntryError::NoData { node }.into());
+        }
         let timestamp_us = frames.values().find_map(|frame| frame.timestamp_us).unwrap_or(0);
         let mut named_buffers = BTreeMap::new();
         for (port, frame) in frames {
@@ -380,6 +385,7 @@ impl GrpcSession {
         let mut known = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         *known = ExecutionMetrics {
             chunks: known.chunks,
+            dropped: known.dropped,
             items: known.items,
             average_latency: known.average_latency,
             buffered_items: 0,
@@ -420,6 +426,7 @@ fn chunk(result: v1::ChunkResult) -> Result<ChunkOutput, Fault> {
     Ok(ChunkOutput {
         sequence: result.sequence,
         outputs: outputs.collect::<Result<_, Fault>>()?,
+        dropped: None,
         latency: Duration::try_from_secs_f64(result.processing_time_ms / 1e3).unwrap_or_default(),
     })
 }

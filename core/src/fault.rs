@@ -293,9 +293,25 @@ pub enum StreamFault {
         /// What would be right.
         expected: u64,
     },
+    /// More came than the client lets wait, and one input made way for a later one. It does not end the stream.
+    #[error(
+        "chunk {sequence} for node '{node}' was dropped: more came than max_buffered_chunks lets wait; send slower, or let more wait"
+    )]
+    Dropped {
+        /// The node.
+        node: String,
+        /// Of what was dropped.
+        sequence: u64,
+    },
     /// Nothing came for too long.
     #[error("no input for {idle_ms} ms: send chunks or COMMAND_CLOSE")]
     Idle {
+        /// The bound.
+        idle_ms: u64,
+    },
+    /// Nothing was read for too long.
+    #[error("no result was read for {idle_ms} ms: read them as they come, or send COMMAND_CANCEL")]
+    Unread {
         /// The bound.
         idle_ms: u64,
     },
@@ -340,7 +356,9 @@ impl Fault {
                 | PlacementError::UnknownPort { node, .. }
                 | PlacementError::Incompatible { node, .. },
             ) => Some(node),
-            Self::Stream(StreamFault::InvalidSequence { node, .. }) => Some(node),
+            Self::Stream(StreamFault::InvalidSequence { node, .. } | StreamFault::Dropped { node, .. }) => {
+                Some(node)
+            }
             Self::Graph(
                 GraphError::Params { node, .. }
                 | GraphError::DuplicateId { id: node }

@@ -70,6 +70,12 @@ impl Joined {
         self.frames.iter().map(|(_, frame)| frame.data.items()).sum()
     }
 
+    /// Bytes of all payloads.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.frames.iter().map(|(_, frame)| frame.data.payload().len()).sum()
+    }
+
     /// Takes what came on a port, if anything did.
     pub fn take(&mut self, port: &str) -> Option<Frame> {
         let place = self.frames.iter().position(|(name, _)| name == port)?;

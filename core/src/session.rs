@@ -47,6 +47,13 @@ pub enum Event<F> {
         /// The client's sequence number.
         sequence: u64,
     },
+    /// The client sent an input for an entry, which was dropped on its way: a mere mark goes into the pipeline.
+    Dropped {
+        /// Place in [`Session::entries`].
+        entry: usize,
+        /// The client's sequence number.
+        sequence: u64,
+    },
     /// A worker sent what came of an input.
     Output {
         /// Place in [`Session::sinks`].
@@ -87,6 +94,15 @@ pub enum Action<F> {
         /// At most one frame a sink.
         outputs: Vec<(usize, F)>,
         /// When the input came.
+        arrived: Instant,
+    },
+    /// The client is told that its input was dropped.
+    TellDropped {
+        /// Place in [`Session::entries`].
+        entry: usize,
+        /// The input's sequence.
+        sequence: u64,
+        /// When it was to go into the pipeline.
         arrived: Instant,
     },
     /// These inputs are answered in full.
@@ -156,7 +172,10 @@ struct Group<F>(VecDeque<Pending<F>>);
 #[derive(Debug)]
 struct Pending<F> {
     sequence: u64,
+    /// Without those that were dropped.
     inputs: usize,
+    /// Entries whose input was dropped, which the client has not been told.
+    dropped: Vec<usize>,
     /// The latest of them.
     arrived: Instant,
     /// The entry of the latest.
@@ -253,10 +272,10 @@ impl<F> Session<F> {
         self.phase == Phase::Running
     }
 
-    /// Inputs that are not answered in full.
+    /// Sequences of which some input is not answered in full.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.groups.iter().map(|group| group.0.len()).sum()
+        self.groups.iter().flat_map(|group| &group.0).filter(|pending| pending.inputs > 0).count()
     }
 
     /// When to send [`Event::Tick`] at the latest.
@@ -285,6 +304,7 @@ impl<F> Session<F> {
         let outcome = match event {
             Event::StageReady => Ok(self.stage_ready(now)),
             Event::Input { entry, sequence } => self.input(now, entry, sequence).map(|()| Vec::new()),
+            Event::Dropped { entry, sequence } => self.dropped(now, entry, sequence),
             Event::Output { sink, sequence, frame, last } => {
                 self.output(sink, sequence, frame, last).map(|mut actions| {
                     actions.extend(self.settle());
@@ -314,6 +334,18 @@ impl<F> Session<F> {
     }
 
     fn input(&mut self, now: Instant, place: usize, sequence: u64) -> Result<(), Fault> {
+        self.count(now, place, sequence)?.inputs += 1;
+        Ok(())
+    }
+
+    fn dropped(&mut self, now: Instant, place: usize, sequence: u64) -> Result<Vec<Action<F>>, Fault> {
+        self.count(now, place, sequence)?.dropped.push(place);
+        let group = self.entries[place].group;
+        Ok(self.groups[group].deliver())
+    }
+
+    /// Takes the sequence of an input, dropped or not, which has to be the next one.
+    fn count(&mut self, now: Instant, place: usize, sequence: u64) -> Result<&mut Pending<F>, Fault> {
         if matches!(self.phase, Phase::Draining { .. }) {
             return Err(StreamFault::Closed.into());
         }
@@ -334,9 +366,8 @@ impl<F> Session<F> {
         }
         entry.previous = Some(sequence);
         entry.last_arrival = Some(now);
-        self.groups[entry.group].expect(sequence, place, &entry.sinks, now);
         self.clocks.last_input = now;
-        Ok(())
+        Ok(self.groups[entry.group].expect(sequence, place, &entry.sinks, now))
     }
 
     fn output(
@@ -392,8 +423,9 @@ impl<F> Session<F> {
             Some(_) | None => return Err(lie(format!("a second flush of sink {place}"))),
         }
         let sinks = sinks + 1;
-        if sinks == self.sinks.len() && self.pending() > 0 {
-            return Err(lie(format!("a flush that left {} inputs unanswered", self.pending())));
+        let left: usize = self.groups.iter().map(|group| group.0.len()).sum();
+        if sinks == self.sinks.len() && left > 0 {
+            return Err(lie(format!("a flush that left {left} inputs unanswered")));
         }
         self.phase = Phase::Draining { sinks, stages };
         Ok(self.drained())
@@ -550,39 +582,38 @@ impl Shape {
 // === impl Group ===
 
 impl<F> Group<F> {
-    /// Takes an input to be answered.
-    fn expect(&mut self, sequence: u64, entry: usize, sinks: &BTreeSet<usize>, now: Instant) {
+    /// What is to be answered of a sequence, with one more entry that has had it.
+    fn expect(
+        &mut self,
+        sequence: u64,
+        entry: usize,
+        sinks: &BTreeSet<usize>,
+        now: Instant,
+    ) -> &mut Pending<F> {
         let place = self.0.partition_point(|pending| pending.sequence < sequence);
-        if let Some(pending) = self.0.get_mut(place).filter(|pending| pending.sequence == sequence) {
-            pending.waiting.extend(sinks);
-            (pending.entry, pending.arrived) = (entry, now);
-            pending.inputs += 1;
-            return;
+        if self.0.get(place).is_none_or(|pending| pending.sequence != sequence) {
+            self.0.insert(place, Pending::new(sequence, entry, now));
         }
-        let pending = Pending {
-            sequence,
-            inputs: 1,
-            arrived: now,
-            entry,
-            waiting: sinks.clone(),
-            answered: false,
-            early: Vec::new(),
-            merged: Vec::new(),
-        };
-        self.0.insert(place, pending);
+        let pending = &mut self.0[place];
+        pending.waiting.extend(sinks);
+        (pending.entry, pending.arrived) = (entry, now);
+        pending
     }
 
     /// Gives what can be given without overtaking an earlier sequence.
     fn deliver(&mut self) -> Vec<Action<F>> {
         let mut actions = Vec::new();
         while let Some(first) = self.0.front_mut() {
+            actions.extend(first.tell_dropped());
             actions.extend(first.give_early());
             if !first.waiting.is_empty() {
                 break;
             }
             actions.extend(first.give_merged());
             let Pending { sequence, inputs, arrived, .. } = *first;
-            actions.push(Action::Answered { sequence, inputs, arrived });
+            if inputs > 0 {
+                actions.push(Action::Answered { sequence, inputs, arrived });
+            }
             self.0.pop_front();
         }
         actions
@@ -592,6 +623,20 @@ impl<F> Group<F> {
 // === impl Pending ===
 
 impl<F> Pending<F> {
+    fn new(sequence: u64, entry: usize, arrived: Instant) -> Self {
+        Self {
+            sequence,
+            inputs: 0,
+            dropped: Vec::new(),
+            arrived,
+            entry,
+            waiting: BTreeSet::new(),
+            answered: false,
+            early: Vec::new(),
+            merged: Vec::new(),
+        }
+    }
+
     fn take(&mut self, sink: usize, frame: Option<F>, last: bool) {
         if last {
             self.waiting.remove(&sink);
@@ -601,6 +646,11 @@ impl<F> Pending<F> {
         }
     }
 
+    fn tell_dropped(&mut self) -> impl Iterator<Item = Action<F>> + use<'_, F> {
+        let (sequence, arrived) = (self.sequence, self.arrived);
+        self.dropped.drain(..).map(move |entry| Action::TellDropped { entry, sequence, arrived })
+    }
+
     fn give_early(&mut self) -> impl Iterator<Item = Action<F>> + use<'_, F> {
         let (sequence, arrived) = (self.sequence, self.arrived);
         self.answered |= !self.early.is_empty();
@@ -608,7 +658,7 @@ impl<F> Pending<F> {
     }
 
     fn give_merged(&mut self) -> Option<Action<F>> {
-        if self.merged.is_empty() && self.answered {
+        if self.merged.is_empty() && (self.answered || self.inputs == 0) {
             return None;
         }
         let outputs = std::mem::take(&mut self.merged);
@@ -686,7 +736,7 @@ mod tests {
                 Action::Deliver { sequence, outputs, .. } => {
                     Some((sequence, outputs.into_iter().map(|(_, frame)| frame).collect()))
                 }
-                Action::Answered { .. } => None,
+                Action::Answered { .. } | Action::TellDropped { .. } => None,
                 other @ (Action::Open | Action::Flush | Action::End(_)) => panic!("{other:?}"),
             })
             .collect()
@@ -768,6 +818,38 @@ mod tests {
     }
 
     #[test]
+    fn a_dropped_input_keeps_its_place_among_the_answers() {
+        let (mut session, now) = open(1);
+        session.on(now, input(0));
+        assert!(session.on(now, Event::Dropped { entry: 0, sequence: 1 }).is_empty());
+        session.on(now, input(2));
+        assert_eq!(session.pending(), 2, "what was dropped is not answered");
+        session.on(now, output(0, 0, Some("x0"), true));
+        let actions = session.on(now, output(1, 0, None, true));
+        let told = Action::TellDropped { entry: 0, sequence: 1, arrived: now };
+        assert_eq!(actions.last(), Some(&told), "{actions:?}");
+        assert_eq!(given(actions), [(0, vec!["x0"])]);
+        session.on(now, output(0, 1, None, true));
+        assert!(session.on(now, output(1, 1, None, true)).is_empty(), "it is told once");
+        session.on(now, output(0, 2, None, true));
+        assert_eq!(given(session.on(now, output(1, 2, Some("y2"), true))), [(2, vec!["y2"])]);
+    }
+
+    #[test]
+    fn a_gap_before_or_behind_a_dropped_input_ends_the_session() {
+        for dropped in [4, 5] {
+            let (mut session, now) = open(1);
+            session.on(now, input(3));
+            session.on(now, Event::Dropped { entry: 0, sequence: dropped });
+            let gap = session.is_over() || {
+                session.on(now, input(6));
+                session.is_over()
+            };
+            assert!(gap, "a dropped input {dropped}");
+        }
+    }
+
+    #[test]
     fn a_close_drains_and_a_flush_carries_the_last_sequence() {
         let (mut session, now) = open(1);
         session.on(now, input(1));
@@ -837,6 +919,16 @@ mod tests {
         assert!(actions.contains(&Action::Answered { sequence: 4, inputs: 2, arrived: now }), "{actions:?}");
         assert_eq!(given(actions), [(4, vec!["own", "both"])]);
         assert_eq!(session.pending(), 0);
+    }
+
+    #[test]
+    fn what_a_dropped_input_was_to_meet_is_answered_alone() {
+        let (mut session, now) = joined();
+        session.on(now, Event::Input { entry: 1, sequence: 4 });
+        let told = session.on(now, Event::Dropped { entry: 0, sequence: 4 });
+        assert_eq!(told, [Action::TellDropped { entry: 0, sequence: 4, arrived: now }]);
+        session.on(now, output(1, 4, None, true));
+        assert_eq!(given(session.on(now, output(0, 4, None, true))), [(4, vec![])]);
     }
 
     #[test]

@@ -57,7 +57,8 @@ pub struct TransportData {
     /// The input's place in the entry's order.
     pub sequence: u64,
     /// A frame each for any of the entry's ports, or one under the empty name for an entry without ports. What their
-    /// sequences are does not matter: all have this input's.
+    /// sequences are does not matter: all have this input's. None at all says that the input was dropped on its way:
+    /// its sequence counts, and the answer to it is [`ChunkOutput::dropped`]; a way that cannot tell refuses it.
     pub frames: BTreeMap<String, Frame>,
 }
 
@@ -81,14 +82,16 @@ pub struct StreamRequest {
     pub limits: LimitRequest,
 }
 
-/// What one input sequence gave, or a part of it.
+/// What one input sequence gave, or a part of it, or that its input was dropped.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ChunkOutput {
     /// The input's sequence.
     pub sequence: u64,
     /// At most one frame a sink, by node id; empty if nothing came of the input.
     pub outputs: BTreeMap<String, Frame>,
-    /// From the input's arrival to this result.
+    /// The entry whose input was dropped; then there are no outputs.
+    pub dropped: Option<String>,
+    /// From the input's arrival to this result's being ready, whenever it is taken.
     pub latency: Duration,
 }
 
@@ -106,19 +109,22 @@ pub struct Execution {
 pub struct ExecutionMetrics {
     /// From the request to the result.
     pub wall: Duration,
-    /// Processor time that nodes used.
+    /// Processor time that nodes used: known once they have flushed.
     pub cpu: Duration,
-    /// The most bytes of pool memory that the session held at once.
+    /// The most bytes of pool memory that the session held at once: of inputs until they are answered, of outputs
+    /// until they are handed out, and, once nodes have flushed, at most so much among them.
     pub peak_memory_bytes: u64,
-    /// By node id.
+    /// By node id, once they have flushed.
     pub nodes: BTreeMap<String, NodeReport>,
-    /// Results delivered.
+    /// Inputs answered in full, the last of their results handed out.
     pub chunks: u64,
+    /// Inputs dropped.
+    pub dropped: u64,
     /// Items that entered (samples for audio, pieces otherwise).
     pub items: u64,
     /// Mean time from an input's arrival to its last result.
     pub average_latency: Duration,
-    /// Inputs waiting or under way.
+    /// Items that entered and whose input is not answered in full.
     pub buffered_items: u64,
     /// Pieces that entered, by kind.
     pub kinds: BTreeMap<Kind, u64>,
@@ -127,18 +133,32 @@ pub struct ExecutionMetrics {
 /// What was measured of one node in one session.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct NodeReport {
+    /// Time that it took to make the node.
+    pub setup: Duration,
     /// Calls of `process` and `flush`.
     pub calls: u64,
     /// Time in them.
     pub busy: Duration,
-    /// Processor time of the thread in them.
+    /// Processor time of the thread in them, and while the node was made.
     pub cpu: Duration,
+    /// Calls of `process`: inputs that reached the node.
+    pub inputs: u64,
+    /// Bytes of their payloads.
+    pub input_bytes: u64,
     /// Items taken.
     pub items: u64,
     /// Outputs given.
     pub outputs: u64,
-    /// Bytes of pool memory lent for outputs.
+    /// Bytes of their payloads.
     pub output_bytes: u64,
+    /// Outputs given, by kind.
+    pub output_kinds: BTreeMap<Kind, u64>,
+    /// The metadata of the last output, as far as it is no longer than [`MAX_REPORTED_METADATA`].
+    pub output_metadata: Metadata,
+    /// Bytes of pool memory lent for outputs.
+    pub lent_bytes: u64,
+    /// The most of them that were held at once in the process.
+    pub peak_bytes: u64,
     /// Bytes copied because an output was not in pool memory.
     pub copied_bytes: u64,
     /// Frames that came from another process.
@@ -150,6 +170,10 @@ pub struct NodeReport {
     /// The name of that worker.
     pub worker: String,
 }
+
+/// Bytes of metadata that a [`NodeReport`] repeats at most, keys and values: reports of all nodes of a pipeline fit one
+/// control message many times over.
+pub const MAX_REPORTED_METADATA: usize = 4_096;
 
 impl TransportData {
     /// A frame for the pipeline's only entry.

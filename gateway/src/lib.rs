@@ -10,6 +10,7 @@
 //!   rescue    the one place that turns errors into statuses
 //!   guard     who may call: whoever shows a token, where tokens are asked for
 //!   admit     nothing new begins while the service goes away
+//!   time      what the messages of a call cost to decode and encode
 //!   doors     ExecutePipeline, StreamPipeline, GetVersion, health, reflection; what is not served says so
 //! backend     runs the pipelines: the runtime, with workers behind it
 //! ```
@@ -36,6 +37,7 @@ pub mod rescue;
 mod rpc;
 mod runtime_dir;
 mod server;
+mod times;
 mod tokens;
 
 pub use address::{Address, AddressError};

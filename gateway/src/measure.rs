@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
@@ -17,6 +17,7 @@ use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
 };
+use remotemedia_core::transport::ChunkOutput;
 use remotemedia_protos::v1::ErrorType;
 use remotemedia_runtime::RuntimeStatus;
 use tonic::body::Body;
@@ -69,6 +70,7 @@ struct Families {
     errors: IntCounterVec,
     call_seconds: HistogramVec,
     chunk_seconds: Histogram,
+    dropped_chunks: IntCounter,
     connections: IntGauge,
     refused_connections: IntCounter,
 }
@@ -122,6 +124,10 @@ impl Metrics {
                 "remotemedia_chunk_duration_seconds",
                 "From the arrival of a stream's chunk to a result of it",
             ))?,
+            dropped_chunks: IntCounter::new(
+                "remotemedia_chunks_dropped_total",
+                "Chunks of streams that made way for later ones, as their clients asked",
+            )?,
             connections: IntGauge::new("remotemedia_connections", "Connections that are served")?,
             refused_connections: IntCounter::new(
                 "remotemedia_connections_refused_total",
@@ -138,6 +144,7 @@ impl Metrics {
         families.registry.register(Box::new(families.errors.clone()))?;
         families.registry.register(Box::new(families.call_seconds.clone()))?;
         families.registry.register(Box::new(families.chunk_seconds.clone()))?;
+        families.registry.register(Box::new(families.dropped_chunks.clone()))?;
         families.registry.register(Box::new(families.connections.clone()))?;
         families.registry.register(Box::new(families.refused_connections.clone()))?;
         Ok(Self(Arc::new(families)))
@@ -154,9 +161,12 @@ impl Metrics {
         Ok(text)
     }
 
-    /// A chunk was answered.
-    pub(crate) fn chunk(&self, latency: Duration) {
-        self.0.chunk_seconds.observe(latency.as_secs_f64());
+    /// A chunk was answered, or dropped.
+    pub(crate) fn chunk(&self, output: &ChunkOutput) {
+        match output.dropped {
+            Some(_) => self.0.dropped_chunks.inc(),
+            None => self.0.chunk_seconds.observe(output.latency.as_secs_f64()),
+        }
     }
 
     /// A connection is served until this is dropped.

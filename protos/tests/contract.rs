@@ -13,6 +13,7 @@ const WEBRTC: &str = include_str!("webrtc_contract.txt");
 /// What we add to the published contract, in numbers that it will not reach.
 const OURS: &str = "\
 NodeManifest 100 own_process bool
+StreamInit 100 max_buffered_chunks uint64
 DataTypeHint 100 DATA_TYPE_HINT_CONTROL
 DataTypeHint 101 DATA_TYPE_HINT_NUMPY
 ";

@@ -20,6 +20,7 @@
 mod edges;
 mod hub;
 mod machine;
+mod measures;
 mod placement;
 mod registry;
 mod runner;

@@ -8,7 +8,8 @@ use remotemedia_core::frame::Frame;
 use remotemedia_core::graph::Graph;
 use remotemedia_core::limits::{LimitExceeded, Limits};
 use remotemedia_core::transport::{
-    ExecuteRequest, Execution, PipelineTransport, StreamRequest, StreamSession as _, TransportData,
+    ExecuteRequest, Execution, ExecutionMetrics, PipelineTransport, StreamRequest, StreamSession as _,
+    TransportData,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -76,14 +77,17 @@ impl PipelineRunner {
         let receive = async {
             while let Some(chunk) = session.receive().await? {
                 for (node, frame) in chunk.outputs {
-                    held.add(&frame)?;
+                    held.take(&frame)?;
                     outputs.entry(node).or_default().push(frame);
                 }
             }
             Ok(())
         };
         tokio::try_join!(send, receive)?;
-        Ok(Execution { outputs, metrics: session.metrics() })
+        let metrics = session.metrics();
+        // All outputs are held to the end; the session only knows of those that nobody had taken.
+        let peak_memory_bytes = metrics.peak_memory_bytes.max(held.outputs);
+        Ok(Execution { outputs, metrics: ExecutionMetrics { peak_memory_bytes, ..metrics } })
     }
 }
 
@@ -92,15 +96,19 @@ impl PipelineTransport for PipelineRunner {
 
     /// Waits for room as long as the run may take; then there is none.
     async fn execute(&self, request: ExecuteRequest) -> Result<Execution, Fault> {
+        let began = Instant::now();
         self.refuse_if_closing()?;
         let timeout = self.limits.grant(&request.limits)?.timeout;
-        let deadline = Instant::now() + timeout;
+        let deadline = began + timeout;
         let room = tokio::time::timeout_at(deadline, Arc::clone(&self.room).acquire_owned()).await;
         let room = room.map_err(|_elapsed| unavailable(Unavailability::Full))?;
         let room = room.map_err(|_closed| unavailable(Unavailability::ShuttingDown))?;
         let run = async { self.execute_in(request, room).await };
         match tokio::time::timeout_at(deadline, run).await {
-            Ok(outcome) => outcome,
+            Ok(outcome) => outcome.map(|Execution { outputs, metrics }| {
+                // The wait for room is part of it.
+                Execution { outputs, metrics: ExecutionMetrics { wall: began.elapsed(), ..metrics } }
+            }),
             Err(_elapsed) => Err(Fault::Deadline {
                 limit_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
                 waiting_for: "the whole run".to_owned(),
@@ -120,6 +128,8 @@ impl PipelineTransport for PipelineRunner {
 /// What a unary run holds of pool memory, as far as it passes here: all its inputs, and all outputs until its end.
 struct Held {
     bytes: u64,
+    /// The outputs' part.
+    outputs: u64,
     limit: u64,
     /// Where payloads lie: one that was forwarded several times is held once.
     places: BTreeSet<usize>,
@@ -129,9 +139,17 @@ struct Held {
 
 impl Held {
     fn of(inputs: &BTreeMap<String, Frame>, limit: u64) -> Result<Self, Fault> {
-        let mut held = Self { bytes: 0, limit, places: BTreeSet::new() };
+        let mut held = Self { bytes: 0, outputs: 0, limit, places: BTreeSet::new() };
         inputs.values().try_for_each(|frame| held.add(frame))?;
         Ok(held)
+    }
+
+    /// An output.
+    fn take(&mut self, frame: &Frame) -> Result<(), Fault> {
+        let before = self.bytes;
+        let taken = self.add(frame);
+        self.outputs += self.bytes - before;
+        taken
     }
 
     fn add(&mut self, frame: &Frame) -> Result<(), Fault> {

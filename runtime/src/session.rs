@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use remotemedia_core::RuntimeData;
-use remotemedia_core::data::Kind;
 use remotemedia_core::fault::{EntryError, Fault, StreamFault, Unavailability};
 use remotemedia_core::frame::{Frame, SessionId};
 use remotemedia_core::graph::{Graph, NodeIndex};
@@ -19,6 +18,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, mpsc, onesh
 use tokio::time::timeout_at;
 
 use crate::hub::{HubHandle, OpenOrder, unavailable};
+use crate::measures::Measures;
 use crate::placement;
 use crate::wiring::{EntryWires, Wiring};
 
@@ -79,23 +79,11 @@ struct State {
 struct Ready {
     sequence: u64,
     outputs: Vec<(usize, Frame)>,
-    arrived: Instant,
-}
-
-#[derive(Debug)]
-struct Measures {
-    started: Instant,
-    ended: Option<Instant>,
-    nodes: BTreeMap<String, NodeReport>,
-    chunks: u64,
-    items: u64,
-    kinds: BTreeMap<Kind, u64>,
-    answered: u32,
+    /// The entry whose input was dropped.
+    dropped: Option<usize>,
     latency: Duration,
-    /// Payload bytes of inputs that are not answered, by sequence, and of outputs that nobody has taken.
-    inputs: VecDeque<(u64, u64)>,
-    held: u64,
-    peak: u64,
+    /// Inputs of which this is the last result.
+    answers: u64,
 }
 
 // === impl RunningSession ===
@@ -110,6 +98,7 @@ impl RunningSession {
         granted: Granted,
         room: OwnedSemaphorePermit,
     ) -> Result<Self, Fault> {
+        let began = Instant::now();
         let id = hub.next_session();
         let (events, inbound) = mpsc::channel(most_events(&graph, limits));
         let (placed, placing) = oneshot::channel();
@@ -138,7 +127,7 @@ impl RunningSession {
                 machine,
                 ready: VecDeque::new(),
                 end: None,
-                measures: Measures::new(now),
+                measures: Measures::new(began),
                 left: None,
             }),
             inbound: AsyncMutex::new(inbound),
@@ -182,7 +171,8 @@ impl RunningSession {
         }
     }
 
-    /// What goes on each edge of an entry: the frame for its port, or none if it has no part in this input.
+    /// What goes on each edge of an entry: the frame for its port, or none if it has no part in this input, as none
+    /// has in one that was dropped.
     fn sort_by_port(
         &self,
         entry: &EntryWires,
@@ -190,9 +180,6 @@ impl RunningSession {
         port: &str,
     ) -> Result<Vec<Option<Frame>>, Fault> {
         let node = || self.graph.node(entry.node).id.clone();
-        if input.frames.is_empty() {
-            return Err(EntryError::NoData { node: node() }.into());
-        }
         let mut frames: Vec<Option<Frame>> = entry.ports.iter().map(|_| None).collect();
         for (name, frame) in input.frames {
             let name = if name.is_empty() { port } else { name.as_str() };
@@ -246,7 +233,8 @@ impl RunningSession {
             FromHub::StageReady => self.on(Event::StageReady),
             FromHub::Failed(fault) => self.on(Event::Failed(fault)),
             FromHub::Reported(nodes) => {
-                self.lock().measures.nodes.extend(nodes);
+                let sinks: Vec<&str> = self.sinks().collect();
+                self.lock().measures.report(nodes, &sinks);
                 self.on(Event::StageReported);
             }
             FromHub::Arrival { sink, arrival } => self.on_arrival(sink, arrival),
@@ -265,7 +253,7 @@ impl RunningSession {
                 self.on(Event::Failed(exceeded(&what, bytes, limit, "bytes", advice).into()));
             }
             Content::Frame(data, metadata, timestamp_us) => {
-                self.lock().measures.hold(data.payload().len() as u64);
+                self.lock().measures.hold(data.payload());
                 let frame = Some(Frame { sequence, timestamp_us, metadata, data });
                 self.on(Event::Output { sink, sequence, frame, last });
             }
@@ -283,20 +271,27 @@ impl RunningSession {
 
     fn on(&self, event: Event<Frame>) {
         let mut state = self.lock();
-        let actions = state.machine.on(Instant::now(), event);
+        let now = Instant::now();
+        let actions = state.machine.on(now, event);
         for action in actions {
             match action {
                 Action::Open => {}
                 Action::Answered { sequence, inputs, arrived } => {
-                    state.measures.answer(sequence, inputs, arrived.elapsed());
+                    state.answer(sequence, inputs, now.saturating_duration_since(arrived));
                 }
                 Action::Deliver { sequence, outputs, arrived } => {
-                    state.ready.push_back(Ready { sequence, outputs, arrived });
+                    let latency = now.saturating_duration_since(arrived);
+                    state.ready.push_back(Ready { sequence, outputs, dropped: None, latency, answers: 0 });
+                }
+                Action::TellDropped { entry, sequence, arrived } => {
+                    let (outputs, dropped) = (Vec::new(), Some(entry));
+                    let latency = now.saturating_duration_since(arrived);
+                    state.ready.push_back(Ready { sequence, outputs, dropped, latency, answers: 0 });
                 }
                 Action::Flush => self.flush(),
                 Action::End(end) => {
                     state.end = Some(end);
-                    state.measures.ended = Some(Instant::now());
+                    state.measures.end(now);
                     self.finish();
                 }
             }
@@ -430,15 +425,19 @@ impl RunningSession {
     /// Hands a result out: its credit goes back.
     fn take_ready(&self) -> Option<ChunkOutput> {
         let mut state = self.lock();
-        let Ready { sequence, outputs, arrived } = state.ready.pop_front()?;
-        state.measures.chunks += 1;
+        let Ready { sequence, outputs, dropped, latency, answers } = state.ready.pop_front()?;
+        state.measures.count_answered(answers);
+        if dropped.is_some() {
+            state.measures.count_dropped();
+        }
         let mut by_node = BTreeMap::new();
         for (sink, frame) in outputs {
-            state.measures.release(frame.data.payload().len() as u64);
+            state.measures.release(frame.data.payload());
             self.wiring.sinks[sink].give_back(self.hub.plane());
             by_node.insert(self.graph.node(self.sink_nodes[sink]).id.clone(), frame);
         }
-        Some(ChunkOutput { sequence, outputs: by_node, latency: arrived.elapsed() })
+        let dropped = dropped.map(|place| self.graph.node(self.wiring.entries[place].node).id.clone());
+        Some(ChunkOutput { sequence, outputs: by_node, dropped, latency })
     }
 
     fn returned<T>(&self, outcome: T) -> T {
@@ -469,8 +468,15 @@ impl StreamSession for RunningSession {
             });
         }
         // From here nothing waits: the input is sent whole, or the future was dropped before.
-        self.lock().measures.take_in(sequence, frames.iter().flatten().map(|frame| &frame.data));
-        self.on(Event::Input { entry: place, sequence });
+        if frames.iter().all(Option::is_none) {
+            self.on(Event::Dropped { entry: place, sequence });
+        } else {
+            let pieces = frames.iter().zip(&prepared).filter_map(|(frame, prepared)| {
+                Some((&frame.as_ref()?.data, prepared.as_ref()?.payload_in_pool()))
+            });
+            self.lock().measures.take_in(sequence, pieces);
+            self.on(Event::Input { entry: place, sequence });
+        }
         self.changed.notify_one();
         self.check_open()?;
         for ((_, edge), prepared) in entry.ports.iter().zip(prepared) {
@@ -514,25 +520,26 @@ impl StreamSession for RunningSession {
     }
 
     fn metrics(&self) -> ExecutionMetrics {
-        let state = self.lock();
-        let measures = &state.measures;
-        ExecutionMetrics {
-            wall: measures.ended.unwrap_or_else(Instant::now).duration_since(measures.started),
-            cpu: measures.nodes.values().map(|node| node.cpu).sum(),
-            peak_memory_bytes: measures.peak,
-            nodes: measures.nodes.clone(),
-            chunks: measures.chunks,
-            items: measures.items,
-            average_latency: measures.latency.checked_div(measures.answered).unwrap_or_default(),
-            buffered_items: state.machine.pending() as u64,
-            kinds: measures.kinds.clone(),
-        }
+        self.lock().measures.so_far()
     }
 }
 
 impl Drop for RunningSession {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// An input that is answered in full counts when the last of its results is taken, or now if all are.
+    fn answer(&mut self, sequence: u64, inputs: usize, latency: Duration) {
+        self.measures.answer(sequence, inputs, latency);
+        match self.ready.back_mut() {
+            Some(last) if last.sequence == sequence => last.answers += inputs as u64,
+            Some(_) | None => self.measures.count_answered(inputs as u64),
+        }
     }
 }
 
@@ -543,58 +550,6 @@ impl Drop for Asked {
         if !self.has_owner {
             self.hub.close(self.id);
         }
-    }
-}
-
-// === impl Measures ===
-
-impl Measures {
-    const fn new(started: Instant) -> Self {
-        Self {
-            started,
-            ended: None,
-            nodes: BTreeMap::new(),
-            chunks: 0,
-            items: 0,
-            kinds: BTreeMap::new(),
-            answered: 0,
-            latency: Duration::ZERO,
-            inputs: VecDeque::new(),
-            held: 0,
-            peak: 0,
-        }
-    }
-
-    fn take_in<'a>(&mut self, sequence: u64, pieces: impl Iterator<Item = &'a RuntimeData>) {
-        let mut bytes = 0;
-        for data in pieces {
-            bytes += data.payload().len() as u64;
-            self.items += data.items();
-            *self.kinds.entry(data.kind()).or_default() += 1;
-        }
-        self.inputs.push_back((sequence, bytes));
-        self.hold(bytes);
-    }
-
-    fn answer(&mut self, sequence: u64, inputs: usize, latency: Duration) {
-        self.answered = self.answered.saturating_add(1);
-        self.latency += latency;
-        for _ in 0..inputs {
-            if let Some(place) = self.inputs.iter().position(|(other, _)| *other == sequence)
-                && let Some((_, bytes)) = self.inputs.remove(place)
-            {
-                self.release(bytes);
-            }
-        }
-    }
-
-    fn hold(&mut self, bytes: u64) {
-        self.held += bytes;
-        self.peak = self.peak.max(self.held);
-    }
-
-    const fn release(&mut self, bytes: u64) {
-        self.held = self.held.saturating_sub(bytes);
     }
 }
 

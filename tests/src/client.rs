@@ -6,6 +6,7 @@ use std::time::Duration;
 use prost::Message as _;
 use remotemedia_cli::transport::Bearer;
 use remotemedia_core::Fault;
+use remotemedia_core::fault::StreamFault;
 use remotemedia_core::token::Token;
 use remotemedia_protos::convert;
 use remotemedia_protos::v1::execute_response::Outcome;
@@ -16,7 +17,7 @@ use remotemedia_protos::v1::stream_response::Response;
 use remotemedia_protos::v1::streaming_pipeline_service_client::StreamingPipelineServiceClient;
 use remotemedia_protos::v1::{
     ChunkResult, DataBuffer, DataChunk, ErrorResponse, ExecuteRequest, ExecutionResult, PipelineManifest,
-    StreamControl, StreamInit, StreamRequest, StreamResponse, VersionRequest, VersionResponse,
+    StreamControl, StreamInit, StreamMetrics, StreamRequest, StreamResponse, VersionRequest, VersionResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -48,8 +49,14 @@ pub struct Call {
 pub struct Answers {
     /// The results, in order.
     pub results: Vec<ChunkResult>,
+    /// What told of chunks that were dropped, in order.
+    pub dropped: Vec<ErrorResponse>,
+    /// The sequences of both, in order.
+    pub answered: Vec<u64>,
     /// After how many results each report of metrics came.
     pub metrics_after: Vec<usize>,
+    /// The reports of metrics, in order.
+    pub metrics: Vec<StreamMetrics>,
     /// What `StreamClosed` said, if it came.
     pub closed: Option<remotemedia_protos::v1::StreamClosed>,
     /// The error that ended the stream, if one did.
@@ -157,8 +164,15 @@ impl Client {
     /// # Panics
     /// `StreamReady` is not the first response.
     pub async fn stream(&self, manifest: &PipelineManifest) -> (Call, String) {
+        self.stream_as(StreamInit { manifest: Some(manifest.clone()), ..StreamInit::default() }).await
+    }
+
+    /// The same, with all that a set-up can say.
+    ///
+    /// # Panics
+    /// As [`Self::stream`].
+    pub async fn stream_as(&self, init: StreamInit) -> (Call, String) {
         let mut call = self.call().await;
-        let init = StreamInit { manifest: Some(manifest.clone()), ..StreamInit::default() };
         call.say(Request::Init(init)).await;
         match call.next().await {
             Some(Ok(Response::Ready(ready))) => (call, ready.session_id),
@@ -252,10 +266,23 @@ impl Call {
             assert!(answers.closed.is_none() && answers.error.is_none(), "after the end came {response:?}");
             match response.expect("the stream ends without a status") {
                 Response::Ready(ready) => panic!("ready twice: {ready:?}"),
-                Response::Result(result) => answers.results.push(result),
-                Response::Metrics(_) => answers.metrics_after.push(answers.results.len()),
+                Response::Result(result) => {
+                    answers.answered.push(result.sequence);
+                    answers.results.push(result);
+                }
+                Response::Metrics(metrics) => {
+                    answers.metrics_after.push(answers.results.len());
+                    answers.metrics.push(metrics);
+                }
                 Response::Closed(closed) => answers.closed = Some(closed),
-                Response::Error(error) => answers.error = Some(error),
+                Response::Error(error) => {
+                    if let Fault::Stream(StreamFault::Dropped { sequence, .. }) = fault(&error) {
+                        answers.answered.push(sequence);
+                        answers.dropped.push(error);
+                    } else {
+                        answers.error = Some(error);
+                    }
+                }
             }
         }
         answers

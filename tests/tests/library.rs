@@ -82,6 +82,30 @@ async fn a_pipeline_is_streamed_without_a_gateway() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_input_that_its_sender_dropped_is_answered_in_its_place() {
+    let service = Service::start().await;
+    let request = StreamRequest { manifest: manifest(PIPELINE), limits: LimitRequest::default() };
+    let session = service.runtime.runner().stream(request).await.unwrap();
+    for sequence in 0..3 {
+        let input = TransportData::new(sequence, silence(441));
+        let frames = if sequence == 1 { BTreeMap::new() } else { input.frames };
+        session.send(TransportData { frames, ..input }).await.unwrap();
+    }
+    session.close().await.unwrap();
+    let mut answers = Vec::new();
+    while let Some(chunk) = session.receive().await.unwrap() {
+        assert!(chunk.dropped.is_none() || chunk.outputs.is_empty(), "{chunk:?}");
+        answers.push((chunk.sequence, chunk.dropped));
+    }
+    // What the flush yields has the last sequence too.
+    answers.dedup();
+    assert_eq!(answers, [(0, None), (1, Some("resample".to_owned())), (2, None)]);
+    assert_eq!(session.metrics().dropped, 1);
+    drop(session);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_run_is_a_typed_fault_without_a_gateway_too() {
     let service = Service::start().await;
     let unknown = PIPELINE.replace("PassThrough", "Dance");

@@ -11,7 +11,6 @@ use remotemedia_core::limits::{LimitExceeded, LimitRequest};
 use remotemedia_core::manifest::Manifest;
 use remotemedia_core::transport::{self, ExecutionMetrics, PipelineTransport as _};
 use remotemedia_protos::convert;
-use remotemedia_protos::convert::metrics::milliseconds;
 use remotemedia_protos::v1::execute_response::Outcome;
 use remotemedia_protos::v1::pipeline_execution_service_server::PipelineExecutionService;
 use remotemedia_protos::v1::{
@@ -26,6 +25,7 @@ use crate::deadline;
 use crate::life::Phase;
 use crate::measure::Call;
 use crate::rescue::{self, Told};
+use crate::times::Times;
 
 #[tonic::async_trait]
 impl<B: Backend> PipelineExecutionService for Doors<B> {
@@ -34,11 +34,12 @@ impl<B: Backend> PipelineExecutionService for Doors<B> {
         request: Request<ExecuteRequest>,
     ) -> Result<Response<ExecuteResponse>, Status> {
         let call = Call::of(&request);
+        let times = Times::of(&request);
         let patience = deadline::of(request.metadata());
         let result = tokio::select! {
             biased;
             () = self.life.reached(Phase::Ending) => return Err(rescue::of_closed_door()),
-            result = self.execute(request.into_inner(), patience) => result,
+            result = self.execute(request.into_inner(), patience, &times) => result,
         };
         let outcome = match result.map_err(|fault| rescue::of_call(&fault)) {
             Ok(result) => Outcome::Result(result),
@@ -64,11 +65,11 @@ impl<B: Backend> Doors<B> {
         &self,
         request: ExecuteRequest,
         patience: Option<Duration>,
+        times: &Times,
     ) -> Result<ExecutionResult, Fault> {
-        let arrived = Instant::now();
-        let request = self.request_from_wire(request, patience)?;
+        let (decoded, decoding) = (Instant::now(), times.request_decoded());
+        let request = times.to_runtime(|| self.request_from_wire(request, patience))?;
         let manifest = Arc::clone(&request.manifest);
-        let taken_over = arrived.elapsed();
 
         let runner = self.backend.runner();
         let run = runner.execute(request);
@@ -80,18 +81,11 @@ impl<B: Backend> Doors<B> {
             }
         };
 
-        let answering = Instant::now();
-        let data_outputs = outputs::join(execution.outputs, &manifest)?;
-        let handed_back = answering.elapsed();
-
+        let data_outputs = times.to_proto(|| outputs::join(execution.outputs, &manifest))?;
         let (node_results, status) = results(&manifest, &execution.metrics);
-        let mut metrics = convert::metrics::to_wire(&execution.metrics);
-        metrics.wall_time_ms = milliseconds(arrived.elapsed());
-        metrics.proto_to_runtime_ms = milliseconds(taken_over);
-        metrics.runtime_to_proto_ms = milliseconds(handed_back);
-        metrics.serialization_time_ms = milliseconds(taken_over + handed_back);
-        let result =
-            ExecutionResult { data_outputs, metrics: Some(metrics), node_results, status: status.into() };
+        let metrics = ExecutionMetrics { wall: decoding + decoded.elapsed(), ..execution.metrics };
+        let metrics = Some(convert::metrics::to_wire(&metrics, times.so_far()));
+        let result = ExecutionResult { data_outputs, metrics, node_results, status: status.into() };
         self.check_size(result.encoded_len())?;
         Ok(result)
     }
@@ -156,16 +150,17 @@ pub(super) fn manifest_from_wire(manifest: Option<PipelineManifest>) -> Result<A
     convert::manifest::from_wire(manifest).map(Arc::new)
 }
 
-/// A node that was never called had no input, which a filter before it can bring about.
+/// A node that no input reached was skipped, which a filter before it can bring about. None has failed: a node's fault
+/// is the answer instead of these.
 fn results(manifest: &Manifest, metrics: &ExecutionMetrics) -> (Vec<NodeResult>, ExecutionStatus) {
-    let called = |id: &str| metrics.nodes.get(id).is_some_and(|report| report.calls > 0);
+    let reached = |id: &str| metrics.nodes.get(id).filter(|report| report.inputs > 0);
     let result = |id: &String| NodeResult {
         node_id: id.clone(),
-        status: if called(id) { NodeStatus::Success } else { NodeStatus::Skipped }.into(),
+        status: if reached(id).is_some() { NodeStatus::Success } else { NodeStatus::Skipped }.into(),
         error: None,
-        output_metadata: String::new(),
+        output_metadata: metrics.nodes.get(id).map(convert::metrics::output_metadata).unwrap_or_default(),
     };
-    let all_ran = manifest.nodes.iter().all(|node| called(&node.id));
+    let all_ran = manifest.nodes.iter().all(|node| reached(&node.id).is_some());
     let status = if all_ran { ExecutionStatus::Success } else { ExecutionStatus::PartialSuccess };
     (manifest.nodes.iter().map(|node| result(&node.id)).collect(), status)
 }

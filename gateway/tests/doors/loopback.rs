@@ -47,7 +47,7 @@ pub(crate) struct Ends {
 pub(crate) struct EchoSession {
     manner: Manner,
     sessions: watch::Sender<Ends>,
-    taken: AtomicU64,
+    answered: AtomicU64,
     outputs: Mutex<Option<mpsc::Sender<ChunkOutput>>>,
     results: tokio::sync::Mutex<mpsc::Receiver<ChunkOutput>>,
 }
@@ -127,7 +127,7 @@ impl PipelineTransport for Loopback {
         Ok(EchoSession {
             manner: self.manner.clone(),
             sessions: self.sessions.clone(),
-            taken: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             outputs: Mutex::new(Some(outputs)),
             results: tokio::sync::Mutex::new(results),
         })
@@ -147,11 +147,11 @@ impl StreamSession for EchoSession {
         let output = ChunkOutput {
             sequence,
             outputs: BTreeMap::from([(node, frame)]),
+            dropped: None,
             latency: Duration::from_millis(1),
         };
         let outputs = self.outputs.lock().unwrap().clone();
         outputs.expect("nothing is sent after the close").send(output).await.unwrap();
-        self.taken.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -160,6 +160,7 @@ impl StreamSession for EchoSession {
             std::future::pending::<()>().await;
         }
         let output = self.results.lock().await.recv().await;
+        self.answered.fetch_add(u64::from(output.is_some()), Ordering::Relaxed);
         match (&self.manner, &output) {
             (Manner::BreakAt(at, fault), Some(output)) if output.sequence >= *at => Err(fault.clone()),
             _ => Ok(output),
@@ -176,7 +177,7 @@ impl StreamSession for EchoSession {
     }
 
     fn metrics(&self) -> ExecutionMetrics {
-        let chunks = self.taken.load(Ordering::Relaxed);
+        let chunks = self.answered.load(Ordering::Relaxed);
         ExecutionMetrics { chunks, items: chunks, ..ExecutionMetrics::default() }
     }
 }

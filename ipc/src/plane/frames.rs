@@ -23,7 +23,7 @@ use crate::slot::Member;
 pub struct Prepared {
     descriptor: Descriptor,
     /// What keeps the blocks held until the frame is sent: the payload's and the metadata's handles.
-    _holds: [Bytes; 2],
+    holds: [Bytes; 2],
     payload_bytes: usize,
     copied_bytes: usize,
 }
@@ -137,7 +137,7 @@ impl Plane {
         Ok(Prepared {
             descriptor,
             payload_bytes: data.payload().len(),
-            _holds: [payload, metadata],
+            holds: [payload, metadata],
             copied_bytes,
         })
     }
@@ -199,6 +199,12 @@ impl Prepared {
     #[must_use]
     pub const fn payload(&self) -> BlockRef {
         self.descriptor.payload
+    }
+
+    /// The payload in pool memory. Whatever comes back of it by reference has the same address in this process.
+    #[must_use]
+    pub const fn payload_in_pool(&self) -> &Bytes {
+        &self.holds[0]
     }
 }
 

@@ -16,10 +16,10 @@ pub fn to_wire(fault: &Fault) -> ErrorResponse {
     response(fault, None, None)
 }
 
-/// A fault that ends a stream. `sequence` is that of the last chunk taken, if the fault names none itself.
+/// A fault of a stream, which ends it unless it is [`StreamFault::Dropped`]. `sequence` is that of the last chunk taken, if the fault names none itself.
 #[must_use]
 pub fn to_wire_on_stream(fault: &Fault, sequence: Option<u64>) -> ErrorResponse {
-    response(fault, Some(stream_error_type(fault)), failing_sequence(fault).or(sequence))
+    response(fault, Some(stream_error_type(fault)), failing_sequence(fault, sequence))
 }
 
 /// The fault that the service met; from a service that does not tell, an internal error in its words.
@@ -48,7 +48,9 @@ pub const fn error_type(fault: &Fault) -> ErrorType {
         }
         Fault::Limit(_)
         | Fault::Deadline { .. }
-        | Fault::Stream(StreamFault::Idle { .. })
+        | Fault::Stream(
+            StreamFault::Idle { .. } | StreamFault::Unread { .. } | StreamFault::Dropped { .. },
+        )
         | Fault::Placement(PlacementError::NoOwnProcess { .. }) => ErrorType::ResourceLimit,
         Fault::Parse(_)
         | Fault::Graph(_)
@@ -79,10 +81,12 @@ pub const fn stream_error_type(fault: &Fault) -> StreamErrorType {
     match fault {
         Fault::Stream(StreamFault::InitRequired { .. }) => StreamErrorType::StreamErrorInitRequired,
         Fault::Stream(StreamFault::InvalidSequence { .. }) => StreamErrorType::StreamErrorInvalidSequence,
-        Fault::Stream(StreamFault::Idle { .. }) | Fault::Deadline { .. } => {
+        Fault::Stream(StreamFault::Idle { .. } | StreamFault::Unread { .. }) | Fault::Deadline { .. } => {
             StreamErrorType::StreamErrorTimeout
         }
-        Fault::Limit(_) => StreamErrorType::StreamErrorBufferOverflow,
+        Fault::Limit(_) | Fault::Stream(StreamFault::Dropped { .. }) => {
+            StreamErrorType::StreamErrorBufferOverflow
+        }
         Fault::Node(_) | Fault::Worker(_) => StreamErrorType::StreamErrorExecution,
         Fault::Stream(
             StreamFault::InitRepeated
@@ -153,14 +157,24 @@ fn without_backtrace(fault: Fault) -> (Fault, String) {
     }
 }
 
-fn failing_sequence(fault: &Fault) -> Option<u64> {
+/// As the fault says, or else the last one taken.
+fn failing_sequence(fault: &Fault, last: Option<u64>) -> Option<u64> {
     if let Fault::Node(NodeFault { sequence, .. }) = fault {
         return Some(*sequence);
     }
-    if let Fault::Stream(StreamFault::InvalidSequence { received, .. }) = fault {
-        return Some(*received);
+    let Fault::Stream(fault) = fault else { return last };
+    match fault {
+        StreamFault::InvalidSequence { received: sequence, .. } | StreamFault::Dropped { sequence, .. } => {
+            Some(*sequence)
+        }
+        // What is missing is a chunk, or somebody who reads.
+        StreamFault::Idle { .. } | StreamFault::Unread { .. } => None,
+        StreamFault::InitRequired { .. }
+        | StreamFault::InitRepeated
+        | StreamFault::EmptyMessage
+        | StreamFault::Closed
+        | StreamFault::UnknownCommand { .. } => last,
     }
-    None
 }
 
 #[cfg(test)]
@@ -202,8 +216,11 @@ mod tests {
     fn the_fault_knows_the_failing_sequence_better_than_the_door() {
         let response = to_wire_on_stream(&Fault::Node(node_fault()), Some(9));
         assert_eq!(context(&response)["failing_sequence"], 4);
-        let response = to_wire_on_stream(&Fault::Stream(StreamFault::InitRepeated), None);
-        assert_eq!(context(&response).get("failing_sequence"), None);
+        let idle = Fault::Stream(StreamFault::Idle { idle_ms: 1 });
+        for (fault, last) in [(Fault::Stream(StreamFault::InitRepeated), None), (idle, Some(9))] {
+            let response = to_wire_on_stream(&fault, last);
+            assert_eq!(context(&response).get("failing_sequence"), None, "{fault}");
+        }
     }
 
     #[test]
@@ -347,6 +364,11 @@ mod tests {
                 "STREAM_ERROR_TIMEOUT",
             ),
             (
+                Fault::Stream(StreamFault::Unread { idle_ms: 1 }),
+                ErrorType::ResourceLimit,
+                "STREAM_ERROR_TIMEOUT",
+            ),
+            (
                 Fault::Stream(StreamFault::InitRequired { received: text() }),
                 ErrorType::Validation,
                 "STREAM_ERROR_INIT_REQUIRED",
@@ -360,6 +382,11 @@ mod tests {
                 }),
                 ErrorType::Validation,
                 "STREAM_ERROR_INVALID_SEQUENCE",
+            ),
+            (
+                Fault::Stream(StreamFault::Dropped { node: node(), sequence: 5 }),
+                ErrorType::ResourceLimit,
+                "STREAM_ERROR_BUFFER_OVERFLOW",
             ),
             (Fault::Stream(StreamFault::Closed), ErrorType::Validation, NONE),
             (

@@ -4,16 +4,26 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use remotemedia_core::data::Kind;
-use remotemedia_core::frame::SessionId;
+use remotemedia_core::frame::{Metadata, SessionId};
 use remotemedia_core::transport::{ExecutionMetrics, NodeReport};
 use serde::{Deserialize, Serialize};
 
 use crate::v1;
 
-/// What an execution has used. What only the door can measure (the times spent on encoding and conversion) is 0, and
-/// its to fill in.
+/// What only the door can measure of a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DoorTimes {
+    /// Decoding and encoding of messages.
+    pub serialization: Duration,
+    /// From messages to the runtime's data.
+    pub proto_to_runtime: Duration,
+    /// From the runtime's data to messages.
+    pub runtime_to_proto: Duration,
+}
+
+/// What an execution has used.
 #[must_use]
-pub fn to_wire(metrics: &ExecutionMetrics) -> v1::ExecutionMetrics {
+pub fn to_wire(metrics: &ExecutionMetrics, door: DoorTimes) -> v1::ExecutionMetrics {
     v1::ExecutionMetrics {
         wall_time_ms: milliseconds(metrics.wall),
         cpu_time_ms: milliseconds(metrics.cpu),
@@ -23,14 +33,14 @@ pub fn to_wire(metrics: &ExecutionMetrics) -> v1::ExecutionMetrics {
             .iter()
             .map(|(node, report)| (node.clone(), node_to_wire(report)))
             .collect(),
-        serialization_time_ms: 0.0,
-        proto_to_runtime_ms: 0.0,
-        runtime_to_proto_ms: 0.0,
+        serialization_time_ms: milliseconds(door.serialization),
+        proto_to_runtime_ms: milliseconds(door.proto_to_runtime),
+        runtime_to_proto_ms: milliseconds(door.runtime_to_proto),
         data_type_breakdown: breakdown(&metrics.kinds),
     }
 }
 
-/// What a session has used so far. Nothing is dropped and no node cache is kept, so those counts are 0.
+/// What a session has used so far. No node cache is kept, so its counts are 0.
 #[must_use]
 pub fn to_wire_on_stream(session: SessionId, metrics: &ExecutionMetrics) -> v1::StreamMetrics {
     v1::StreamMetrics {
@@ -39,7 +49,7 @@ pub fn to_wire_on_stream(session: SessionId, metrics: &ExecutionMetrics) -> v1::
         average_latency_ms: milliseconds(metrics.average_latency),
         total_items: metrics.items,
         buffer_items: metrics.buffered_items,
-        chunks_dropped: 0,
+        chunks_dropped: metrics.dropped,
         peak_memory_bytes: metrics.peak_memory_bytes,
         data_type_breakdown: breakdown(&metrics.kinds),
         cache_hits: 0,
@@ -69,6 +79,7 @@ pub fn from_wire_on_stream(metrics: v1::StreamMetrics) -> ExecutionMetrics {
     ExecutionMetrics {
         peak_memory_bytes: metrics.peak_memory_bytes,
         chunks: metrics.chunks_processed,
+        dropped: metrics.chunks_dropped,
         items: metrics.total_items,
         average_latency: duration(metrics.average_latency_ms),
         buffered_items: metrics.buffer_items,
@@ -83,13 +94,42 @@ pub fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
+/// `NodeResult.output_metadata`: what a node gave, and what it said about the last of it. Empty if it gave nothing.
+#[must_use]
+pub fn output_metadata(report: &NodeReport) -> String {
+    if report.outputs == 0 {
+        return String::new();
+    }
+    let said = OutputMetadata {
+        outputs: report.outputs,
+        bytes: report.output_bytes,
+        kinds: breakdown(&report.output_kinds),
+        metadata: &report.output_metadata,
+    };
+    // Numbers and strings always have a JSON form.
+    serde_json::to_string(&said).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct OutputMetadata<'a> {
+    outputs: u64,
+    bytes: u64,
+    kinds: BTreeMap<String, u64>,
+    metadata: &'a Metadata,
+}
+
 /// The object in `NodeMetrics.custom_metrics`: what the contract has no field for.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Custom {
+    setup_ms: f64,
     calls: u64,
     cpu_time_ms: f64,
+    inputs: u64,
+    input_bytes: u64,
     outputs: u64,
+    output_bytes: u64,
+    peak_bytes: u64,
     copied_bytes: u64,
     hops: u64,
     hop_ms: f64,
@@ -99,9 +139,14 @@ struct Custom {
 
 fn node_to_wire(report: &NodeReport) -> v1::NodeMetrics {
     let custom = Custom {
+        setup_ms: milliseconds(report.setup),
         calls: report.calls,
         cpu_time_ms: milliseconds(report.cpu),
+        inputs: report.inputs,
+        input_bytes: report.input_bytes,
         outputs: report.outputs,
+        output_bytes: report.output_bytes,
+        peak_bytes: report.peak_bytes,
         copied_bytes: report.copied_bytes,
         hops: report.hops,
         hop_ms: milliseconds(report.hop),
@@ -110,7 +155,7 @@ fn node_to_wire(report: &NodeReport) -> v1::NodeMetrics {
     };
     v1::NodeMetrics {
         execution_time_ms: milliseconds(report.busy),
-        memory_bytes: report.output_bytes,
+        memory_bytes: report.lent_bytes,
         items_processed: report.items,
         // Numbers and a string always have a JSON form.
         custom_metrics: serde_json::to_string(&custom).unwrap_or_default(),
@@ -120,12 +165,20 @@ fn node_to_wire(report: &NodeReport) -> v1::NodeMetrics {
 fn node_from_wire(measures: &v1::NodeMetrics) -> NodeReport {
     let custom: Custom = serde_json::from_str(&measures.custom_metrics).unwrap_or_default();
     NodeReport {
+        setup: duration(custom.setup_ms),
         calls: custom.calls,
         busy: duration(measures.execution_time_ms),
         cpu: duration(custom.cpu_time_ms),
+        inputs: custom.inputs,
+        input_bytes: custom.input_bytes,
         items: measures.items_processed,
         outputs: custom.outputs,
-        output_bytes: measures.memory_bytes,
+        output_bytes: custom.output_bytes,
+        // What a node gave travels beside its measures.
+        output_kinds: BTreeMap::new(),
+        output_metadata: Metadata::new(),
+        lent_bytes: measures.memory_bytes,
+        peak_bytes: custom.peak_bytes,
         copied_bytes: custom.copied_bytes,
         hops: custom.hops,
         hop: duration(custom.hop_ms),
@@ -160,7 +213,8 @@ mod tests {
             calls: 3,
             busy: Duration::from_micros(1_500),
             items: 960,
-            output_bytes: 64,
+            lent_bytes: 64,
+            output_bytes: 60,
             hops: 3,
             hop: Duration::from_micros(45),
             worker: "rust-1".to_owned(),
@@ -173,7 +227,9 @@ mod tests {
             average_latency: Duration::from_millis(7),
             ..ExecutionMetrics::default()
         };
-        let unary = to_wire(&metrics);
+        let door = DoorTimes { serialization: Duration::from_micros(500), ..DoorTimes::default() };
+        let unary = to_wire(&metrics, door);
+        assert_eq!((unary.serialization_time_ms, unary.proto_to_runtime_ms), (0.5, 0.0));
         assert_eq!(unary.wall_time_ms, 2.25);
         assert_eq!(unary.data_type_breakdown["audio"], 3);
         let node = &unary.node_metrics["vad"];
@@ -187,6 +243,22 @@ mod tests {
 
         let stream = to_wire_on_stream(SessionId(0xab), &metrics);
         assert_eq!((stream.session_id.as_str(), stream.average_latency_ms), ("00000000000000ab", 7.0));
+    }
+
+    #[test]
+    fn what_a_node_gave_is_one_object_and_nothing_is_none() {
+        let report = NodeReport {
+            outputs: 2,
+            output_bytes: 10,
+            output_kinds: BTreeMap::from([(Kind::Text, 2)]),
+            output_metadata: Metadata::from([("speaker".to_owned(), "a".to_owned())]),
+            ..NodeReport::default()
+        };
+        let said: serde_json::Value = serde_json::from_str(&output_metadata(&report)).unwrap();
+        let expected =
+            json!({ "outputs": 2, "bytes": 10, "kinds": { "text": 2 }, "metadata": { "speaker": "a" } });
+        assert_eq!(said, expected);
+        assert_eq!(output_metadata(&NodeReport::default()), "");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 use tokio::sync::watch;
 
 use super::journal::Journal;
@@ -193,6 +193,22 @@ impl Process {
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a process has it");
         let kilobytes = line.trim().strip_suffix("kB").expect("it is told in kB").trim();
         kilobytes.parse::<u64>().expect("it is a number") * 1_024
+    }
+
+    /// Processor time that all its threads have used, as far as the kernel counts in ticks.
+    ///
+    /// # Panics
+    /// It is dead.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("it lives");
+        // Behind the name, which may hold anything, from the third field on: utime and stime are the 14th and 15th.
+        let (_, fields) = stat.rsplit_once(')').expect("the name is in brackets");
+        let ticks = fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>());
+        let ticks: u64 = ticks.sum::<Result<u64, _>>().expect("ticks are numbers");
+        let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().expect("the kernel tells its ticks");
+        let per_second = u64::try_from(per_second).expect("ticks are positive");
+        Duration::from_millis(ticks * 1_000 / per_second)
     }
 
     /// The lines of its log that are worth a look: warnings, errors, and what is no log line.

@@ -13,6 +13,7 @@
 
 mod contained;
 mod crew;
+mod held;
 mod joint;
 mod mailbox;
 mod membership;

@@ -48,7 +48,7 @@ fn a_frame_passes_by_reference_and_the_stage_reports_closes_and_is_gone() {
     assert_eq!(nodes["a"].worker, "worker-0");
     assert_eq!((nodes["a"].hops, nodes["b"].hops), (1, 0), "the second node is fused");
     assert_eq!((nodes["a"].calls, nodes["b"].calls), (2, 2));
-    assert_eq!((nodes["b"].outputs, nodes["b"].copied_bytes, nodes["b"].output_bytes), (1, 0, 0));
+    assert_eq!((nodes["b"].outputs, nodes["b"].copied_bytes, nodes["b"].lent_bytes), (1, 0, 0));
     plant.close(0, session.id);
 }
 

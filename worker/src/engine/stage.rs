@@ -15,6 +15,7 @@
 //! | flush | called | its outputs, with the last sequence seen, which ended before; then the flush |
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
@@ -22,12 +23,14 @@ use remotemedia_core::Fault;
 use remotemedia_core::Frame;
 use remotemedia_core::data::Kind;
 use remotemedia_core::fault::{NodeFault, in_words};
+use remotemedia_core::frame::Metadata;
 use remotemedia_core::joined::Joined;
 use remotemedia_core::limits::LimitExceeded;
 use remotemedia_core::node::{Loan, LoanError, Node, NodeError, Output, Outputs};
-use remotemedia_core::transport::NodeReport;
+use remotemedia_core::transport::{MAX_REPORTED_METADATA, NodeReport};
 
 use super::contained::{Panic, contained};
+use super::held::Held;
 use super::joint::{Due, Joint, JointError};
 use super::routes::{Doorway, Routes};
 
@@ -51,6 +54,7 @@ pub(super) struct Station {
     node: Guarded,
     latest: Moment,
     flushed: bool,
+    held: Arc<Held>,
     report: NodeReport,
 }
 
@@ -117,6 +121,7 @@ struct Guarded(Option<Box<dyn Node>>);
 /// What one call of a node gives.
 struct Collected<'a, 'b> {
     lend: &'a mut Lend<'b>,
+    held: &'a Arc<Held>,
     outputs: Vec<Output>,
     max_outputs: usize,
     lent_bytes: u64,
@@ -224,7 +229,7 @@ impl Stage {
 
     /// What was measured, by node id.
     pub(super) fn reports(&self) -> BTreeMap<String, NodeReport> {
-        self.stations.iter().map(|station| (station.id.clone(), station.report.clone())).collect()
+        self.stations.iter().map(|station| (station.id.clone(), station.reported())).collect()
     }
 
     fn has_work(&self, lane: usize) -> bool {
@@ -332,12 +337,15 @@ impl Station {
             node: Guarded(None),
             latest: Moment::default(),
             flushed: false,
+            held: Arc::default(),
             report,
         };
+        let stopwatch = Stopwatch::start();
         match contained(make) {
             Ok(node) => station.node = Guarded(Some(node?)),
             Err(panic) => return Err(station.panicked(panic)),
         }
+        (station.report.setup, station.report.cpu) = stopwatch.stop();
         Ok(station)
     }
 
@@ -347,9 +355,13 @@ impl Station {
         self
     }
 
+    fn reported(&self) -> NodeReport {
+        NodeReport { peak_bytes: self.held.peak(), ..self.report.clone() }
+    }
+
     fn process(&mut self, frame: Frame, max: usize, lend: &mut Lend<'_>) -> Result<Vec<Output>, Fault> {
         self.latest = Moment { sequence: frame.sequence, timestamp_us: frame.timestamp_us };
-        self.report.items += frame.data.items();
+        self.count_input(frame.data.items(), frame.data.payload().len());
         self.call(max, lend, |node, out| node.process(frame, out))
     }
 
@@ -360,7 +372,7 @@ impl Station {
         lend: &mut Lend<'_>,
     ) -> Result<Vec<Output>, Fault> {
         self.latest = Moment { sequence: joined.sequence(), timestamp_us: joined.timestamp_us() };
-        self.report.items += joined.items();
+        self.count_input(joined.items(), joined.payload_bytes());
         self.call(max, lend, |node, out| node.process_joined(joined, out))
     }
 
@@ -375,7 +387,8 @@ impl Station {
         lend: &mut Lend<'_>,
         work: impl FnOnce(&mut dyn Node, &mut dyn Outputs) -> Result<(), NodeError>,
     ) -> Result<Vec<Output>, Fault> {
-        let mut collected = Collected { lend, outputs: Vec::new(), max_outputs, lent_bytes: 0 };
+        let held = Arc::clone(&self.held);
+        let mut collected = Collected { lend, held: &held, outputs: Vec::new(), max_outputs, lent_bytes: 0 };
         let Guarded(Some(node)) = &mut self.node else { return Ok(Vec::new()) };
         let stopwatch = Stopwatch::start();
         let outcome = contained(|| work(node.as_mut(), &mut collected));
@@ -384,8 +397,8 @@ impl Station {
         self.report.calls += 1;
         self.report.busy += busy;
         self.report.cpu += cpu;
-        self.report.outputs += outputs.len() as u64;
-        self.report.output_bytes += lent_bytes;
+        self.report.lent_bytes += lent_bytes;
+        self.count_outputs(&outputs);
         match outcome {
             Ok(Ok(())) => self.as_declared(outputs),
             Ok(Err(error)) => Err(self.refused(&error)),
@@ -403,6 +416,23 @@ impl Station {
                 Err(self.fault(self.latest.sequence, message, String::new()))
             }
             None => Ok(outputs),
+        }
+    }
+
+    fn count_input(&mut self, items: u64, payload_bytes: usize) {
+        self.report.inputs += 1;
+        self.report.items += items;
+        self.report.input_bytes += payload_bytes as u64;
+    }
+
+    fn count_outputs(&mut self, outputs: &[Output]) {
+        for output in outputs {
+            self.report.outputs += 1;
+            self.report.output_bytes += output.data.payload().len() as u64;
+            *self.report.output_kinds.entry(output.data.kind()).or_default() += 1;
+        }
+        if let Some(last) = outputs.last() {
+            self.report.output_metadata = repeatable(&last.metadata);
         }
     }
 
@@ -481,7 +511,7 @@ impl Outputs for Collected<'_, '_> {
     fn loan(&mut self, bytes: usize) -> Result<Loan, LoanError> {
         let loan = (self.lend)(bytes)?;
         self.lent_bytes += bytes as u64;
-        Ok(loan)
+        Ok(Held::count(self.held, loan, bytes))
     }
 
     fn emit(&mut self, output: Output) -> Result<(), LimitExceeded> {
@@ -514,6 +544,17 @@ impl Stopwatch {
 /// A peer sent what no order of frames allows.
 fn breach(problem: String) -> Fault {
     Fault::Internal { place: "the frames of a peer".to_owned(), problem }
+}
+
+/// As much of an output's metadata as reports repeat.
+fn repeatable(metadata: &Metadata) -> Metadata {
+    let mut room = MAX_REPORTED_METADATA;
+    let fits = |(key, value): &(&String, &String)| {
+        let left = room.checked_sub(key.len() + value.len());
+        room = left.unwrap_or(room);
+        left.is_some()
+    };
+    metadata.iter().filter(fits).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 fn thread_cpu() -> Duration {
@@ -666,7 +707,7 @@ mod tests {
         let expected = [("x1a", false, 0), ("x1ab", false, 1), ("x2a", true, 1), ("x2ab", true, 2)];
         assert_eq!(left, expected.map(|(words, last, calls)| (words.to_owned(), last, calls)));
         let report = &stage.reports()["d"];
-        assert_eq!((report.calls, report.items, report.outputs, report.output_bytes), (1, 1, 2, 8));
+        assert_eq!((report.calls, report.items, report.outputs, report.lent_bytes), (1, 1, 2, 8));
     }
 
     #[test]

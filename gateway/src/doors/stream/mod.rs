@@ -7,6 +7,8 @@
 //! ```text
 //! request stream ──read──▶ ahead (bounded) ──feed──▶ session ──deliver──▶ responses (bounded) ──▶ body
 //! ```
+//!
+//! Where the client asks for it, what waits ahead is dropped instead, and told in its place among the answers.
 
 mod ahead;
 mod input;
@@ -26,9 +28,9 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::field::display;
 use tracing::{Span, debug};
 
-use self::ahead::{Ahead, Queue};
+use self::ahead::{Ahead, Queue, WhenFull};
 use self::input::Input;
-use self::responses::{Body, Responses};
+use self::responses::{Body, LastWord, Responses};
 use super::{Doors, execute, version};
 use crate::backend::Backend;
 use crate::deadline;
@@ -36,6 +38,7 @@ use crate::files::FileRoots;
 use crate::life::Phase;
 use crate::measure::Call;
 use crate::rescue::{self, Told};
+use crate::times::Times;
 
 /// Items a chunk where the client has no wish: at speech rates a quarter of a second, at 48 kHz a twelfth.
 const CHUNK_ITEMS: u64 = 4_096;
@@ -43,7 +46,7 @@ const CHUNK_ITEMS: u64 = 4_096;
 const MAX_CHUNK_ITEMS: u64 = 96_000;
 /// Chunks are worked on as they come; nothing waits for others to come.
 const BUFFER_LATENCY_MS: u64 = 0;
-/// Results between two reports of metrics.
+/// Chunks answered or dropped between two reports of metrics.
 const METRICS_EVERY: u64 = 10;
 /// For what came before a fault to be answered still, before the fault is told.
 const LAST_RESULTS: Duration = Duration::from_millis(100);
@@ -60,6 +63,12 @@ enum Halt {
     Request(Status),
     /// Nobody reads the responses.
     Gone,
+}
+
+/// What the client says, and what it costs to understand it.
+struct Requests {
+    messages: Streaming<StreamRequest>,
+    times: Times,
 }
 
 /// The sequence of the chunk that was given to the session last.
@@ -82,9 +91,11 @@ impl<B: Backend> StreamingPipelineService for Doors<B> {
     ) -> Result<Response<Body>, Status> {
         let doors = self.clone();
         let call = Call::of(&request);
+        let times = Times::of(&request);
         let patience = deadline::of(request.metadata());
         let body = Body::of(self.limits.idle_timeout(), |responses| async move {
-            doors.serve(request.into_inner(), responses, call, patience).await;
+            let requests = Requests { messages: request.into_inner(), times };
+            doors.serve(requests, responses, call, patience).await
         });
         Ok(Response::new(body))
     }
@@ -93,42 +104,43 @@ impl<B: Backend> StreamingPipelineService for Doors<B> {
 impl<B: Backend> Doors<B> {
     async fn serve(
         self,
-        requests: Streaming<StreamRequest>,
+        requests: Requests,
         responses: Responses,
         call: Call,
         patience: Option<Duration>,
-    ) {
+    ) -> LastWord {
         let told = tokio::select! {
             biased;
-            () = self.life.reached(Phase::Ending) => Told::Status(rescue::of_closed_door()),
-            status = past(patience) => Told::Status(status),
+            () = self.life.reached(Phase::Ending) => Some(Told::Status(rescue::of_closed_door())),
+            status = past(patience) => Some(Told::Status(status)),
             result = self.run(requests, &responses) => match result {
-                Ok(()) => return,
-                Err(Halt::Fault(fault, sequence)) => rescue::of_stream(&fault, sequence),
-                Err(Halt::Refused(fault)) => rescue::of_stream(&fault, None),
-                Err(Halt::Request(status)) => Told::Status(self.rescue().of_request(status)),
-                Err(Halt::Cancelled | Halt::Gone) => return,
+                Err(Halt::Fault(fault, sequence)) => Some(rescue::of_stream(&fault, sequence)),
+                Err(Halt::Refused(fault)) => Some(rescue::of_stream(&fault, None)),
+                Err(Halt::Request(status)) => Some(Told::Status(self.rescue().of_request(status))),
+                Ok(()) | Err(Halt::Cancelled | Halt::Gone) => None,
             },
         };
-        let _nobody_reads = match told {
-            Told::Status(status) => responses.status(status).await,
-            Told::Reply(error) => {
-                call.failed(error.error_type());
-                responses.error(error).await
-            }
-        };
+        match &told {
+            Some(Told::Reply(error)) => call.failed(error.error_type()),
+            Some(Told::Status(_)) | None => {}
+        }
+        responses.settle().await;
+        told
     }
 
-    async fn run(&self, mut requests: Streaming<StreamRequest>, responses: &Responses) -> Result<(), Halt> {
+    async fn run(&self, mut requests: Requests, responses: &Responses) -> Result<(), Halt> {
         let init = self.first(&mut requests).await?;
         version::check(&init.client_version)?;
         let chunk_items = match init.expected_chunk_size {
             0 => CHUNK_ITEMS,
             wish => wish.min(MAX_CHUNK_ITEMS),
         };
+        let when_full = WhenFull::asked(init.max_buffered_chunks)?;
         let limits: LimitRequest = convert::limits::from_wire(init.resource_limits);
-        let manifest = execute::manifest_from_wire(init.manifest)?;
-        let first = input::first(self.inputs_from_wire(init.data_inputs)?, &manifest);
+        let times = requests.times.clone();
+        let manifest = times.to_runtime(|| execute::manifest_from_wire(init.manifest))?;
+        let first = times.to_runtime(|| self.inputs_from_wire(init.data_inputs))?;
+        let first = input::first(first, &manifest);
         let runner = self.backend.runner();
         let session = runner.stream(transport::StreamRequest { manifest, limits }).await?;
         let mut open = Open { session, ended: false };
@@ -139,15 +151,20 @@ impl<B: Backend> Doors<B> {
             max_buffer_latency_ms: BUFFER_LATENCY_MS,
         };
         responses.ready(ready).await?;
-        let ended = self.drive(&open.session, first, &mut requests, responses).await;
-        open.end(ended, responses).await
+        let (ahead, queue) = ahead::bounded(when_full);
+        let intake = async |taken: &Taken| {
+            let read = read(&mut requests, &self.files, ahead);
+            tokio::try_join!(read, feed(&open.session, first, queue, taken)).map(|((), ())| ())
+        };
+        let ended = self.drive(&open.session, intake, &times, responses).await;
+        open.end(ended, &times, responses).await
     }
 
     /// The set-up, which has to come first, and soon.
-    async fn first(&self, requests: &mut Streaming<StreamRequest>) -> Result<StreamInit, Halt> {
+    async fn first(&self, requests: &mut Requests) -> Result<StreamInit, Halt> {
         let limit = self.limits.idle_timeout();
         let idle = |_elapsed| StreamFault::Idle { idle_ms: self.limits.idle_timeout_ms };
-        let message = tokio::time::timeout(limit, requests.message()).await.map_err(idle)?;
+        let message = tokio::time::timeout(limit, requests.next()).await.map_err(idle)?;
         match message.map_err(Halt::Request)? {
             Some(message) => Ok(input::init(message)?),
             None => Err(StreamFault::InitRequired { received: "the end of the stream".to_owned() }.into()),
@@ -158,20 +175,19 @@ impl<B: Backend> Doors<B> {
     async fn drive<S: StreamSession>(
         &self,
         session: &S,
-        first: Vec<transport::TransportData>,
-        requests: &mut Streaming<StreamRequest>,
+        intake: impl AsyncFnOnce(&Taken) -> Result<(), Halt>,
+        times: &Times,
         responses: &Responses,
     ) -> Result<(), Halt> {
-        let (ahead, queue) = ahead::bounded();
         let taken = Taken::default();
         let intake = async {
-            match tokio::try_join!(read(first, requests, &self.files, ahead), feed(session, queue, &taken)) {
+            match intake(&taken).await {
                 // All is said: what remains is to be delivered.
-                Ok(((), ())) => std::future::pending().await,
+                Ok(()) => std::future::pending().await,
                 Err(halt) => halt,
             }
         };
-        let mut deliver = std::pin::pin!(self.deliver(session, responses));
+        let mut deliver = std::pin::pin!(self.deliver(session, &times, responses));
         let halt = tokio::select! {
             biased;
             halt = intake => halt,
@@ -186,18 +202,23 @@ impl<B: Backend> Doors<B> {
         }
     }
 
-    async fn deliver<S: StreamSession>(&self, session: &S, responses: &Responses) -> Result<(), Halt> {
-        let mut results = 0_u64;
+    async fn deliver<S: StreamSession>(
+        &self,
+        session: &S,
+        times: &Times,
+        responses: &Responses,
+    ) -> Result<(), Halt> {
+        let mut told = 0;
         while let Some(output) = session.receive().await? {
-            self.metrics.chunk(output.latency);
+            self.metrics.chunk(&output);
             let metrics = session.metrics();
             let sequence = output.sequence;
-            let result = responses::result(output, metrics.items)?;
-            self.check_size(prost::Message::encoded_len(&result))
-                .map_err(|fault| Halt::at_chunk(fault, sequence))?;
-            responses.result(result).await?;
-            results += 1;
-            if results.is_multiple_of(METRICS_EVERY) {
+            let answer = times.to_proto(|| responses::answer(output, metrics.items))?;
+            self.check_size(answer.encoded_len()).map_err(|fault| Halt::at_chunk(fault, sequence))?;
+            responses.answer(answer).await?;
+            let answered = metrics.chunks + metrics.dropped;
+            if answered / METRICS_EVERY > told {
+                told = answered / METRICS_EVERY;
                 responses.metrics(session.id(), &metrics).await?;
             }
         }
@@ -220,28 +241,21 @@ async fn finish<S: StreamSession>(
 
 /// Reads requests as fast as there is room ahead of the session, to the end of the stream: so a cancellation is heard
 /// while the session is busy, and something after the close as well. What is wrong waits its turn behind what is not.
-async fn read(
-    first: Vec<transport::TransportData>,
-    requests: &mut Streaming<StreamRequest>,
-    files: &FileRoots,
-    ahead: Ahead,
-) -> Result<(), Halt> {
+async fn read(requests: &mut Requests, files: &FileRoots, ahead: Ahead) -> Result<(), Halt> {
     let mut ahead = Some(ahead);
-    for input in first {
-        if let Some(ahead) = &ahead {
-            ahead.push(input).await;
-        }
-    }
-    while let Some(message) = requests.message().await.map_err(Halt::Request)? {
-        match (input::next(message, files), &ahead) {
-            (Ok(Input::Chunk(input)), Some(ahead)) => ahead.push(input).await,
+    while let Some(message) = requests.next().await.map_err(Halt::Request)? {
+        match (requests.times.to_runtime(|| input::next(message, files)), ahead.take()) {
+            (Ok(Input::Chunk(input)), Some(open)) => {
+                open.push(input).await;
+                ahead = Some(open);
+            }
             (Ok(Input::Chunk(input)), None) => {
                 return Err(Halt::at_chunk(StreamFault::Closed, input.sequence));
             }
-            (Ok(Input::Close), _) => ahead = None,
+            (Ok(Input::Close), _ends) => {}
             (Ok(Input::Cancel), _) => return Err(Halt::Cancelled),
-            (Err(halt), Some(ahead)) => {
-                ahead.fail(halt).await;
+            (Err(halt), Some(open)) => {
+                open.fail(halt);
                 return Ok(());
             }
             (Err(halt), None) => return Err(halt),
@@ -250,12 +264,22 @@ async fn read(
     Ok(())
 }
 
-/// Gives the session one input after the other, then closes it.
-async fn feed<S: StreamSession>(session: &S, mut queue: Queue, taken: &Taken) -> Result<(), Halt> {
-    while let Some(input) = queue.next().await {
-        let input = input?;
+/// Gives the session the inputs of the set-up, which are not dropped, and one input after the other; then closes it.
+async fn feed<S: StreamSession>(
+    session: &S,
+    first: Vec<transport::TransportData>,
+    mut queue: Queue,
+    taken: &Taken,
+) -> Result<(), Halt> {
+    let give = async |input: transport::TransportData| {
         taken.remember(input.sequence);
-        session.send(input).await.map_err(Halt::refused)?;
+        session.send(input).await.map_err(Halt::refused)
+    };
+    for input in first {
+        give(input).await?;
+    }
+    while let Some(input) = queue.next().await {
+        give(input?).await?;
     }
     session.close().await.map_err(Halt::refused)
 }
@@ -267,11 +291,24 @@ async fn past(patience: Option<Duration>) -> Status {
     rescue::of_client_deadline(&execute::late(patience))
 }
 
+// === impl Requests ===
+
+impl Requests {
+    async fn next(&mut self) -> Result<Option<StreamRequest>, Status> {
+        self.times.decode(self.messages.message()).await
+    }
+}
+
 // === impl Open ===
 
 impl<S: StreamSession> Open<S> {
     /// Says the last words of a session that was closed or cancelled.
-    async fn end(&mut self, ended: Result<(), Halt>, responses: &Responses) -> Result<(), Halt> {
+    async fn end(
+        &mut self,
+        ended: Result<(), Halt>,
+        times: &Times,
+        responses: &Responses,
+    ) -> Result<(), Halt> {
         let reason = match ended {
             Ok(()) => "the client closed the stream, and all of it is answered",
             Err(Halt::Cancelled) => {
@@ -286,7 +323,7 @@ impl<S: StreamSession> Open<S> {
         debug!(reason, "session_ended");
         let metrics = self.session.metrics();
         responses.metrics(self.session.id(), &metrics).await?;
-        responses.closed(self.session.id(), &metrics, reason).await
+        responses.closed(self.session.id(), &metrics, times, reason).await
     }
 }
 

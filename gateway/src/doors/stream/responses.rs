@@ -1,46 +1,65 @@
 //! What a client hears on a stream, and the body that carries it.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use remotemedia_core::fault::Fault;
+use remotemedia_core::fault::{Fault, StreamFault};
 use remotemedia_core::frame::SessionId;
 use remotemedia_core::transport::{ChunkOutput, ExecutionMetrics};
 use remotemedia_protos::convert;
 use remotemedia_protos::convert::metrics::milliseconds;
 use remotemedia_protos::v1::stream_response::Response;
-use remotemedia_protos::v1::{ChunkResult, ErrorResponse, StreamClosed, StreamReady, StreamResponse};
+use remotemedia_protos::v1::{ChunkResult, StreamClosed, StreamReady, StreamResponse};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_stream::Stream;
 use tonic::Status;
 use tracing::Instrument as _;
 
 use super::Halt;
-use crate::rescue;
+use crate::rescue::{self, Told};
+use crate::times::Times;
 
 /// Responses that wait for the connection to take them: one on its way, and one ready behind it.
 const MAX_WAITING: usize = 2;
 
 /// Where the task of a stream puts its responses.
 pub(super) struct Responses {
-    queue: mpsc::Sender<Result<StreamResponse, Status>>,
-    /// How long a client may read nothing before it counts as gone.
+    queue: mpsc::Sender<Slot>,
+    /// The slots that are in the queue, and perhaps one that was.
+    waiting: Mutex<VecDeque<Slot>>,
+    /// How long a client may read nothing.
     stall: Duration,
 }
 
+/// Holds a response until it is taken, or nobody is to have it any more: what waits in the queue of a client that reads
+/// nothing is out of reach otherwise, and holds blocks of frame pools as long as that client keeps its call.
+type Slot = Arc<Mutex<Option<Response>>>;
+
+/// Why a call ends before its session does. The task returns it, so that no client that reads nothing keeps the task.
+pub(super) type LastWord = Option<Told>;
+
 /// The responses of one call. Owns the task that makes them.
 pub(crate) struct Body {
-    queue: mpsc::Receiver<Result<StreamResponse, Status>>,
-    task: JoinSet<()>,
+    queue: mpsc::Receiver<Slot>,
+    task: JoinSet<LastWord>,
 }
 
+/// What came of a chunk; or that it was dropped, which ends nothing.
+///
 /// # Errors
 /// An output that the contract cannot carry.
-pub(super) fn result(output: ChunkOutput, items: u64) -> Result<ChunkResult, Halt> {
-    let ChunkOutput { sequence, outputs, latency } = output;
+pub(super) fn answer(output: ChunkOutput, items: u64) -> Result<Response, Halt> {
+    let ChunkOutput { sequence, outputs, dropped, latency } = output;
+    if let Some(node) = dropped {
+        let fault = StreamFault::Dropped { node, sequence }.into();
+        return Ok(Response::Error(convert::fault::to_wire_on_stream(&fault, None)));
+    }
     let buffers =
         outputs.into_iter().map(|(node, frame)| match convert::data::to_wire(frame.data, frame.metadata) {
             Ok(buffer) => Ok((node, buffer)),
@@ -49,72 +68,91 @@ pub(super) fn result(output: ChunkOutput, items: u64) -> Result<ChunkResult, Hal
                 Err(Halt::at_chunk(Fault::Internal { place, problem: error.to_string() }, sequence))
             }
         });
-    Ok(ChunkResult {
+    Ok(Response::Result(ChunkResult {
         sequence,
         data_outputs: buffers.collect::<Result<_, _>>()?,
         processing_time_ms: milliseconds(latency),
         total_items_processed: items,
-    })
+    }))
 }
 
 // === impl Responses ===
 
 impl Responses {
     pub(super) async fn ready(&self, ready: StreamReady) -> Result<(), Halt> {
-        self.put(Ok(Response::Ready(ready))).await
+        self.put(Response::Ready(ready)).await
     }
 
-    pub(super) async fn result(&self, result: ChunkResult) -> Result<(), Halt> {
-        self.put(Ok(Response::Result(result))).await
+    pub(super) async fn answer(&self, answer: Response) -> Result<(), Halt> {
+        self.put(answer).await
     }
 
     pub(super) async fn metrics(&self, session: SessionId, metrics: &ExecutionMetrics) -> Result<(), Halt> {
         let metrics = convert::metrics::to_wire_on_stream(session, metrics);
-        self.put(Ok(Response::Metrics(metrics))).await
+        self.put(Response::Metrics(metrics)).await
     }
 
     pub(super) async fn closed(
         &self,
         session: SessionId,
         metrics: &ExecutionMetrics,
+        times: &Times,
         reason: &str,
     ) -> Result<(), Halt> {
         let closed = StreamClosed {
             session_id: session.to_string(),
-            final_metrics: Some(convert::metrics::to_wire(metrics)),
+            final_metrics: Some(convert::metrics::to_wire(metrics, times.so_far())),
             reason: reason.to_owned(),
         };
-        self.put(Ok(Response::Closed(closed))).await
+        self.put(Response::Closed(closed)).await
     }
 
-    pub(super) async fn error(&self, error: ErrorResponse) -> Result<(), Halt> {
-        self.put(Ok(Response::Error(error))).await
-    }
-
-    pub(super) async fn status(&self, status: Status) -> Result<(), Halt> {
-        self.put(Err(status)).await
-    }
-
-    async fn put(&self, response: Result<Response, Status>) -> Result<(), Halt> {
-        let response = response.map(|response| StreamResponse { response: Some(response) });
-        match self.queue.send_timeout(response, self.stall).await {
-            Ok(()) => Ok(()),
-            Err(_stalled_or_dropped) => Err(Halt::Gone),
+    /// Waits until all is taken. What a client has not taken that reads nothing for too long is dropped.
+    pub(super) async fn settle(&self) {
+        let is_taken = || lock(&self.waiting).iter().all(|slot| lock(slot).is_none());
+        if !is_taken() && timeout(self.stall, self.queue.reserve_many(MAX_WAITING)).await.is_err() {
+            self.drop_waiting();
         }
+    }
+
+    async fn put(&self, response: Response) -> Result<(), Halt> {
+        match timeout(self.stall, self.queue.reserve()).await {
+            Ok(Ok(room)) => {
+                let slot = Slot::new(Mutex::new(Some(response)));
+                let mut waiting = lock(&self.waiting);
+                waiting.push_back(Arc::clone(&slot));
+                if waiting.len() > MAX_WAITING {
+                    waiting.pop_front();
+                }
+                room.send(slot);
+                Ok(())
+            }
+            Ok(Err(_closed)) => Err(Halt::Gone),
+            Err(_elapsed) => {
+                self.drop_waiting();
+                let idle_ms = u64::try_from(self.stall.as_millis()).unwrap_or(u64::MAX);
+                Err(StreamFault::Unread { idle_ms }.into())
+            }
+        }
+    }
+
+    fn drop_waiting(&self) {
+        lock(&self.waiting).drain(..).for_each(|slot| drop(lock(&slot).take()));
     }
 }
 
 // === impl Body ===
 
 impl Body {
-    /// Starts the task. A client that reads nothing for as long as `stall` counts as gone.
+    /// Starts the task. A client that reads nothing for as long as `stall` is served no further.
     pub(super) fn of<F>(stall: Duration, task: impl FnOnce(Responses) -> F) -> Self
     where
-        F: Future<Output = ()> + Send + 'static,
+        F: Future<Output = LastWord> + Send + 'static,
     {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
         let mut owner = JoinSet::new();
-        owner.spawn(task(Responses { queue: sender, stall }).in_current_span());
+        let responses = Responses { queue: sender, waiting: Mutex::default(), stall };
+        owner.spawn(task(responses).in_current_span());
         Self { queue, task: owner }
     }
 }
@@ -123,16 +161,28 @@ impl Stream for Body {
     type Item = Result<StreamResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(response) = std::task::ready!(self.queue.poll_recv(cx)) {
-            return Poll::Ready(Some(response));
+        while let Some(slot) = std::task::ready!(self.queue.poll_recv(cx)) {
+            if let Some(response) = lock(&slot).take() {
+                return Poll::Ready(Some(Ok(of(response))));
+            }
         }
         // The task has let go of the queue: because it is done, or because it panicked.
         match std::task::ready!(self.task.poll_join_next(cx)) {
+            Some(Ok(Some(Told::Reply(error)))) => Poll::Ready(Some(Ok(of(Response::Error(error))))),
+            Some(Ok(Some(Told::Status(status)))) => Poll::Ready(Some(Err(status))),
             Some(Err(error)) => {
                 tracing::error!(%error, "stream_task_failed");
                 Poll::Ready(Some(Err(rescue::of_panic("StreamPipeline"))))
             }
-            Some(Ok(())) | None => Poll::Ready(None),
+            Some(Ok(None)) | None => Poll::Ready(None),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const fn of(response: Response) -> StreamResponse {
+    StreamResponse { response: Some(response) }
 }

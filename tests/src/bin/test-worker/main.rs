@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod burn;
 mod copying;
 mod fault;
 mod join;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
 
 fn registered() -> Result<Registry, DuplicateType> {
     stock()
+        .register::<burn::Burn>()?
         .register::<copying::CopyingPassThrough>()?
         .register::<fault::Fault>()?
         .register::<join::Join>()?
