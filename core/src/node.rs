@@ -35,6 +35,20 @@ pub trait Node: Send {
         inputs.into_frames().try_for_each(|input| self.process(input, out))
     }
 
+    /// Whether the last call has more outputs than it gave. Then [`Self::resume`] is called until it has not, each time
+    /// after what came before has gone on, and before anything else is: so outputs of a long call leave as they are made.
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    /// Goes on with the last call.
+    ///
+    /// # Errors
+    /// Ends the session with [`crate::fault::NodeFault`].
+    fn resume(&mut self, _out: &mut dyn Outputs) -> Result<(), NodeError> {
+        Ok(())
+    }
+
     /// The input has ended: gives what was kept back.
     ///
     /// # Errors

@@ -70,6 +70,9 @@ impl Harness {
     ) -> Result<Vec<Output>, NodeError> {
         let mut collected = Collected { harness: self, outputs: Vec::new() };
         work(node, &mut collected)?;
+        while node.has_more() {
+            node.resume(&mut collected)?;
+        }
         Ok(collected.outputs)
     }
 

@@ -33,7 +33,7 @@ pub(crate) fn make(
             let lender = Arc::new(Lender::default());
             let context = Bound::new(py, Context { lender: Arc::clone(&lender) })?;
             let object = factory.bind(py).call1((params, place.session.to_string(), place.node, &context))?;
-            Ok(PythonNode { object: object.unbind(), lender })
+            Ok(PythonNode { object: object.unbind(), lender, more: None })
         };
         let node = made().map_err(|error| MakeError::Node(raised(py, &error)))?;
         Ok(Box::new(node) as Box<dyn Node>)
@@ -44,6 +44,20 @@ struct PythonNode {
     /// What the factory made.
     object: Py<PyAny>,
     lender: Arc<Lender>,
+    /// Outputs of the last call that have not been asked for.
+    more: Option<More>,
+}
+
+/// An iterator of outputs, and what the call was given.
+struct More {
+    outputs: Py<PyIterator>,
+    given: Vec<Given>,
+}
+
+/// An input of a call. What only passes through is told by identity.
+struct Given {
+    data: Py<PyAny>,
+    frame: Frame,
 }
 
 /// What a node's object is given to ask for memory.
@@ -75,30 +89,29 @@ impl Context {
 
 // === impl PythonNode ===
 
-/// What a call is about: outputs are told apart from what only passes through by identity.
-struct Given<'py> {
-    data: Bound<'py, PyAny>,
-    frame: Frame,
-}
-
 impl Node for PythonNode {
     fn process(&mut self, input: Frame, out: &mut dyn Outputs) -> Result<(), NodeError> {
-        let mut inputs = vec![(String::new(), input)];
-        self.work(&mut inputs, out)
+        self.work(vec![(String::new(), input)], out)
     }
 
     fn process_joined(&mut self, inputs: Joined, out: &mut dyn Outputs) -> Result<(), NodeError> {
-        let mut inputs: Vec<(String, Frame)> = inputs.into_named().collect();
-        self.work(&mut inputs, out)
+        self.work(inputs.into_named().collect(), out)
+    }
+
+    fn has_more(&self) -> bool {
+        self.more.is_some()
+    }
+
+    fn resume(&mut self, out: &mut dyn Outputs) -> Result<(), NodeError> {
+        Python::attach(|py| self.emit_next(py, out).map_err(|error| raised(py, &error)))
     }
 
     fn flush(&mut self, out: &mut dyn Outputs) -> Result<(), NodeError> {
         Python::attach(|py| {
             let object = self.object.bind(py);
-            let lender = &self.lender;
-            let flushed = lender.during(out, || object.call_method0(intern!(py, "flush")));
-            let result = flushed.and_then(|given| self.emit_all(given, &[], out));
-            result.map_err(|error| raised(py, &error))
+            let flushed = self.lender.during(out, || object.call_method0(intern!(py, "flush")));
+            let emitted = flushed.and_then(|result| self.emit_first(&result, Vec::new(), out));
+            emitted.map_err(|error| raised(py, &error))
         })
     }
 }
@@ -115,44 +128,58 @@ impl Drop for PythonNode {
 }
 
 impl PythonNode {
-    fn work(&self, inputs: &mut Vec<(String, Frame)>, out: &mut dyn Outputs) -> Result<(), NodeError> {
+    fn work(&mut self, inputs: Vec<(String, Frame)>, out: &mut dyn Outputs) -> Result<(), NodeError> {
         Python::attach(|py| self.call(py, inputs, out).map_err(|error| raised(py, &error)))
     }
 
-    fn call(&self, py: Python<'_>, inputs: &mut Vec<(String, Frame)>, out: &mut dyn Outputs) -> PyResult<()> {
+    fn call(&mut self, py: Python<'_>, inputs: Vec<(String, Frame)>, out: &mut dyn Outputs) -> PyResult<()> {
         let mut given = Vec::with_capacity(inputs.len());
         let arguments = PyDict::new(py);
-        let mut about = None;
-        for (port, frame) in inputs.drain(..) {
+        for (port, frame) in inputs {
             let data = to_python(py, &frame.data)?;
             arguments.set_item(&port, &data)?;
-            about.get_or_insert((frame.sequence, frame.timestamp_us, frame.metadata.clone()));
-            given.push(Given { data, frame });
+            given.push(Given { data: data.unbind(), frame });
         }
-        let (sequence, timestamp_us, metadata) = about.unwrap_or_default();
+        let first = given.first().map(|given| &given.frame);
+        let sequence = first.map_or(0, |frame| frame.sequence);
+        let timestamp_us = first.and_then(|frame| frame.timestamp_us);
+        let metadata = first.map(|frame| frame.metadata.clone()).unwrap_or_default();
         let object = self.object.bind(py);
         let result = self.lender.during(out, || {
             object.call_method1(intern!(py, "process"), (arguments, sequence, timestamp_us, metadata))
         })?;
-        self.emit_all(result, &given, out)
+        self.emit_first(&result, given, out)
     }
 
-    /// Nothing, one output, or an iterator of outputs.
-    fn emit_all(&self, result: Bound<'_, PyAny>, given: &[Given<'_>], out: &mut dyn Outputs) -> PyResult<()> {
+    /// Nothing, one output, or the first of an iterator of outputs: each is asked for when the one before has gone on.
+    fn emit_first(
+        &mut self,
+        result: &Bound<'_, PyAny>,
+        given: Vec<Given>,
+        out: &mut dyn Outputs,
+    ) -> PyResult<()> {
         if result.is_none() {
             return Ok(());
         }
-        let Ok(iterator) = result.cast::<PyIterator>() else { return emit(&result, given, out) };
-        let mut iterator = iterator.clone();
-        while let Some(output) = self.lender.during(out, || iterator.next()) {
-            emit(&output?, given, out)?;
+        let Ok(outputs) = result.cast::<PyIterator>() else { return emit(result, &given, out) };
+        self.more = Some(More { outputs: outputs.clone().unbind(), given });
+        self.emit_next(result.py(), out)
+    }
+
+    fn emit_next(&mut self, py: Python<'_>, out: &mut dyn Outputs) -> PyResult<()> {
+        // Taken: what raises has no more.
+        let Some(More { outputs, given }) = self.more.take() else { return Ok(()) };
+        let mut iterator = outputs.bind(py).clone();
+        if let Some(output) = self.lender.during(out, || iterator.next()) {
+            emit(&output?, &given, out)?;
+            self.more = Some(More { outputs, given });
         }
         Ok(())
     }
 }
 
 /// Sends one output: data, or an `Output` of the SDK, which says more about it.
-fn emit(value: &Bound<'_, PyAny>, given: &[Given<'_>], out: &mut dyn Outputs) -> PyResult<()> {
+fn emit(value: &Bound<'_, PyAny>, given: &[Given], out: &mut dyn Outputs) -> PyResult<()> {
     let py = value.py();
     let inherited = || given.first().map(|given| given.frame.metadata.clone()).unwrap_or_default();
     let (value, metadata, timestamp_us): (Bound<'_, PyAny>, Metadata, Option<u64>) =

@@ -54,6 +54,8 @@ pub(super) struct Station {
     node: Guarded,
     latest: Moment,
     flushed: bool,
+    /// Whether the last call has more outputs than it gave.
+    has_more: bool,
     held: Arc<Held>,
     report: NodeReport,
 }
@@ -103,9 +105,29 @@ pub(super) enum Advance {
 pub(super) type Lend<'a> = dyn FnMut(usize) -> Result<Loan, LoanError> + 'a;
 
 enum Work {
-    Enter { door: Doorway, item: Item },
-    Due { node: usize, due: Due },
+    Enter {
+        door: Doorway,
+        item: Item,
+    },
+    Due {
+        node: usize,
+        due: Due,
+    },
+    /// A call has more outputs than it gave.
+    Resume {
+        node: usize,
+        behind: Behind,
+    },
     Depart(Departure),
+}
+
+/// What follows the outputs of a call.
+#[derive(Clone, Copy)]
+enum Behind {
+    /// Of an input: the end of its sequence, if nothing more comes of that.
+    Input { last: bool },
+    /// The flush.
+    Flush,
 }
 
 /// Which input a node's outputs belong to.
@@ -186,6 +208,10 @@ impl Stage {
             match work {
                 Work::Depart(departure) => return Ok(Advance::Departure(departure)),
                 Work::Due { node, due } => self.work_off(lane, node, due, lend)?,
+                Work::Resume { node, behind } => {
+                    let outputs = self.stations[node].resume(self.max_outputs, lend)?;
+                    self.hand_on(lane, node, outputs, behind);
+                }
                 Work::Enter { door: Doorway { node, feed }, item } => {
                     let Some(place) = self.joint_at(node) else {
                         self.call(lane, node, item, lend)?;
@@ -234,7 +260,7 @@ impl Stage {
 
     fn has_work(&self, lane: usize) -> bool {
         match self.work[lane].last() {
-            Some(Work::Depart(_) | Work::Due { .. }) => true,
+            Some(Work::Depart(_) | Work::Due { .. } | Work::Resume { .. }) => true,
             Some(Work::Enter { door, item }) => {
                 let joint = self.joint_at(door.node).map(|place| &self.joints[place].1);
                 joint.is_none_or(|joint| joint.admits(door.feed, item))
@@ -259,7 +285,7 @@ impl Stage {
         match item {
             Item::Frame { frame, last } => {
                 let outputs = self.stations[node].process(frame, self.max_outputs, lend)?;
-                self.pass_on(lane, node, outputs, last);
+                self.hand_on(lane, node, outputs, Behind::Input { last });
             }
             Item::Mark { sequence } => self.mark(lane, node, sequence),
             Item::Flush => self.flush(lane, node, lend)?,
@@ -272,7 +298,7 @@ impl Stage {
         match due {
             Due::Inputs { joined, last } => {
                 let outputs = self.stations[node].process_joined(joined, self.max_outputs, lend)?;
-                self.pass_on(lane, node, outputs, last);
+                self.hand_on(lane, node, outputs, Behind::Input { last });
             }
             Due::Mark { sequence } => self.mark(lane, node, sequence),
             Due::Flush => self.flush(lane, node, lend)?,
@@ -282,9 +308,23 @@ impl Stage {
 
     fn flush(&mut self, lane: usize, node: usize, lend: &mut Lend<'_>) -> Result<(), Fault> {
         let outputs = self.stations[node].flush(self.max_outputs, lend)?;
-        self.push(lane, node, Item::Flush);
-        self.pass_on(lane, node, outputs, false);
+        self.hand_on(lane, node, outputs, Behind::Flush);
         Ok(())
+    }
+
+    /// Passes on what a call gave, and what comes behind it. If the call has more, that is asked for when this has gone on.
+    fn hand_on(&mut self, lane: usize, node: usize, outputs: Vec<Output>, behind: Behind) {
+        if self.stations[node].has_more {
+            self.work[lane].push(Work::Resume { node, behind });
+            return self.pass_on(lane, node, outputs, false);
+        }
+        match behind {
+            Behind::Input { last } => self.pass_on(lane, node, outputs, last),
+            Behind::Flush => {
+                self.push(lane, node, Item::Flush);
+                self.pass_on(lane, node, outputs, false);
+            }
+        }
     }
 
     fn mark(&mut self, lane: usize, node: usize, sequence: u64) {
@@ -337,6 +377,7 @@ impl Station {
             node: Guarded(None),
             latest: Moment::default(),
             flushed: false,
+            has_more: false,
             held: Arc::default(),
             report,
         };
@@ -381,6 +422,10 @@ impl Station {
         self.call(max, lend, |node, out| node.flush(out))
     }
 
+    fn resume(&mut self, max: usize, lend: &mut Lend<'_>) -> Result<Vec<Output>, Fault> {
+        self.call(max, lend, |node, out| node.resume(out))
+    }
+
     fn call(
         &mut self,
         max_outputs: usize,
@@ -391,7 +436,7 @@ impl Station {
         let mut collected = Collected { lend, held: &held, outputs: Vec::new(), max_outputs, lent_bytes: 0 };
         let Guarded(Some(node)) = &mut self.node else { return Ok(Vec::new()) };
         let stopwatch = Stopwatch::start();
-        let outcome = contained(|| work(node.as_mut(), &mut collected));
+        let outcome = contained(|| work(node.as_mut(), &mut collected).map(|()| node.has_more()));
         let (busy, cpu) = stopwatch.stop();
         let Collected { outputs, lent_bytes, .. } = collected;
         self.report.calls += 1;
@@ -400,7 +445,10 @@ impl Station {
         self.report.lent_bytes += lent_bytes;
         self.count_outputs(&outputs);
         match outcome {
-            Ok(Ok(())) => self.as_declared(outputs),
+            Ok(Ok(has_more)) => {
+                self.has_more = has_more;
+                self.as_declared(outputs)
+            }
             Ok(Err(error)) => Err(self.refused(&error)),
             Err(panic) => Err(self.panicked(panic)),
         }
@@ -563,6 +611,8 @@ fn thread_cpu() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::engine::contained::install_panic_hook;
     use crate::engine::sketch::Sketch;
@@ -805,6 +855,55 @@ mod tests {
         let made = Station::set_up("a", "A", NodeReport::default(), || panic!("no model"));
         let Err(Fault::Node(fault)) = made.map(|_| ()) else { panic!("another outcome") };
         assert!(fault.message.ends_with("no model"), "{}", fault.message);
+    }
+
+    /// Gives two outputs of each call one by one, and tells how many it has made.
+    struct Slowly {
+        left: usize,
+        made: Arc<AtomicUsize>,
+    }
+
+    impl Node for Slowly {
+        fn process(&mut self, _input: Frame, out: &mut dyn Outputs) -> Result<(), NodeError> {
+            self.left = 2;
+            self.resume(out)
+        }
+
+        fn has_more(&self) -> bool {
+            self.left > 0
+        }
+
+        fn resume(&mut self, out: &mut dyn Outputs) -> Result<(), NodeError> {
+            self.left -= 1;
+            let made = self.made.fetch_add(1, Ordering::Relaxed) + 1;
+            Ok(out.emit(Text::from(made.to_string().as_str()).into())?)
+        }
+
+        fn flush(&mut self, out: &mut dyn Outputs) -> Result<(), NodeError> {
+            self.left = 2;
+            self.resume(out)
+        }
+    }
+
+    #[test]
+    fn outputs_of_a_long_call_leave_as_they_are_made() {
+        let made = Arc::new(AtomicUsize::new(0));
+        let mut stage = stage(Sketch::of("ab").input("a").inner("a", "b").output("b"));
+        let slowly = Slowly { left: 0, made: Arc::clone(&made) };
+        stage.stations[0] =
+            Station::set_up("a", "a", NodeReport::default(), || Ok(Box::new(slowly))).unwrap();
+        stage.enter(0, frame(3, true), None).unwrap();
+        let mut lend = |bytes| Err(LoanError::TooLarge { bytes, largest: 0 });
+        let Advance::Departure(first) = stage.advance(0, &mut lend).unwrap() else { panic!("nothing left") };
+        let Item::Frame { frame, last } = first.item else { panic!("no frame") };
+        assert_eq!((words(&frame).as_str(), last), ("1b", false));
+        assert_eq!(made.load(Ordering::Relaxed), 1, "the second is made when the first has left");
+        let Advance::Departure(second) = stage.advance(0, &mut lend).unwrap() else { panic!("nothing left") };
+        let Item::Frame { frame, last } = second.item else { panic!("no frame") };
+        assert_eq!((words(&frame).as_str(), last), ("2b", true));
+        assert_eq!(stage.advance(0, &mut lend).unwrap(), Advance::Done);
+        let left = run(&mut stage, Item::Flush).unwrap();
+        assert_eq!(left, ["1: 3 3b", "1: 3 4b", "1: 3 rest of b", "1: 3 flush"]);
     }
 
     #[test]
