@@ -15,6 +15,7 @@ use remotemedia_ipc::host::HostError;
 use remotemedia_ipc::link::LinkError;
 use remotemedia_ipc::memory::GeometryError;
 use remotemedia_ipc::plane::{NoBlock, SendError};
+use remotemedia_runtime::StartError;
 use remotemedia_worker::registry::CreateError;
 
 /// Not measured.
@@ -54,6 +55,8 @@ pub(crate) enum BenchError {
     NotReady { line: String },
     #[error("the service did not end well: {ended}")]
     EndedBadly { ended: ExitStatus },
+    #[error(transparent)]
+    Runtime(#[from] StartError),
     #[error(transparent)]
     Manifest(#[from] ParseError),
     #[error(transparent)]

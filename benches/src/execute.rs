@@ -196,7 +196,7 @@ async fn calls(client: GrpcTransport, job: Arc<Job>) -> Vec<Result<Duration, Ben
 
 /// A second of a tone that rises over the range of speech.
 #[expect(clippy::cast_possible_truncation, reason = "a sample has the precision that f32 has")]
-fn sweep() -> Result<Audio, BenchError> {
+pub(crate) fn sweep() -> Result<Audio, BenchError> {
     let samples: Vec<f32> = (0..FROM_RATE)
         .map(|at| {
             let seconds = f64::from(at) / f64::from(FROM_RATE);

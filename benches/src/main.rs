@@ -5,6 +5,8 @@ mod baseline;
 mod error;
 mod execute;
 mod hop;
+mod library;
+mod local;
 mod peer;
 mod processors;
 mod producer;
@@ -48,6 +50,8 @@ enum Bench {
     Hop,
     /// A second of audio through a whole service, by one client and by a hundred.
     Execute,
+    /// The same pipelines in a library and through a service.
+    Local,
     /// Chunks of 20 ms through a whole service.
     Stream,
 }
@@ -82,6 +86,7 @@ fn run(cli: Cli) -> Result<(), BenchError> {
         let rows = match bench {
             Bench::Hop => hop::run()?,
             Bench::Execute => reactor()?.block_on(execute::run())?,
+            Bench::Local => reactor()?.block_on(local::run())?,
             Bench::Stream => reactor()?.block_on(stream::run())?,
         };
         rows.iter().for_each(|row: &Row| row.print(json));

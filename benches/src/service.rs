@@ -22,7 +22,8 @@ pub(crate) struct Service {
 /// Longest that it may take to be ready, or to be gone.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const WORKERS: &str = "2";
+/// Of the service, and of a library beside it.
+pub(crate) const WORKERS: usize = 2;
 
 /// What `up` says when it serves.
 #[derive(Deserialize)]
@@ -42,7 +43,15 @@ impl Service {
             }
         }
         let mut up = Command::new(own.with_file_name("remotemedia"))
-            .args(["up", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", WORKERS])
+            .args([
+                "up",
+                "--grpc",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+                "--workers",
+                &WORKERS.to_string(),
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -34,6 +34,11 @@ const CONNECT: Duration = Duration::from_secs(5);
 const MARGIN: Duration = Duration::from_secs(10);
 /// The longest answer: a full message that a pipeline widened fourfold, as 8-bit audio becomes float.
 const MAX_ANSWER_BYTES: usize = 64 * 1_024 * 1_024 + 64 * 1_024;
+/// What one answer may have on its way unread, and all answers together; large ones come without stops.
+const STREAM_WINDOW: u32 = 4 * 1_024 * 1_024;
+const CONNECTION_WINDOW: u32 = 16 * 1_024 * 1_024;
+/// As large as the gateway takes them: fewer frames, fewer wake-ups.
+const MAX_FRAME: u32 = 256 * 1_024;
 /// Requests between `send` and the connection. What waits here has left the caller and not the process.
 const QUEUED_REQUESTS: usize = 1;
 
@@ -139,7 +144,12 @@ impl GrpcTransport {
             format!("http://{endpoint}")
         };
         let target = Endpoint::from_shared(address).map_err(|_invalid| bad())?;
-        let target = target.connect_timeout(CONNECT).tcp_nodelay(true);
+        let target = target
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(MAX_FRAME);
         let channel = target.connect().await.map_err(|error| ConnectError::Unreachable {
             endpoint: endpoint.to_owned(),
             problem: root_cause(&error),
@@ -150,7 +160,11 @@ impl GrpcTransport {
         Ok((transport, version))
     }
 
-    async fn version(&self) -> Result<ServiceVersion, ConnectError> {
+    /// What the service is now.
+    ///
+    /// # Errors
+    /// It does not answer, or does not serve our version any more.
+    pub async fn version(&self) -> Result<ServiceVersion, ConnectError> {
         let request = v1::VersionRequest { client_version: VERSION.to_owned() };
         let mut client = PipelineExecutionServiceClient::new(self.channel.clone());
         let unreachable =

@@ -43,12 +43,19 @@ fn main() -> ExitCode {
 fn start(arguments: &Arguments) -> Result<(), Failure> {
     let config = Config::of(arguments)?;
     log_to_stderr(config.log_format, &arguments.log)?;
-    let executor =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Executor)?;
+    let executor = tokio::runtime::Builder::new_multi_thread().worker_threads(threads()).enable_all().build();
+    let executor = executor.map_err(Failure::Executor)?;
     let served = executor.block_on(serve(config));
     // What may still block a thread has had its deadlines.
     executor.shutdown_timeout(Life::LAST_WORDS);
     served
+}
+
+/// Half as many as there are processors: the nodes need the others. Each event that wakes one thread has it wake a second,
+/// and where there are as many as processors, a wake-up costs what it displaces: on two processors, two threads served
+/// a hundred clients a fifth to a third fewer calls than one.
+fn threads() -> usize {
+    (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1)
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {

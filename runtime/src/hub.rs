@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use remotemedia_ipc::slot::Member;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::edges::{Edges, Lane};
+use crate::machine;
 use crate::placement::place;
 use crate::registry::Registry;
 use crate::session::FromHub;
@@ -125,6 +126,8 @@ const RETRY_AFTER_MS: u64 = 100;
 
 impl Hub {
     pub(crate) fn start(host: Host, limits: Arc<Limits>, link_capacity: usize) -> std::io::Result<Self> {
+        // Looked up here, so that the first session does not wait for it.
+        LazyLock::force(&machine::THIS);
         let (orders, ordered) = channel();
         let shared = Arc::new(HubShared {
             waiting_orders: AtomicUsize::new(0),

@@ -533,9 +533,10 @@ mod tests {
         left.send(&bytes, &[into.as_fd()]).unwrap();
         drop(into);
         assert!(left.wants_write());
-        let reader = std::thread::spawn(move || right.recv_blocking(soon()).unwrap());
+        // Its end is kept until all is sent: without it, sending is an error.
+        let reader = std::thread::spawn(move || (right.recv_blocking(soon()).unwrap(), right));
         left.send_blocking(b"after", &[], soon()).unwrap();
-        let frame = reader.join().unwrap();
+        let (frame, _right) = reader.join().unwrap();
         assert!(frame.bytes == bytes);
         assert_eq!(frame.fds.len(), 1);
         drop(frame);

@@ -187,7 +187,7 @@ impl<B: Backend> Doors<B> {
                 Err(halt) => halt,
             }
         };
-        let mut deliver = std::pin::pin!(self.deliver(session, &times, responses));
+        let mut deliver = std::pin::pin!(self.deliver(session, times, responses));
         let halt = tokio::select! {
             biased;
             halt = intake => halt,
