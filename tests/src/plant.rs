@@ -20,7 +20,7 @@ use crate::deadline::until;
 use crate::pipeline;
 
 pub use process::{Ending, Process};
-pub use program::program;
+pub use program::{program, python};
 
 /// How long a process may take to start, or to stop when asked.
 pub const START: Duration = Duration::from_secs(15);
@@ -34,6 +34,8 @@ pub struct Recipe {
     pub workers: usize,
     /// The workers' program, one of this workspace.
     pub worker: &'static str,
+    /// Workers of Python modules in `tests/python`: what each is told to run, beside a node that passes on.
+    pub python: &'static [&'static str],
     /// The gateway's settings, as in its file.
     pub settings: &'static str,
     /// More arguments of the gateway.
@@ -63,6 +65,8 @@ pub struct Plant {
 const SETTINGS: &str = "settings.toml";
 /// POSIX shared memory. Nothing else than the files of links is put there.
 const SHARED_MEMORY: &str = "/dev/shm";
+/// How the names of workers begin that run Python.
+const PYTHON: &str = "python-";
 /// How the names of a gateway's domain begin.
 const DOMAIN: &str = "remotemedia";
 
@@ -70,7 +74,14 @@ const DOMAIN: &str = "remotemedia";
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { workers: 2, worker: "test-worker", settings: "", arguments: Vec::new(), token: None }
+        Self {
+            workers: 2,
+            worker: "test-worker",
+            python: &[],
+            settings: "",
+            arguments: Vec::new(),
+            token: None,
+        }
     }
 }
 
@@ -113,6 +124,7 @@ impl Plant {
         let mut plant =
             Self { recipe, gateway, workers: Vec::new(), started: 0, serving, client, fds: 0, expected, dir };
         (0..plant.recipe.workers).for_each(|_| plant.launch_worker());
+        plant.recipe.python.iter().for_each(|target| plant.launch_python(target));
         plant.all_registered().await;
         plant.warm_up().await;
         plant.fds = plant.gateway.fds();
@@ -170,6 +182,16 @@ impl Plant {
     /// It does not start.
     pub async fn start_worker(&mut self) {
         self.launch_worker();
+        self.all_registered().await;
+        self.warm_up().await;
+    }
+
+    /// Starts another worker of a Python module, waits until it has registered, and has its links made.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub async fn start_python(&mut self, target: &str) {
+        self.launch_python(target);
         self.all_registered().await;
         self.warm_up().await;
     }
@@ -252,6 +274,18 @@ impl Plant {
         self.workers.push(Process::start(&name, &program(self.recipe.worker), &arguments));
     }
 
+    fn launch_python(&mut self, target: &str) {
+        self.started += 1;
+        let name = format!("{PYTHON}{}", self.started);
+        let dir = format!("--runtime-dir={}", self.dir.path().display());
+        let name_argument = format!("--name={name}");
+        let arguments =
+            ["-m", "remotemedia.worker", "passing", target, &dir, &name_argument, "--log-format=json"];
+        let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
+        let environment = [("PYTHONPATH", modules.as_os_str()), ("PYTHONDONTWRITEBYTECODE", "1".as_ref())];
+        self.workers.push(Process::start_with(&name, &python(), &arguments, &environment));
+    }
+
     async fn all_registered(&self) {
         until(START, async || {
             let registered: BTreeSet<u32> =
@@ -270,7 +304,9 @@ impl Plant {
     /// Links are made when they are first used: has every one between gateway and worker made, and with two workers
     /// those between them in both directions.
     async fn warm_up(&self) {
-        let workers = self.living().count();
+        let (of_python, of_rust): (Vec<_>, Vec<_>) =
+            self.living().partition(|worker| worker.name().starts_with(PYTHON));
+        let workers = of_rust.len();
         let node =
             |place| format!("{{ id: n{place}, node_type: PassThrough, own_process: {} }}", workers > 1);
         let nodes: Vec<String> = (0..=workers).map(node).collect();
@@ -282,6 +318,22 @@ impl Plant {
         let (call, _session) = self.client.stream(&apart).await;
         call.close().await;
         let _answers = call.rest().await.closed();
+        for _worker in of_python {
+            let alone = "{ id: alone, node_type: PyPass }";
+            self.client
+                .execute(&pipeline::chain(&[alone]), [("alone", pipeline::text("warm"))])
+                .await
+                .expect("Python runs");
+            let between = [
+                "{ id: a, node_type: PassThrough }",
+                "{ id: b, node_type: PyPass }",
+                "{ id: c, node_type: PassThrough }",
+            ];
+            self.client
+                .execute(&pipeline::chain(&between), [("a", pipeline::text("warm"))])
+                .await
+                .expect("Python runs between Rust");
+        }
         self.idle_within(RELEASE).await;
     }
 

@@ -1,5 +1,6 @@
 //! One child process: started, watched, killed, reaped.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -47,7 +48,22 @@ impl Process {
     /// It cannot be started.
     #[must_use]
     pub fn start(name: &str, program: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(name, program, arguments, &[])
+    }
+
+    /// The same with more in its environment.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
+    pub fn start_with(
+        name: &str,
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &OsStr)],
+    ) -> Self {
         let mut command = Command::new(program);
+        command.envs(environment.iter().copied());
         // What the developer has set for his own service is not meant for this one.
         command.args(arguments).env_remove("REMOTEMEDIA_LOG").env_remove("XDG_RUNTIME_DIR");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,6 +1,6 @@
 //! Where the programs are that this workspace builds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A program of this workspace, in the build that the test belongs to.
 ///
@@ -18,4 +18,20 @@ pub fn program(name: &str) -> PathBuf {
         program.display()
     );
     program
+}
+
+/// The Python interpreter that has the SDK of this checkout.
+///
+/// # Panics
+/// It is not there.
+#[must_use]
+pub fn python() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests crate lies in a workspace");
+    let python = root.join(".cache/python/bin/python");
+    assert!(
+        python.is_file(),
+        "no interpreter {}: run scripts/test, or scripts/python first",
+        python.display()
+    );
+    python
 }

@@ -147,6 +147,7 @@ struct Collected<'a, 'b> {
     outputs: Vec<Output>,
     max_outputs: usize,
     lent_bytes: u64,
+    copied_bytes: u64,
 }
 
 /// Wall time and processor time of one call.
@@ -433,16 +434,18 @@ impl Station {
         work: impl FnOnce(&mut dyn Node, &mut dyn Outputs) -> Result<(), NodeError>,
     ) -> Result<Vec<Output>, Fault> {
         let held = Arc::clone(&self.held);
-        let mut collected = Collected { lend, held: &held, outputs: Vec::new(), max_outputs, lent_bytes: 0 };
+        let (outputs, lent_bytes, copied_bytes) = (Vec::new(), 0, 0);
+        let mut collected = Collected { lend, held: &held, outputs, max_outputs, lent_bytes, copied_bytes };
         let Guarded(Some(node)) = &mut self.node else { return Ok(Vec::new()) };
         let stopwatch = Stopwatch::start();
         let outcome = contained(|| work(node.as_mut(), &mut collected).map(|()| node.has_more()));
         let (busy, cpu) = stopwatch.stop();
-        let Collected { outputs, lent_bytes, .. } = collected;
+        let Collected { outputs, lent_bytes, copied_bytes, .. } = collected;
         self.report.calls += 1;
         self.report.busy += busy;
         self.report.cpu += cpu;
         self.report.lent_bytes += lent_bytes;
+        self.report.copied_bytes += copied_bytes;
         self.count_outputs(&outputs);
         match outcome {
             Ok(Ok(has_more)) => {
@@ -574,6 +577,10 @@ impl Outputs for Collected<'_, '_> {
         }
         self.outputs.push(output);
         Ok(())
+    }
+
+    fn note_copied(&mut self, bytes: usize) {
+        self.copied_bytes += bytes as u64;
     }
 }
 
