@@ -13,6 +13,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ipc", &["core"]),
     ("protos", &["core"]),
     ("worker", &["core", "ipc"]),
+    ("python", &["core", "worker"]),
     ("runtime", &["core", "ipc"]),
     ("gateway", &["core", "protos", "runtime"]),
     ("cli", &["core", "protos"]),
@@ -36,7 +37,7 @@ const KEPT_APART: &[(&str, &[&str], &str)] = &[
         &["worker", "runtime", "gateway", "cli"],
         "core has no I/O, and ipc serves callers without a reactor",
     ),
-    ("pyo3", &[], "no room runs Python"),
+    ("pyo3", &["python"], "the worker knows no interpreter"),
 ];
 
 /// Crates that must not come in by a detour either.

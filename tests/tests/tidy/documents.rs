@@ -101,10 +101,19 @@ fn promises(text: &str) -> Vec<Promise> {
 fn holders(all: &[SourceFile]) -> BTreeSet<String> {
     let rust = all.iter().filter(|file| file.path.ends_with(".rs"));
     let tests = rust.clone().flat_map(|file| test_names(&file.text));
+    let python = all.iter().filter(|file| file.path.ends_with(".py"));
+    let tests = tests.chain(python.flat_map(|file| python_test_names(&file.text)));
     let benches = rust.filter_map(|file| file.path.strip_prefix(BENCHES)?.strip_suffix(".rs"));
     let benches = benches.map(|name| format!("bench {name}"));
     let ci = all.iter().find(|file| file.path == ".ci/run").map_or("", |file| &file.text);
     tests.chain(benches).chain(ci.lines().map(str::to_owned)).collect()
+}
+
+/// Functions that pytest finds.
+fn python_test_names(text: &str) -> Vec<String> {
+    let functions = text.lines().filter_map(|line| line.strip_prefix("def "));
+    let names = functions.filter_map(|rest| rest.split('(').next());
+    names.filter(|name| name.starts_with("test_")).map(str::to_owned).collect()
 }
 
 /// Functions below a `#[test]`, with whatever else stands between; names made by a macro in the same form count too.

@@ -12,7 +12,8 @@ use crate::tree::{SourceFile, cargo, files, root, rust_files};
 const UNSAFE: &[(&str, &str)] = &[
     ("ipc/", "shared memory"),
     ("cli/src/launch/confine", "what a child does between fork and exec"),
-    ("worker/src/confine", "what a process gives up before it runs nodes"),
+    ("python-nodes/native/src/block.rs", "the buffer protocol"),
+    ("python-nodes/native/src/lender.rs", "outputs that are borrowed for one call into Python"),
 ];
 
 /// Lines of one function, from its signature to its brace: what fits on a screen with its documentation.
