@@ -1,65 +1,24 @@
 //! Who may call: whoever shows a token, where tokens are asked for.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
+use hyper::Request;
 use hyper::header::{AUTHORIZATION, HeaderMap};
-use hyper::{Request, Response};
 use remotemedia_core::token::Token;
-use tonic::body::Body;
-use tower::{Layer, Service};
 use tracing::Span;
 
 use crate::rescue;
 use crate::rpc::Rpc;
+use crate::step::{Answer, Step};
 use crate::tokens::TokenWatch;
 
 /// Lets in who shows a token. Without tokens to compare with, everybody: then only this machine reaches the door.
 #[derive(Clone, Debug)]
-pub(crate) struct Guard(Option<TokenWatch>);
+pub(crate) struct Guard(pub(crate) Option<TokenWatch>);
 
-/// See [`Guard`].
-#[derive(Clone, Debug)]
-pub(crate) struct Guarded<S> {
-    inner: S,
-    tokens: Option<TokenWatch>,
-}
-
-// === impl Guard ===
-
-impl Guard {
-    pub(crate) const fn new(tokens: Option<TokenWatch>) -> Self {
-        Self(tokens)
-    }
-}
-
-impl<S> Layer<S> for Guard {
-    type Service = Guarded<S>;
-
-    fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { inner, tokens: self.0.clone() }
-    }
-}
-
-impl<S, B> Service<Request<B>> for Guarded<S>
-where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+impl Step for Guard {
+    fn pass<B>(&self, request: Request<B>, next: impl FnOnce(Request<B>) -> Answer) -> Answer {
         // Probes of orchestrators cannot send metadata, and learn one bit.
         let is_open = Rpc::of(request.uri().path()) == Rpc::HealthV1Check;
-        let refusal = self.tokens.as_ref().filter(|_| !is_open).and_then(|tokens| {
+        let refusal = self.0.as_ref().filter(|_| !is_open).and_then(|tokens| {
             let shown = shown(request.headers());
             match shown.map(|token| tokens.tokens().owner(&token).map(ToString::to_string)) {
                 Ok(Some(name)) => {
@@ -71,7 +30,7 @@ where
             }
         });
         match refusal {
-            None => Box::pin(self.inner.call(request)),
+            None => next(request),
             Some(problem) => Box::pin(async move { Ok(rescue::of_stranger(problem).into_http()) }),
         }
     }

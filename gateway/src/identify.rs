@@ -1,32 +1,20 @@
 //! A name for every call, in its answer and on every line that is logged about it.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use hyper::Request;
 use hyper::header::{HeaderName, HeaderValue};
-use hyper::{Request, Response};
-use tonic::body::Body;
-use tower::{Layer, Service};
 use tracing::field::Empty;
 use tracing::{Instrument as _, error_span};
 
 use crate::rpc::Rpc;
+use crate::step::{Answer, Step};
 
 /// Names calls. What wraps the inner service is the span that all lines about the call stand in.
 #[derive(Clone, Debug)]
 pub(crate) struct Identify(Arc<Source>);
-
-/// See [`Identify`].
-#[derive(Clone, Debug)]
-pub(crate) struct Identified<S> {
-    inner: S,
-    source: Arc<Source>,
-}
 
 /// Makes names for calls that come without one.
 #[derive(Debug)]
@@ -50,31 +38,11 @@ impl Identify {
     }
 }
 
-impl<S> Layer<S> for Identify {
-    type Service = Identified<S>;
-
-    fn layer(&self, inner: S) -> Identified<S> {
-        Identified { inner, source: Arc::clone(&self.0) }
-    }
-}
-
-impl<S, B> Service<Request<B>> for Identified<S>
-where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+impl Step for Identify {
+    fn pass<B>(&self, request: Request<B>, next: impl FnOnce(Request<B>) -> Answer) -> Answer {
         let id = match request.headers().get(&REQUEST_ID).filter(|id| is_sane(id.as_bytes())) {
             Some(id) => id.clone(),
-            None => self.source.make(),
+            None => self.0.make(),
         };
         let rpc = Rpc::of(request.uri().path()).name();
         // The level of an error, so that it stands on the lines of errors where the log is for nothing else.
@@ -85,7 +53,7 @@ where
             client = Empty,
             session_id = Empty
         );
-        let answer = span.in_scope(|| self.inner.call(request));
+        let answer = span.in_scope(|| next(request));
         let named = async move {
             let mut response = answer.await?;
             response.headers_mut().insert(REQUEST_ID, id);

@@ -37,6 +37,7 @@ pub mod rescue;
 mod rpc;
 mod runtime_dir;
 mod server;
+mod step;
 mod times;
 mod tokens;
 

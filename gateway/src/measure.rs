@@ -2,17 +2,15 @@
 
 mod snapshot;
 
-use std::convert::Infallible;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use hyper::Request;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::header::HeaderMap;
-use hyper::{Request, Response};
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
@@ -22,11 +20,11 @@ use remotemedia_protos::v1::ErrorType;
 use remotemedia_runtime::RuntimeStatus;
 use tonic::body::Body;
 use tonic::{Code, Status};
-use tower::{Layer, Service};
 use tracing::{Span, debug, info};
 
 use crate::rescue::{self, code_name};
 use crate::rpc::Rpc;
+use crate::step::{Answer, Step};
 
 /// The counters of the process. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -44,17 +42,6 @@ pub(crate) struct Call(Arc<OnceLock<ErrorType>>);
 /// A connection that is counted as served.
 #[derive(Debug)]
 pub(crate) struct Connected(IntGauge);
-
-/// Counts and times every call.
-#[derive(Clone, Debug)]
-pub(crate) struct Measure(Metrics);
-
-/// See [`Measure`].
-#[derive(Clone, Debug)]
-pub(crate) struct Measured<S> {
-    inner: S,
-    metrics: Metrics,
-}
 
 /// A response that is counted when it has ended, or was dropped.
 #[derive(Debug)]
@@ -179,9 +166,27 @@ impl Metrics {
     pub(crate) fn connection_refused(&self) {
         self.0.refused_connections.inc();
     }
+}
 
-    pub(crate) fn layer(&self) -> Measure {
-        Measure(self.clone())
+/// Counts and times every call.
+impl Step for Metrics {
+    fn pass<B>(&self, mut request: Request<B>, next: impl FnOnce(Request<B>) -> Answer) -> Answer {
+        let call = Call::default();
+        request.extensions_mut().insert(call.clone());
+        let mut running = Running {
+            metrics: self.clone(),
+            rpc: Rpc::of(request.uri().path()),
+            began: Instant::now(),
+            call,
+            status: None,
+            span: Span::current(),
+        };
+        let answer = next(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            running.look(response.headers());
+            Ok(response.map(|inner| Body::new(MeasuredBody { inner, running })))
+        })
     }
 }
 
@@ -204,49 +209,6 @@ impl Call {
     /// The answer tells a fault: the status, which will be OK, does not. The first word counts.
     pub(crate) fn failed(&self, error: ErrorType) {
         let _first = self.0.set(error);
-    }
-}
-
-// === impl Measure ===
-
-impl<S> Layer<S> for Measure {
-    type Service = Measured<S>;
-
-    fn layer(&self, inner: S) -> Measured<S> {
-        Measured { inner, metrics: self.0.clone() }
-    }
-}
-
-impl<S, B> Service<Request<B>> for Measured<S>
-where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let call = Call::default();
-        request.extensions_mut().insert(call.clone());
-        let mut running = Running {
-            metrics: self.metrics.clone(),
-            rpc: Rpc::of(request.uri().path()),
-            began: Instant::now(),
-            call,
-            status: None,
-            span: Span::current(),
-        };
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let response = answer.await?;
-            running.look(response.headers());
-            Ok(response.map(|inner| Body::new(MeasuredBody { inner, running })))
-        })
     }
 }
 

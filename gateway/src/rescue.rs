@@ -3,15 +3,13 @@
 //! Faults of the pipeline are part of an answer and travel in it. What keeps the service from answering is a status;
 //! its details are a `google.rpc.Status` that holds the `ErrorResponse` which the reply would have held.
 
-use std::convert::Infallible;
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use hyper::Request;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::header::HeaderMap;
-use hyper::{Request, Response};
 use prost::Message as _;
 use remotemedia_core::Fault;
 use remotemedia_core::fault::Unavailability;
@@ -21,7 +19,8 @@ use remotemedia_protos::v1::{ErrorResponse, ErrorType};
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
-use tower::{Layer, Service};
+
+use crate::step::{Answer, Step};
 
 /// How a fault is told.
 #[derive(Debug)]
@@ -36,13 +35,6 @@ pub enum Told {
 #[derive(Clone, Copy, Debug)]
 pub struct Rescue {
     max_message_bytes: usize,
-}
-
-/// See [`Rescue`].
-#[derive(Clone, Debug)]
-pub struct Rescued<S> {
-    inner: S,
-    rescue: Rescue,
 }
 
 /// A response whose trailers are looked at on their way out.
@@ -351,32 +343,10 @@ fn malformed(problem: &str) -> Status {
     with_details(Code::InvalidArgument, message, &response, Vec::new(), MetadataMap::new())
 }
 
-impl<S> Layer<S> for Rescue {
-    type Service = Rescued<S>;
-
-    fn layer(&self, inner: S) -> Rescued<S> {
-        Rescued { inner, rescue: *self }
-    }
-}
-
-// === impl Rescued ===
-
-impl<S, B> Service<Request<B>> for Rescued<S>
-where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let rescue = self.rescue;
-        let answer = self.inner.call(request);
+impl Step for Rescue {
+    fn pass<B>(&self, request: Request<B>, next: impl FnOnce(Request<B>) -> Answer) -> Answer {
+        let rescue = *self;
+        let answer = next(request);
         Box::pin(async move {
             let mut response = answer.await?;
             rescue.headers(response.headers_mut());

@@ -24,6 +24,7 @@ use crate::life::{LifeWatch, Phase};
 use crate::listener::{Connection, Listener, Room, Seat};
 use crate::measure::Metrics;
 use crate::rescue::{self, Rescue};
+use crate::step::Around;
 use crate::times::Time;
 use crate::tokens::TokenFile;
 
@@ -82,15 +83,15 @@ impl<B: Backend> Server<B> {
         // What a call passes on its way in, from the outermost:
         let service = ServiceBuilder::new()
             // Every call has a name, in its answer and in the log.
-            .layer(identify.clone())
+            .layer(Around(identify.clone()))
             // Every call is counted and timed as its client sees it: refused, answered or abandoned.
-            .layer(metrics.layer())
+            .layer(Around(metrics.clone()))
             // What tonic says of oversize and malformed messages is said in our words.
-            .layer(Rescue::new(limits.max_message_bytes))
+            .layer(Around(Rescue::new(limits.max_message_bytes)))
             // Strangers learn nothing.
-            .layer(Guard::new(known))
+            .layer(Around(Guard(known)))
             // Nothing new begins while the service goes away.
-            .layer(Admit::new(life.clone()))
+            .layer(Around(Admit(life.clone())))
             // What its messages cost is told with its measures.
             .layer(Time)
             // The methods of the contract.
@@ -106,7 +107,8 @@ impl<B: Backend> Server<B> {
                 .routes(),
             );
         // Where there is no room, a call comes this far:
-        let refusal = ServiceBuilder::new().layer(identify).layer(metrics.layer()).service_fn(refuse);
+        let refusal =
+            ServiceBuilder::new().layer(Around(identify)).layer(Around(metrics.clone())).service_fn(refuse);
 
         let of_connection = |connection, seat: Option<Seat>| {
             let (http2, life, metrics) = (http2.clone(), life.clone(), metrics.clone());

@@ -35,8 +35,7 @@ pub(crate) fn array<'py>(
     shape: &[u64],
     strides: Option<&[i64]>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    static NDARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let class = NDARRAY.import(py, "numpy", "ndarray")?;
+    let class = ndarray(py)?;
     let shape = PyTuple::new(py, shape)?;
     match strides {
         None => class.call1((shape, dtype, memory)),
@@ -92,12 +91,16 @@ fn copied(array: &Bound<'_, PyAny>, len: usize, out: &mut dyn Outputs) -> PyResu
     let loan = out.loan(len).map_err(|error| loan_error(py, &error))?;
     out.note_copied(len);
     let lent = Bound::new(py, Lent::new(loan))?;
-    let class = array.get_type();
     let shape = array.getattr(intern!(py, "shape"))?;
     let dtype = array.getattr(intern!(py, "dtype"))?;
-    let target = class.call1((shape, dtype, &lent))?;
+    let target = ndarray(py)?.call1((shape, dtype, &lent))?;
     target.set_item(py.Ellipsis(), array)?;
     Ok(lent.get().send())
+}
+
+fn ndarray<'py>(py: Python<'py>) -> PyResult<&'py Bound<'py, PyAny>> {
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CLASS.import(py, "numpy", "ndarray")
 }
 
 /// The dtype of an array as numpy writes it without byte order: `f4`, `i2`.

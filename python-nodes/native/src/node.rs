@@ -118,7 +118,8 @@ impl Node for PythonNode {
 
 impl Drop for PythonNode {
     fn drop(&mut self) {
-        Python::attach(|py| {
+        // At its exit the interpreter takes nobody in any more, and nothing is called.
+        let _called = Python::try_attach(|py| {
             if let Err(error) = self.object.bind(py).call_method0(intern!(py, "close")) {
                 // Nobody waits for an answer: as an exception in a finaliser, it is told on standard error.
                 error.write_unraisable(py, Some(self.object.bind(py)));
