@@ -46,7 +46,7 @@ const TO_RATE: u32 = 16_000;
 const NODE: &str = "resample";
 
 pub(crate) async fn run() -> Result<Vec<Row>, BenchError> {
-    let service = Service::start().await?;
+    let service = Service::start("127.0.0.1:0").await?;
     let rows = measure(service.endpoint()).await;
     let stopped = service.stop().await;
     let rows = rows?;

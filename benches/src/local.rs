@@ -1,7 +1,7 @@
 //! `bench local`: what the gateway and gRPC add to pipelines that run in a library.
 //!
 //! The same pipelines on the same input, call after call, alternately by `PipelineRunner` in this process and by
-//! `ExecutePipeline` over loopback TCP. Both have two workers of their own as processes: local is the runtime without the
+//! `ExecutePipeline`, first over loopback TCP, then over a unix socket (`local_unix_…`), as neighbours do. Both have two workers of their own as processes: local is the runtime without the
 //! gateway, and not a function call. Timed is from the request's being handed to the runner, or to the client, to the
 //! result's being in this process; a call's answers are compared with each other outside of that.
 //!
@@ -15,8 +15,9 @@
 //! that is busy with something else, `local_share_within_2x` says the same of the local calls themselves.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,6 +51,15 @@ const SPEECH: &str = r#"{"version":"v1","nodes":[
     {"id":"in","node_type":"AudioResample","params":{"target_sample_rate":16000}},
     {"id":"vad","node_type":"VAD"}],"connections":[{"from":"in","to":"vad"}]}"#;
 
+/// What is between the client and the gateway.
+#[derive(Clone, Copy)]
+enum Socket {
+    /// Loopback, as from a client that could be elsewhere.
+    Tcp,
+    /// As between neighbours.
+    Unix,
+}
+
 /// One pipeline with its input.
 struct Job {
     name: &'static str,
@@ -77,20 +87,25 @@ pub(crate) async fn run() -> Result<Vec<Row>, BenchError> {
 }
 
 async fn beside(library: &Library) -> Result<Vec<Row>, BenchError> {
-    let service = Service::start().await?;
-    let rows = measure(library.runner(), service.endpoint()).await;
-    let stopped = service.stop().await;
-    let rows = rows?;
-    stopped?;
+    let dir = tempfile::tempdir().map_err(while_doing("make a directory for a socket"))?;
+    let unix = format!("unix:{}", dir.path().join("grpc").display());
+    let mut rows = Vec::new();
+    for (socket, address) in [(Socket::Tcp, "127.0.0.1:0"), (Socket::Unix, unix.as_str())] {
+        let service = Service::start(address).await?;
+        let measured = measure(library.runner(), service.endpoint(), socket).await;
+        let stopped = service.stop().await;
+        rows.extend(measured?);
+        stopped?;
+    }
     Ok(rows)
 }
 
-async fn measure(runner: PipelineRunner, endpoint: &str) -> Result<Vec<Row>, BenchError> {
+async fn measure(runner: PipelineRunner, endpoint: &str, socket: Socket) -> Result<Vec<Row>, BenchError> {
     let (client, _version) = GrpcTransport::connect(endpoint, None).await?;
     let mut rows = Vec::new();
-    for job in jobs()? {
+    for job in jobs(socket)? {
         let taken = job.measure(&runner, &client).await?;
-        let socket = bare_socket(job.bytes, job.calls)?;
+        let socket = bare_socket(socket, job.bytes, job.calls)?;
         let grpc = bare_grpc(&client, job.calls).await?;
         rows.push(
             job.row(taken)
@@ -101,17 +116,21 @@ async fn measure(runner: PipelineRunner, endpoint: &str) -> Result<Vec<Row>, Ben
     Ok(rows)
 }
 
-fn jobs() -> Result<Vec<Job>, BenchError> {
+fn jobs(socket: Socket) -> Result<Vec<Job>, BenchError> {
     let text = Text::new(vec![b'a'; 1_024].into(), "")?;
     let second = sweep()?;
     let ten =
         Audio::new(second.samples().repeat(10).into(), second.format(), second.rate(), second.channels())?;
     let tensor = Tensor::new(vec![7; 8 << 20].into(), TensorDtype::F32, Shape::new([2_048, 1_024])?, "")?;
+    let [of_text, of_second, of_ten, of_tensor] = match socket {
+        Socket::Tcp => ["local_text", "local_resample", "local_speech", "local_tensor"],
+        Socket::Unix => ["local_unix_text", "local_unix_resample", "local_unix_speech", "local_unix_tensor"],
+    };
     Ok(vec![
-        Job::new("local_text", PASS, text, 1_000)?,
-        Job::new("local_resample", RESAMPLE, second, 500)?,
-        Job::new("local_speech", SPEECH, ten, 100)?,
-        Job::new("local_tensor", PASS, tensor, 200)?,
+        Job::new(of_text, PASS, text, 1_000)?,
+        Job::new(of_second, RESAMPLE, second, 500)?,
+        Job::new(of_ten, SPEECH, ten, 100)?,
+        Job::new(of_tensor, PASS, tensor, 200)?,
     ])
 }
 
@@ -200,6 +219,30 @@ fn payload(execution: &Execution) -> Vec<u8> {
     }
 }
 
+impl Socket {
+    fn pair(self) -> io::Result<(Box<dyn Stream>, Box<dyn Stream>)> {
+        match self {
+            Self::Tcp => {
+                let listener = TcpListener::bind("127.0.0.1:0")?;
+                let here = TcpStream::connect(listener.local_addr()?)?;
+                let (there, _address) = listener.accept()?;
+                here.set_nodelay(true)?;
+                there.set_nodelay(true)?;
+                Ok((Box::new(here), Box::new(there)))
+            }
+            Self::Unix => {
+                let (here, there) = UnixStream::pair()?;
+                Ok((Box::new(here), Box::new(there)))
+            }
+        }
+    }
+}
+
+/// What both sockets are.
+trait Stream: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Stream for T {}
+
 /// Calls of the service that ask nothing of its workers.
 async fn bare_grpc(client: &GrpcTransport, calls: usize) -> Result<Times, BenchError> {
     let mut took = Vec::with_capacity(calls);
@@ -211,15 +254,11 @@ async fn bare_grpc(client: &GrpcTransport, calls: usize) -> Result<Times, BenchE
     Ok(Times::new(took))
 }
 
-/// So many bytes to another thread over loopback TCP, and as many back when all have come.
-fn bare_socket(bytes: usize, rounds: usize) -> Result<Times, BenchError> {
+/// So many bytes to another thread, and as many back when all have come.
+fn bare_socket(socket: Socket, bytes: usize, rounds: usize) -> Result<Times, BenchError> {
     let failed = while_doing("send bytes to myself");
     let echo = || {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let mut here = TcpStream::connect(listener.local_addr()?)?;
-        let (mut there, _address) = listener.accept()?;
-        here.set_nodelay(true)?;
-        there.set_nodelay(true)?;
+        let (mut here, mut there) = socket.pair()?;
         let peer = thread::spawn(move || {
             let mut all = vec![0; bytes];
             (0..rounds).try_for_each(|_| there.read_exact(&mut all).and_then(|()| there.write_all(&all)))

@@ -34,7 +34,8 @@ struct Ready {
 // === impl Service ===
 
 impl Service {
-    pub(crate) async fn start() -> Result<Self, BenchError> {
+    /// `grpc` is where it is to serve.
+    pub(crate) async fn start(grpc: &str) -> Result<Self, BenchError> {
         let own = env::current_exe().map_err(while_doing("find this program"))?;
         for program in ["remotemedia", "remotemedia-gateway", "remotemedia-worker"] {
             let path = own.with_file_name(program);
@@ -43,15 +44,7 @@ impl Service {
             }
         }
         let mut up = Command::new(own.with_file_name("remotemedia"))
-            .args([
-                "up",
-                "--grpc",
-                "127.0.0.1:0",
-                "--admin",
-                "127.0.0.1:0",
-                "--workers",
-                &WORKERS.to_string(),
-            ])
+            .args(["up", "--grpc", grpc, "--admin", "127.0.0.1:0", "--workers", &WORKERS.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -32,7 +32,7 @@ const RATE: u32 = 16_000;
 const CHUNK_BYTES: usize = 16_000 / 50 * size_of::<f32>();
 
 pub(crate) async fn run() -> Result<Vec<Row>, BenchError> {
-    let service = Service::start().await?;
+    let service = Service::start("127.0.0.1:0").await?;
     let rows = measure(service.endpoint()).await;
     let stopped = service.stop().await;
     let rows = rows?;
