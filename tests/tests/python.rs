@@ -3,10 +3,9 @@
 use std::fs;
 
 use nix::sys::signal::Signal;
+use remotemedia_core::Fault;
 use remotemedia_core::fault::DeathCause;
-use remotemedia_core::{Fault, data::RuntimeData};
-use remotemedia_protos::convert;
-use remotemedia_protos::v1::{DataBuffer, ErrorResponse, ErrorType, NodeMetrics};
+use remotemedia_protos::v1::{ErrorResponse, ErrorType, NodeMetrics};
 use remotemedia_tests::client::{context, fault};
 use remotemedia_tests::deadline::until;
 use remotemedia_tests::pipeline::{chain, connection, document, json, text, unconnected, words};
@@ -206,7 +205,7 @@ async fn bad(plant: &Plant, word: &str) -> ErrorResponse {
 
 /// What the contract has no field for.
 fn custom(node: &NodeMetrics) -> serde_json::Value {
-    serde_json::from_str(&node.custom_metrics).unwrap()
+    serde_json::from_str(&node.custom_metrics).expect("custom metrics are JSON")
 }
 
 #[tokio::test]
@@ -218,12 +217,8 @@ async fn what_is_resampled_in_rust_is_worked_on_in_python() {
     let mut both =
         plant.client().execute(&chain(&[resample, gain]), [("resample", input.clone())]).await.unwrap();
     let mut whole = plant.client().execute(&chain(&[resample]), [("resample", input)]).await.unwrap();
-    let of = |buffer: DataBuffer| match convert::data::from_wire(buffer).unwrap().0 {
-        RuntimeData::Audio(audio) => audio.to_f32().into_owned(),
-        other => panic!("{other:?}"),
-    };
-    let halves = of(both.data_outputs.remove("gain").unwrap());
-    let wholes = of(whole.data_outputs.remove("resample").unwrap());
+    let halves = audio::samples(&both.data_outputs.remove("gain").unwrap());
+    let wholes = audio::samples(&whole.data_outputs.remove("resample").unwrap());
     assert_eq!(halves.len(), wholes.len());
     assert!(halves.iter().zip(&wholes).all(|(half, whole)| 2.0 * half == *whole));
     plant.finish().await;
