@@ -62,7 +62,7 @@ PIECES: list[Data] = [
     Binary(data=np.arange(3, dtype=np.uint8), mime_type="image/png"),
     Control(word="batch_hint", numbers=(3,), segment_id="s", timestamp_ms=5),
     Numpy(array=np.arange(6, dtype=np.complex128).reshape(2, 3)),
-    File(path="/tmp/x.wav", offset=1, length=2, size=9, filename="x.wav", mime_type="audio/wav"),
+    File(path="/media/x.wav", offset=1, length=2, size=9, filename="x.wav", mime_type="audio/wav"),
 ]
 
 

@@ -51,8 +51,11 @@ class Paced(Node):
 
     def process(self, text: Text) -> Iterator[str]:
         path, *words = text.text.split()
+        deadline = time.monotonic() + 10
         for place, word in enumerate(words):
             while place > 0 and not Path(path).exists():
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{path} did not come")
                 time.sleep(0.002)
             yield word
 
