@@ -32,15 +32,23 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves until the other process is gone.
 pub(crate) fn serve(runtime_dir: &Path) -> Result<(), BenchError> {
-    let hello =
-        Hello { protocol: PROTOCOL, name: "peer".to_owned(), kind: "bench".to_owned(), nodes: Vec::new() };
+    let hello = Hello {
+        protocol: PROTOCOL,
+        name: "peer".to_owned(),
+        kind: "bench".to_owned(),
+        nodes: Vec::new(),
+        loading: None,
+    };
     let mut guest = Guest::join(runtime_dir, hello, Instant::now() + PATIENCE)?;
     let mut peer = Peer { plane: guest.plane().clone(), kept: None };
     loop {
         let mut outcome = Ok(());
         let turned = guest.turn(TICK, || false, &mut |event| match event {
             GuestEvent::Arrival(arrival) if outcome.is_ok() => outcome = peer.answer(arrival),
-            GuestEvent::Arrival(_) | GuestEvent::Command(_) | GuestEvent::PeerDown(_) => {}
+            GuestEvent::Arrival(_)
+            | GuestEvent::Command(_)
+            | GuestEvent::PeerDown(_)
+            | GuestEvent::Dismissed => {}
         });
         outcome?;
         match turned {

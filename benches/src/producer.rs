@@ -144,6 +144,7 @@ impl Producer {
             HostEvent::Arrival(arrival) => Ok(Some((arrival.content, Instant::now()))),
             other @ (HostEvent::Joined { .. }
             | HostEvent::LinkUp { .. }
+            | HostEvent::News { .. }
             | HostEvent::Condemned { .. }
             | HostEvent::Died { .. }
             | HostEvent::Reply { .. }) => unasked(other),
@@ -173,6 +174,7 @@ fn meet(host: &mut Host, runtime_dir: &Path) -> Result<(Owned, Member), BenchErr
         HostEvent::Joined { member, .. } => Ok(Some(member)),
         other @ (HostEvent::Arrival(_)
         | HostEvent::LinkUp { .. }
+        | HostEvent::News { .. }
         | HostEvent::Condemned { .. }
         | HostEvent::Died { .. }
         | HostEvent::Reply { .. }) => unasked(other),
@@ -206,8 +208,9 @@ fn unasked<T>(event: HostEvent) -> Result<Option<T>, BenchError> {
     match event {
         HostEvent::LinkUp { .. } | HostEvent::Condemned { .. } => Ok(None),
         HostEvent::Died { cause, .. } => Err(BenchError::PeerDied { cause }),
-        HostEvent::Joined { .. } | HostEvent::Arrival(_) | HostEvent::Reply { .. } => {
-            Err(BenchError::Unexpected)
-        }
+        HostEvent::Joined { .. }
+        | HostEvent::News { .. }
+        | HostEvent::Arrival(_)
+        | HostEvent::Reply { .. } => Err(BenchError::Unexpected),
     }
 }

@@ -78,6 +78,9 @@ pub struct WorkerStatus {
     pub kind: String,
     /// What it does.
     pub state: String,
+    /// What it loads, if it is loading.
+    #[serde(default)]
+    pub step: Option<String>,
     /// Sessions that have a node in it.
     pub sessions: u64,
     /// How often a process of this name was replaced.

@@ -181,6 +181,9 @@ pub struct RunArgs {
     /// How long the run, or in a stream one chunk, may take. [default: the service's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout_ms: Option<u64>,
+    /// How long to wait for workers that are still loading a node; 0: not at all. A stream is told what it waits for.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub start_ms: u64,
     /// Print the summary as one JSON object, with the results in it unless -o takes them; an error as one too.
     #[arg(long)]
     pub json: bool,

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use remotemedia_core::fault::Fault;
 use remotemedia_core::frame::Frame;
 use remotemedia_core::limits::{LimitRequest, Limits};
+use remotemedia_core::starting::StartListener;
 use remotemedia_core::token::Token;
 use remotemedia_core::transport::{
     ChunkOutput, ExecuteRequest, ExecutionMetrics, PipelineTransport, StreamRequest, StreamSession,
@@ -197,7 +198,11 @@ impl<'a> Failure<'a> {
 
 impl Job {
     fn new(args: &RunArgs) -> Result<Self, CommandError> {
-        let limits = LimitRequest { timeout_ms: args.timeout_ms, ..LimitRequest::default() };
+        let limits = LimitRequest {
+            timeout_ms: args.timeout_ms,
+            start_ms: Some(args.start_ms),
+            ..LimitRequest::default()
+        };
         let message = u64::try_from(Limits::default().max_message_bytes).unwrap_or(u64::MAX);
         let max_piece = message.saturating_sub(ENVELOPE_BYTES);
         let pipeline = Pipeline::read(&args.pipeline)?;
@@ -237,7 +242,9 @@ impl Job {
         transport: &T,
         bar: &ProgressBar,
     ) -> Result<(Traffic, ExecutionMetrics), CommandError> {
-        let request = StreamRequest { manifest: self.pipeline.manifest.clone(), limits: self.limits };
+        let listener = Some(StartListener::new(|starting| crate::say(&starting.to_string())));
+        let request =
+            StreamRequest { manifest: self.pipeline.manifest.clone(), limits: self.limits, listener };
         let session = transport.stream(request).await?;
         let traffic = RefCell::new(Traffic::default());
         let sending = send_all(&session, &self.pipeline.entry, &mut self.source, self.cut, &traffic, bar);
@@ -354,9 +361,11 @@ impl Traffic {
 /// Whether the logs of a private service say more than the fault does.
 const fn is_of_the_service(fault: &Fault) -> bool {
     match fault {
-        Fault::Worker(_) | Fault::Deadline { .. } | Fault::Unavailable { .. } | Fault::Internal { .. } => {
-            true
-        }
+        Fault::Worker(_)
+        | Fault::Deadline { .. }
+        | Fault::Unavailable { .. }
+        | Fault::Starting { .. }
+        | Fault::Internal { .. } => true,
         Fault::Parse(_)
         | Fault::Graph(_)
         | Fault::Version { .. }

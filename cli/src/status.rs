@@ -43,7 +43,10 @@ impl fmt::Display for Report {
                 worker.name.clone(),
                 worker.pid.to_string(),
                 worker.kind.clone(),
-                worker.state.clone(),
+                match &worker.step {
+                    Some(step) => format!("{}: {step}", worker.state),
+                    None => worker.state.clone(),
+                },
                 worker.sessions.to_string(),
                 worker.restarts.to_string(),
             ]);

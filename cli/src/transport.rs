@@ -8,6 +8,7 @@ use remotemedia_core::fault::{EntryError, Fault, StreamFault};
 use remotemedia_core::frame::{Frame, SessionId};
 use remotemedia_core::limits::{LimitRequest, Limits};
 use remotemedia_core::manifest::VERSION;
+use remotemedia_core::starting::{LoadingWorker, Starting};
 use remotemedia_core::token::Token;
 use remotemedia_core::transport::{
     ChunkOutput, ExecuteRequest, Execution, ExecutionMetrics, PipelineTransport, StreamRequest,
@@ -245,12 +246,21 @@ impl PipelineTransport for GrpcTransport {
         let open = async {
             let response = client.stream_pipeline(ReceiverStream::new(queue)).await;
             let mut stream = response.map_err(|status| self.fault(&status))?.into_inner();
-            let first = stream.message().await.map_err(|status| self.fault(&status))?;
-            Ok::<_, Fault>((ready(&self.endpoint, first)?, stream))
+            let id = loop {
+                let first = stream.message().await.map_err(|status| self.fault(&status))?;
+                match (first.and_then(|message| message.response), &request.listener) {
+                    (Some(Response::Status(status)), Some(listener)) => listener.tell(starting(status)),
+                    (Some(Response::Status(_)), None) => {}
+                    (first, _) => break ready(&self.endpoint, first)?,
+                }
+            };
+            Ok::<_, Fault>((id, stream))
         };
-        let (id, stream) = tokio::time::timeout(deadline, open)
+        let start = request.limits.start_ms.unwrap_or(Limits::default().default_start_ms);
+        let patience = deadline + Duration::from_millis(start);
+        let (id, stream) = tokio::time::timeout(patience, open)
             .await
-            .map_err(|_elapsed| late(deadline, "the session's opening"))??;
+            .map_err(|_elapsed| late(patience, "the session's opening"))??;
         Ok(GrpcSession {
             id,
             endpoint: Arc::clone(&self.endpoint),
@@ -385,7 +395,7 @@ impl GrpcSession {
                         self.finish_metrics(convert::metrics::from_wire(last));
                     }
                 }
-                Some(Response::Ready(_)) => {
+                Some(Response::Ready(_) | Response::Status(_)) => {
                     return Err(broken(&self.endpoint, "the session was opened twice".to_owned()));
                 }
                 None => return Err(broken(&self.endpoint, "a response without content".to_owned())),
@@ -416,8 +426,22 @@ fn control(command: Command) -> Request {
     Request::Control(v1::StreamControl { command: command.into() })
 }
 
-fn ready(endpoint: &str, first: Option<v1::StreamResponse>) -> Result<SessionId, Fault> {
-    match first.and_then(|message| message.response) {
+fn starting(status: v1::StreamStatus) -> Starting {
+    let workers = status.workers.into_iter().map(|worker| LoadingWorker {
+        name: worker.name,
+        step: worker.step,
+        elapsed: Duration::from_millis(worker.elapsed_ms),
+    });
+    Starting {
+        node: status.node_id,
+        node_type: status.node_type,
+        waited: Duration::from_millis(status.waited_ms),
+        workers: workers.collect(),
+    }
+}
+
+fn ready(endpoint: &str, first: Option<Response>) -> Result<SessionId, Fault> {
+    match first {
         Some(Response::Ready(ready)) => match u64::from_str_radix(&ready.session_id, 16) {
             Ok(number) => Ok(SessionId(number)),
             Err(_) => Err(broken(
@@ -426,9 +450,8 @@ fn ready(endpoint: &str, first: Option<v1::StreamResponse>) -> Result<SessionId,
             )),
         },
         Some(Response::Error(error)) => Err(convert::fault::from_wire(error)),
-        Some(Response::Result(_) | Response::Metrics(_) | Response::Closed(_)) | None => {
-            Err(broken(endpoint, "the stream did not begin with 'ready'".to_owned()))
-        }
+        Some(Response::Result(_) | Response::Metrics(_) | Response::Closed(_) | Response::Status(_))
+        | None => Err(broken(endpoint, "the stream did not begin with 'ready'".to_owned())),
     }
 }
 

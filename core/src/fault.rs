@@ -11,6 +11,7 @@ use crate::limits::LimitExceeded;
 use crate::manifest::ParseError;
 use crate::nearest::Meant;
 use crate::node::{NodeInfo, ParamError};
+use crate::starting::Starting;
 
 /// Why a pipeline did not run, or stopped.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
@@ -90,6 +91,17 @@ pub enum Fault {
     Unavailable {
         /// What keeps it.
         state: Unavailability,
+        /// When to come back.
+        retry_after_ms: u64,
+    },
+    /// Who could run a node is still loading, and the client does not wait any longer.
+    #[error(
+        "{starting}; after {} ms this is given up: try again in {retry_after_ms} ms, or ask for a longer max_start_ms",
+        starting.waited.as_millis()
+    )]
+    Starting {
+        /// What was waited for.
+        starting: Starting,
         /// When to come back.
         retry_after_ms: u64,
     },
@@ -349,6 +361,7 @@ impl Fault {
             }
             Self::Node(fault) => Some(&fault.node),
             Self::Worker(lost) => Some(&lost.node),
+            Self::Starting { starting, .. } => Some(&starting.node),
             Self::Placement(
                 PlacementError::UnknownType { node, .. }
                 | PlacementError::Unsatisfied { node, .. }
@@ -401,6 +414,7 @@ impl Fault {
             | Self::Stream(_)
             | Self::Version { .. }
             | Self::Unavailable { .. }
+            | Self::Starting { .. }
             | Self::Internal { .. } => None,
         }
     }

@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod nearest;
 pub mod node;
 pub mod session;
+pub mod starting;
 pub mod token;
 pub mod transport;
 

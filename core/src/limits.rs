@@ -34,6 +34,10 @@ pub struct Limits {
     pub credit_window: u32,
     /// Outputs of one call of a node: more belong into a stream of calls.
     pub max_outputs_per_call: usize,
+    /// How long a session waits for workers that are still loading, where the client asks for nothing.
+    pub default_start_ms: u64,
+    /// How long a client may ask it to wait: large models load for minutes.
+    pub max_start_ms: u64,
     /// How long the opening of a session may take: links are made, nodes constructed.
     pub open_timeout_ms: u64,
     /// How long a streaming session may see no input.
@@ -51,6 +55,8 @@ pub struct LimitRequest {
     pub timeout_ms: Option<u64>,
     /// Samples of all channels in one piece of audio.
     pub audio_samples: Option<u64>,
+    /// Milliseconds to wait for workers that are still loading; 0 means not at all.
+    pub start_ms: Option<u64>,
 }
 
 /// What one execution got.
@@ -62,6 +68,8 @@ pub struct Granted {
     pub timeout: Duration,
     /// Samples of all channels in one piece of audio.
     pub audio_samples: u64,
+    /// How long it may wait for workers that are still loading. In a unary run its timeout ends that too.
+    pub start: Duration,
 }
 
 /// A bound was hit: which, by what, and what to do.
@@ -98,6 +106,8 @@ impl Default for Limits {
             max_sessions: 1_024,
             credit_window: 4,
             max_outputs_per_call: 1_024,
+            default_start_ms: 10_000,
+            max_start_ms: 300_000,
             open_timeout_ms: 5_000,
             idle_timeout_ms: 60_000,
             loan_timeout_ms: 2_000,
@@ -114,10 +124,13 @@ impl Limits {
         let memory = request.memory_bytes.unwrap_or(self.default_memory_bytes);
         let timeout = request.timeout_ms.unwrap_or(self.default_timeout_ms);
         let samples = request.audio_samples.unwrap_or(self.max_audio_samples);
+        let start = request.start_ms.unwrap_or(self.default_start_ms);
         within("max_memory_bytes", memory, self.max_memory_bytes, "bytes")?;
         within("max_timeout_ms", timeout, self.max_timeout_ms, "ms")?;
         within("max_audio_samples", samples, self.max_audio_samples, "samples")?;
-        Ok(Granted { memory_bytes: memory, timeout: Duration::from_millis(timeout), audio_samples: samples })
+        within("max_start_ms", start, self.max_start_ms, "ms")?;
+        let [timeout, start] = [timeout, start].map(Duration::from_millis);
+        Ok(Granted { memory_bytes: memory, timeout, audio_samples: samples, start })
     }
 
     /// How long the opening of a session may take.

@@ -15,6 +15,7 @@ use crate::fault::Fault;
 use crate::frame::{Frame, Metadata, SessionId};
 use crate::limits::LimitRequest;
 use crate::manifest::Manifest;
+use crate::starting::StartListener;
 
 /// A way to run pipelines.
 pub trait PipelineTransport: Send + Sync {
@@ -80,6 +81,8 @@ pub struct StreamRequest {
     pub manifest: Arc<Manifest>,
     /// What the client asks.
     pub limits: LimitRequest,
+    /// Who is to hear what the start waits for: at once, when it changes, and every 2 s.
+    pub listener: Option<StartListener>,
 }
 
 /// What one input sequence gave, or a part of it, or that its input was dropped.

@@ -215,7 +215,8 @@ const fn call_code(fault: &Fault) -> Option<Code> {
         Fault::Unavailable {
             state: Unavailability::Full | Unavailability::NoWorkers | Unavailability::ShuttingDown,
             ..
-        } => Some(Code::Unavailable),
+        }
+        | Fault::Starting { .. } => Some(Code::Unavailable),
         Fault::Deadline { .. } => Some(Code::DeadlineExceeded),
         Fault::Parse(_)
         | Fault::Graph(_)
@@ -236,7 +237,7 @@ const fn call_code(fault: &Fault) -> Option<Code> {
 fn status(code: Code, fault: &Fault, response: &ErrorResponse) -> Status {
     let mut metadata = MetadataMap::new();
     let mut more = Vec::new();
-    if let Fault::Unavailable { retry_after_ms, .. } = fault {
+    if let Fault::Unavailable { retry_after_ms, .. } | Fault::Starting { retry_after_ms, .. } = fault {
         metadata.insert(RETRY_PUSHBACK, (*retry_after_ms).into());
         more.push(Any::retry_info(*retry_after_ms));
     }

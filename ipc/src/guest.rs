@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::control::messages::{Hello, SessionCommand, SessionReply, Step, ToGateway, ToWorker, Welcome};
+use crate::control::messages::{
+    Hello, News, SessionCommand, SessionReply, Step, ToGateway, ToWorker, Welcome,
+};
 use crate::control::{Channel, ChannelError, Incoming, codec};
 use crate::death::{DeathError, PidFd};
 use crate::doorbell::{self, Doorbell, DoorbellError};
@@ -41,6 +43,8 @@ pub enum GuestEvent {
     Command(SessionCommand),
     /// Another process is dead; what it had sent has been delivered before this.
     PeerDown(Member),
+    /// The answer to [`News::Leaving`]: this process has no session, and gets none.
+    Dismissed,
 }
 
 /// Wakes a guest's or host's I/O thread from another thread.
@@ -146,6 +150,14 @@ impl Guest {
         self.say(&ToGateway::Session(reply))
     }
 
+    /// Says something of this process.
+    ///
+    /// # Errors
+    /// The gateway is gone, or does not read.
+    pub fn announce(&mut self, news: News) -> Result<(), GuestError> {
+        self.say(&ToGateway::News(news))
+    }
+
     /// Waits for something to happen, but not longer than `at_most`, and hands it to `take`. `busy` is asked after
     /// the process has said that it goes to sleep: true if other threads have left work meanwhile.
     ///
@@ -207,6 +219,7 @@ impl Guest {
                 ToWorker::PoolDown { pool } => self.plane.forget_pool(pool),
                 ToWorker::Do(step) => self.take_step(step)?,
                 ToWorker::Session(command) => take(GuestEvent::Command(command)),
+                ToWorker::Dismissed => take(GuestEvent::Dismissed),
                 ToWorker::Refused { reason } => return Err(GuestError::Refused { reason }),
                 ToWorker::Welcome(_) => {
                     return Err(GuestError::Misread { problem: "a second welcome".to_owned() });
@@ -254,6 +267,7 @@ fn receive_welcome(channel: &mut Channel, deadline: Instant) -> Result<(Welcome,
         | ToWorker::PoolUp { .. }
         | ToWorker::PoolDown { .. }
         | ToWorker::Do(_)
+        | ToWorker::Dismissed
         | ToWorker::Session(_) => {
             Err(GuestError::Misread { problem: "something else before the welcome".to_owned() })
         }

@@ -25,7 +25,13 @@ use remotemedia_ipc::slot::Member;
 const DEADLINE: Duration = Duration::from_secs(10);
 
 fn hello(name: &str) -> Hello {
-    Hello { protocol: PROTOCOL, name: name.to_owned(), kind: "test".to_owned(), nodes: Vec::new() }
+    Hello {
+        protocol: PROTOCOL,
+        name: name.to_owned(),
+        kind: "test".to_owned(),
+        nodes: Vec::new(),
+        loading: None,
+    }
 }
 
 /// On tmpfs, and of this user alone.
@@ -71,7 +77,7 @@ fn echo(dir: std::path::PathBuf, stop: Receiver<()>, joined: Sender<Member>) {
     while stop.try_recv().is_err() {
         let turned = guest.turn(Duration::from_millis(10), || false, &mut |event| match event {
             GuestEvent::Arrival(arrival) => arrivals.push(arrival),
-            GuestEvent::Command(_) | GuestEvent::PeerDown(_) => {}
+            GuestEvent::Command(_) | GuestEvent::PeerDown(_) | GuestEvent::Dismissed => {}
         });
         turned.unwrap();
         for arrival in arrivals.drain(..) {

@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // As it comes: send and receive may be two tasks; here they take turns.
-    let session = runner.stream(StreamRequest { manifest, limits }).await?;
+    let session = runner.stream(StreamRequest { manifest, limits, listener: None }).await?;
     for sequence in 0..3 {
         session.send(TransportData::new(sequence, second_of_tone()?)).await?;
     }

@@ -12,7 +12,8 @@ use remotemedia_core::frame::SessionId;
 use remotemedia_core::graph::Graph;
 use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
-use remotemedia_ipc::control::messages::{SessionCommand, SessionReply, StagePlan};
+use remotemedia_core::starting::{StartListener, Starting};
+use remotemedia_ipc::control::messages::{News, SessionCommand, SessionReply, StagePlan};
 use remotemedia_ipc::doorbell;
 use remotemedia_ipc::guest::Waker;
 use remotemedia_ipc::host::{Host, HostEvent};
@@ -22,12 +23,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::edges::{Edges, Lane};
 use crate::machine;
-use crate::placement::place;
-use crate::registry::Registry;
+use crate::placement::{Placement, place};
+use crate::registry::{Registry, Standing, WorkerEntry};
 use crate::session::FromHub;
 use crate::status::{
     DeathStatus, PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState, WorkerStatus,
 };
+use crate::waiting::WaitingRoom;
 use crate::wiring::{Draughtsman, Drawing, Wiring};
 
 /// The hub's thread, and its owner.
@@ -74,6 +76,10 @@ pub(crate) struct OpenOrder {
     pub(crate) pipeline: String,
     pub(crate) graph: Arc<Graph>,
     pub(crate) memory_bytes: u64,
+    pub(crate) since: Instant,
+    /// How long it waits for workers that are still loading.
+    pub(crate) until: Instant,
+    pub(crate) listener: Option<StartListener>,
     pub(crate) events: mpsc::Sender<FromHub>,
     pub(crate) placed: oneshot::Sender<Result<Wiring, Fault>>,
 }
@@ -94,6 +100,7 @@ struct Loop {
     registry: Registry,
     edges: Edges,
     sessions: BTreeMap<SessionId, Entry>,
+    waiting: WaitingRoom,
     shutdown: Option<Instant>,
 }
 
@@ -147,6 +154,7 @@ impl Hub {
             registry: Registry::default(),
             edges,
             sessions: BTreeMap::new(),
+            waiting: WaitingRoom::default(),
             shutdown: None,
         };
         let thread = thread::Builder::new().name("hub".to_owned()).spawn(move || work.run())?;
@@ -247,6 +255,7 @@ impl Loop {
                 self.shared.waiting_orders.fetch_sub(1, Ordering::SeqCst);
                 self.on_order(order);
             }
+            self.look_after_waiting();
             self.feed();
             if self.shutdown.is_some_and(|deadline| self.sessions.is_empty() || Instant::now() >= deadline) {
                 break;
@@ -266,11 +275,12 @@ impl Loop {
             HostEvent::LinkUp { from, to } => self.on_link(from, to),
             HostEvent::Joined { member, pid, hello } => {
                 self.registry.join(member, pid, hello);
-                self.publish_node_infos();
+                self.on_offer(member);
             }
+            HostEvent::News { member, news } => self.on_news(member, news),
             HostEvent::Condemned { member } => {
-                self.registry.condemn(member);
-                self.publish_node_infos();
+                self.registry.condemn_unless_gone(member);
+                self.on_workers();
             }
             HostEvent::Died { member, pid, cause } => self.on_death(member, pid, cause),
         }
@@ -278,14 +288,7 @@ impl Loop {
 
     fn on_order(&mut self, order: Order) {
         match order {
-            Order::Open(order) => {
-                let OpenOrder { id, pipeline, graph, memory_bytes, events, placed } = *order;
-                let outcome = self.open(id, pipeline, &graph, memory_bytes, events);
-                // The session's user has gone meanwhile: what was opened for it is closed.
-                if let Err(Ok(_wiring)) = placed.send(outcome) {
-                    self.close(id);
-                }
-            }
+            Order::Open(order) => self.on_open(order),
             Order::Close(session) => self.close(session),
             Order::Status(answer) => drop(answer.send(self.status())),
             Order::Shutdown { deadline } => self.shutdown = Some(deadline),
@@ -314,6 +317,55 @@ impl Loop {
         }
     }
 
+    fn on_news(&mut self, member: Member, news: News) {
+        let offers = matches!(news, News::Offers { .. });
+        self.registry.note(member, news);
+        if offers {
+            self.on_offer(member)
+        } else {
+            self.on_workers()
+        }
+        self.dismiss_if_idle(member);
+    }
+
+    /// A worker says what it offers: nothing that others mean differently.
+    fn on_offer(&mut self, member: Member) {
+        if let Some(conflict) = self.registry.conflict(member) {
+            self.registry.condemn(member);
+            if let Err(error) = self.host.refuse(member, &conflict.to_string()) {
+                tracing::warn!(%member, %error, "refusal_not_heard");
+            }
+        }
+        self.on_workers();
+    }
+
+    /// There are other workers, or others that are ready.
+    fn on_workers(&mut self) {
+        self.publish_node_infos();
+        self.waiting.leave().into_iter().for_each(|order| self.on_open(order));
+    }
+
+    fn dismiss_if_idle(&mut self, member: Member) {
+        if self.registry.may_go(member)
+            && let Err(error) = self.host.dismiss(member)
+        {
+            tracing::info!(%member, %error, "dismissal_not_heard");
+        }
+    }
+
+    fn look_after_waiting(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        if self.shutdown.is_some() {
+            self.waiting.leave().into_iter().for_each(|order| self.on_open(order));
+        }
+        let registry = &self.registry;
+        self.waiting.look_after(Instant::now(), |order, told| {
+            starting(registry, order, told.node.clone(), told.node_type.clone())
+        });
+    }
+
     // Linking => Planned
     fn on_link(&mut self, from: Member, to: Member) {
         let mut ready = Vec::new();
@@ -330,9 +382,13 @@ impl Loop {
     }
 
     fn on_death(&mut self, member: Member, pid: i32, cause: DeathCause) {
-        let name =
-            self.registry.bury(member, cause).map_or_else(|| member.to_string(), |worker| worker.hello.name);
-        self.publish_node_infos();
+        let entry = self.registry.bury(member, cause);
+        self.on_workers();
+        if entry.as_ref().is_some_and(WorkerEntry::has_left) {
+            tracing::info!(%member, pid, "worker_left");
+            return;
+        }
+        let name = entry.map_or_else(|| member.to_string(), |worker| worker.hello.name);
         tracing::warn!(worker = name, pid, %cause, "worker_died");
         let touched: Vec<SessionId> = self
             .sessions
@@ -351,27 +407,42 @@ impl Loop {
         }
     }
 
-    fn open(
-        &mut self,
-        id: SessionId,
-        pipeline: String,
-        graph: &Graph,
-        memory_bytes: u64,
-        events: mpsc::Sender<FromHub>,
-    ) -> Result<Wiring, Fault> {
-        if self.shutdown.is_some() {
-            return Err(unavailable(Unavailability::ShuttingDown));
+    fn on_open(&mut self, order: Box<OpenOrder>) {
+        // The user of a session that has waited may have gone.
+        if order.placed.is_closed() {
+            return;
         }
-        let placement = place(graph, &self.registry).map_err(|error| self.no_placement(error))?;
+        let outcome = match place(&order.graph, &self.registry) {
+            _ if self.shutdown.is_some() => Err(unavailable(Unavailability::ShuttingDown)),
+            Ok(placement) => self.open(&order, &placement),
+            Err(PlacementError::UnknownType { node, node_type, known }) => {
+                let starting = starting(&self.registry, &order, node, node_type);
+                if !starting.workers.is_empty() {
+                    return self.waiting.admit(order, starting, Instant::now());
+                }
+                let Starting { node, node_type, .. } = starting;
+                Err(self.no_placement(PlacementError::UnknownType { node, node_type, known }))
+            }
+            Err(error) => Err(error.into()),
+        };
+        let id = order.id;
+        // The session's user has gone meanwhile: what was opened for it is closed.
+        if let Err(Ok(_wiring)) = order.placed.send(outcome) {
+            self.close(id);
+        }
+    }
+
+    fn open(&mut self, order: &OpenOrder, placement: &Placement) -> Result<Wiring, Fault> {
+        let (id, graph) = (order.id, &*order.graph);
         check_params(graph, &placement.infos)?;
         let mut lanes = Vec::new();
         let draughtsman = Draughtsman {
             id,
             gateway: self.host.plane().me(),
             graph,
-            placement: &placement,
+            placement,
             limits: &self.limits,
-            memory_bytes,
+            memory_bytes: order.memory_bytes,
             edges: &mut self.edges,
             lanes: &mut lanes,
         };
@@ -383,9 +454,9 @@ impl Loop {
             (*member, plan.nodes.first().map_or_else(String::new, |node| node.id.clone()))
         });
         let entry = Entry {
-            pipeline,
+            pipeline: order.pipeline.clone(),
             since: Instant::now(),
-            events,
+            events: order.events.clone(),
             phase: Phase::Planned,
             stages: stages.collect(),
             lanes: lanes.clone(),
@@ -468,7 +539,10 @@ impl Loop {
         if self.sessions.get(&id).is_some_and(closed)
             && let Some(entry) = self.sessions.remove(&id)
         {
-            entry.stages.keys().for_each(|member| self.registry.session_closed(*member));
+            for member in entry.stages.keys() {
+                self.registry.session_closed(*member);
+                self.dismiss_if_idle(*member);
+            }
             entry.lanes.into_iter().for_each(|lane| self.edges.give_back(lane));
         }
     }
@@ -498,7 +572,8 @@ impl Loop {
             pid: worker.pid,
             name: worker.hello.name.clone(),
             kind: worker.hello.kind.clone(),
-            state: if worker.condemned { WorkerState::Condemned } else { WorkerState::Ready },
+            state: WorkerState::of(&worker.standing),
+            step: worker.step().map(str::to_owned),
             sessions: worker.sessions,
             restarts: self.registry.deaths(&worker.hello.name),
             nodes: worker.hello.nodes.iter().map(|info| info.name.clone()).collect(),
@@ -564,6 +639,25 @@ impl Phase {
             Self::Closing { .. } => SessionState::Closing,
         }
     }
+}
+
+// === impl WorkerState ===
+
+impl WorkerState {
+    const fn of(standing: &Standing) -> Self {
+        match standing {
+            Standing::Loading(_) => Self::Loading,
+            Standing::Ready => Self::Ready,
+            Standing::Leaving => Self::Leaving,
+            Standing::Condemned => Self::Condemned,
+        }
+    }
+}
+
+/// What a session waits for; no workers if there is nothing to wait for.
+fn starting(registry: &Registry, order: &OpenOrder, node: String, node_type: String) -> Starting {
+    let workers = registry.loading(&node_type);
+    Starting { node, node_type, waited: order.since.elapsed(), workers }
 }
 
 /// Before any worker is asked: each node's type has said what parameters it takes.

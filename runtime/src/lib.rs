@@ -26,6 +26,7 @@ mod registry;
 mod runner;
 mod session;
 mod status;
+mod waiting;
 mod wiring;
 
 use std::path::PathBuf;

@@ -206,8 +206,13 @@ mod tests {
                 info("Hear", &[Kind::Audio], &[Kind::Json]),
                 info("Say", &[Kind::Text], &[Kind::Audio]),
             ];
-            let hello =
-                Hello { protocol: PROTOCOL, name: format!("w{slot}"), kind: "rust".to_owned(), nodes };
+            let hello = Hello {
+                protocol: PROTOCOL,
+                name: format!("w{slot}"),
+                kind: "rust".to_owned(),
+                nodes,
+                loading: None,
+            };
             registry.join(member, 100 + i32::from(slot), hello);
         }
         registry
@@ -327,7 +332,11 @@ mod tests {
         let mut registry = registry(1);
         let member = Member { slot: Slot::new(9).unwrap(), incarnation: Incarnation::FIRST };
         let (kind, nodes) = ("python".to_owned(), vec![info("Any", &[], &[])]);
-        registry.join(member, 109, Hello { protocol: PROTOCOL, name: "p1".to_owned(), kind, nodes });
+        registry.join(
+            member,
+            109,
+            Hello { protocol: PROTOCOL, name: "p1".to_owned(), kind, nodes, loading: None },
+        );
         let manifest = "version: v1\nnodes: [{ id: a, node_type: Any, runtime_hint: cpython }]";
         let graph = Graph::check(&Manifest::from_yaml(manifest).unwrap(), &Limits::default()).unwrap();
         assert_eq!(slots(&place(&graph, &registry).unwrap()), [9]);

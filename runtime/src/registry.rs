@@ -1,10 +1,12 @@
 //! The workers there are, what they offer, and how much they have to do.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use remotemedia_core::fault::DeathCause;
 use remotemedia_core::node::NodeInfo;
-use remotemedia_ipc::control::messages::Hello;
+use remotemedia_core::starting::LoadingWorker;
+use remotemedia_ipc::control::messages::{Hello, News};
 use remotemedia_ipc::slot::Member;
 
 /// All workers of a domain.
@@ -26,7 +28,35 @@ pub(crate) struct WorkerEntry {
     pub(crate) hello: Hello,
     /// Sessions of which it runs nodes.
     pub(crate) sessions: usize,
-    pub(crate) condemned: bool,
+    pub(crate) standing: Standing,
+    joined: Instant,
+}
+
+/// Whether a worker is given work.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    /// It is loading, and this is what it does.
+    Loading(String),
+    /// It is.
+    Ready,
+    /// It goes when its sessions are over.
+    Leaving,
+    /// It is refused, killed, or dying.
+    Condemned,
+}
+
+/// Two workers that mean different things by one name.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "node type '{name}' is offered by worker '{other}' with another schema: there {theirs}, here {ours}; give one of the two another name, or stop '{other}' first"
+)]
+pub(crate) struct Conflict {
+    name: String,
+    other: String,
+    /// The schema that is there already, as JSON.
+    theirs: String,
+    /// The schema of who comes, as JSON.
+    ours: String,
 }
 
 /// Names remembered after their workers' deaths; beyond it the count of the first by name starts anew.
@@ -34,18 +64,70 @@ const MOST_NAMES: usize = 1024;
 
 impl Registry {
     pub(crate) fn join(&mut self, member: Member, pid: i32, hello: Hello) {
-        self.workers.insert(member, WorkerEntry { pid, hello, sessions: 0, condemned: false });
+        let standing = hello.loading.clone().map_or(Standing::Ready, Standing::Loading);
+        self.workers
+            .insert(member, WorkerEntry { pid, hello, sessions: 0, standing, joined: Instant::now() });
+    }
+
+    /// Takes what a worker says of itself.
+    pub(crate) fn note(&mut self, member: Member, news: News) {
+        let Some(worker) = self.workers.get_mut(&member) else { return };
+        match (news, &worker.standing) {
+            (News::Offers { nodes }, _) => worker.hello.nodes = nodes,
+            (News::Loading { step }, Standing::Loading(_) | Standing::Ready) => {
+                worker.standing = Standing::Loading(step);
+            }
+            (News::Ready, Standing::Loading(_)) => worker.standing = Standing::Ready,
+            (News::Leaving, Standing::Loading(_) | Standing::Ready) => worker.standing = Standing::Leaving,
+            (
+                News::Loading { .. } | News::Ready | News::Leaving,
+                Standing::Ready | Standing::Leaving | Standing::Condemned,
+            ) => {}
+        }
+    }
+
+    /// What keeps a worker from joining the others: a name by which another means something else. Those that leave are
+    /// not asked, so that a new version can take the place of an old one.
+    pub(crate) fn conflict(&self, member: Member) -> Option<Conflict> {
+        let newcomer = self.workers.get(&member)?;
+        let others = self.workers.iter().filter(|(other, worker)| {
+            **other != member && matches!(worker.standing, Standing::Ready | Standing::Loading(_))
+        });
+        let mut pairs = others.flat_map(|(_, other)| {
+            let ours = newcomer.hello.nodes.iter();
+            ours.flat_map(move |ours| other.hello.nodes.iter().map(move |theirs| (other, theirs, ours)))
+        });
+        pairs.find_map(|(other, theirs, ours)| {
+            let name = theirs.names().find(|name| ours.answers_to(name))?;
+            (!is_same_schema(theirs, ours)).then(|| Conflict {
+                name: name.to_owned(),
+                other: other.hello.name.clone(),
+                theirs: schema(theirs),
+                ours: schema(ours),
+            })
+        })
+    }
+
+    /// No more work for one whose connection has ended, unless it was let go.
+    pub(crate) fn condemn_unless_gone(&mut self, member: Member) {
+        if !self.may_go(member) {
+            self.condemn(member);
+        }
     }
 
     /// No more work for it.
     pub(crate) fn condemn(&mut self, member: Member) {
         if let Some(worker) = self.workers.get_mut(&member) {
-            worker.condemned = true;
+            worker.standing = Standing::Condemned;
         }
     }
 
     pub(crate) fn bury(&mut self, member: Member, cause: DeathCause) -> Option<WorkerEntry> {
         let worker = self.workers.remove(&member)?;
+        // One that was let go did not die.
+        if worker.has_left() {
+            return Some(worker);
+        }
         *self.causes.entry(cause.label()).or_default() += 1;
         self.last_death = Some(format!("'{}', which {cause}", worker.hello.name));
         if self.deaths.len() >= MOST_NAMES && !self.deaths.contains_key(&worker.hello.name) {
@@ -70,7 +152,27 @@ impl Registry {
 
     /// Those that may be given work.
     pub(crate) fn ready(&self) -> impl Iterator<Item = (Member, &WorkerEntry)> {
-        self.iter().filter(|(_, worker)| !worker.condemned)
+        self.iter().filter(|(_, worker)| worker.standing == Standing::Ready)
+    }
+
+    /// Those that may come to offer a node type: they offer it and are loading still, or do not know yet what they
+    /// will offer.
+    pub(crate) fn loading(&self, node_type: &str) -> Vec<LoadingWorker> {
+        let loading = self.workers.values().filter_map(|worker| match &worker.standing {
+            Standing::Loading(step)
+                if worker.hello.nodes.is_empty() || worker.offers(node_type).is_some() =>
+            {
+                let (name, elapsed) = (worker.hello.name.clone(), worker.joined.elapsed());
+                Some(LoadingWorker { name, step: step.clone(), elapsed })
+            }
+            Standing::Loading(_) | Standing::Ready | Standing::Leaving | Standing::Condemned => None,
+        });
+        loading.collect()
+    }
+
+    /// Whether a worker wants to go, and can.
+    pub(crate) fn may_go(&self, member: Member) -> bool {
+        self.workers.get(&member).is_some_and(WorkerEntry::has_left)
     }
 
     pub(crate) fn deaths(&self, name: &str) -> u32 {
@@ -110,4 +212,28 @@ impl WorkerEntry {
     pub(crate) fn offers(&self, node_type: &str) -> Option<&NodeInfo> {
         self.hello.nodes.iter().find(|info| info.answers_to(node_type))
     }
+
+    /// What it does while it is loading.
+    pub(crate) fn step(&self) -> Option<&str> {
+        match &self.standing {
+            Standing::Loading(step) => Some(step),
+            Standing::Ready | Standing::Leaving | Standing::Condemned => None,
+        }
+    }
+
+    /// It leaves, and has nothing to do any more.
+    pub(crate) fn has_left(&self) -> bool {
+        self.standing == Standing::Leaving && self.sessions == 0
+    }
+}
+
+/// Whether one may stand for the other. Their summaries are for people.
+fn is_same_schema(one: &NodeInfo, other: &NodeInfo) -> bool {
+    let without_summary = |info: &NodeInfo| NodeInfo { summary: String::new(), ..info.clone() };
+    without_summary(one) == without_summary(other)
+}
+
+/// As JSON, which is how `remotemedia nodes --json` shows it.
+fn schema(info: &NodeInfo) -> String {
+    serde_json::to_string(info).unwrap_or_else(|error| error.to_string())
 }

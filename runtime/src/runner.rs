@@ -6,7 +6,7 @@ use std::sync::Arc;
 use remotemedia_core::fault::{EntryError, Fault, Unavailability};
 use remotemedia_core::frame::Frame;
 use remotemedia_core::graph::Graph;
-use remotemedia_core::limits::{LimitExceeded, Limits};
+use remotemedia_core::limits::{Granted, LimitExceeded, LimitRequest, Limits};
 use remotemedia_core::transport::{
     ExecuteRequest, Execution, ExecutionMetrics, PipelineTransport, StreamRequest, StreamSession as _,
     TransportData,
@@ -48,7 +48,8 @@ impl PipelineRunner {
         let graph = Arc::new(Graph::check(&request.manifest, &self.limits)?);
         let granted = self.limits.grant(&request.limits)?;
         let name = request.manifest.metadata.name.clone();
-        RunningSession::open(self.hub.clone(), &self.limits, graph, name, granted, room).await
+        RunningSession::open(self.hub.clone(), &self.limits, graph, name, granted, request.listener, room)
+            .await
     }
 
     fn refuse_if_closing(&self) -> Result<(), Fault> {
@@ -60,7 +61,7 @@ impl PipelineRunner {
         request: ExecuteRequest,
         room: OwnedSemaphorePermit,
     ) -> Result<Execution, Fault> {
-        let stream = StreamRequest { manifest: request.manifest, limits: request.limits };
+        let stream = StreamRequest { manifest: request.manifest, limits: request.limits, listener: None };
         let session = self.open(stream, room).await?;
         // Filled in where the caller's span has a field for it.
         Span::current().record("session_id", display(session.id()));
@@ -98,7 +99,10 @@ impl PipelineTransport for PipelineRunner {
     async fn execute(&self, request: ExecuteRequest) -> Result<Execution, Fault> {
         let began = Instant::now();
         self.refuse_if_closing()?;
-        let timeout = self.limits.grant(&request.limits)?.timeout;
+        let Granted { timeout, start, .. } = self.limits.grant(&request.limits)?;
+        // Over before the run's deadline, so that the answer says what was waited for.
+        let start_ms = u64::try_from(start.min(timeout - timeout / 10).as_millis()).ok();
+        let request = ExecuteRequest { limits: LimitRequest { start_ms, ..request.limits }, ..request };
         let deadline = began + timeout;
         let room = tokio::time::timeout_at(deadline, Arc::clone(&self.room).acquire_owned()).await;
         let room = room.map_err(|_elapsed| unavailable(Unavailability::Full))?;

@@ -12,6 +12,7 @@ use remotemedia_core::graph::{Graph, NodeIndex};
 use remotemedia_core::joined::ports_in_words;
 use remotemedia_core::limits::{Granted, LimitExceeded, Limits};
 use remotemedia_core::session::{Action, End, Event, Patience, Session, Shape};
+use remotemedia_core::starting::StartListener;
 use remotemedia_core::transport::{ChunkOutput, ExecutionMetrics, NodeReport, StreamSession, TransportData};
 use remotemedia_ipc::plane::{Arrival, Content, EdgeOut, Header, NoBlock, Prepared};
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, mpsc, oneshot};
@@ -96,6 +97,7 @@ impl RunningSession {
         graph: Arc<Graph>,
         pipeline: String,
         granted: Granted,
+        listener: Option<StartListener>,
         room: OwnedSemaphorePermit,
     ) -> Result<Self, Fault> {
         let began = Instant::now();
@@ -103,7 +105,17 @@ impl RunningSession {
         let (events, inbound) = mpsc::channel(most_events(&graph, limits));
         let (placed, placing) = oneshot::channel();
         let memory_bytes = granted.memory_bytes;
-        let order = OpenOrder { id, pipeline, graph: Arc::clone(&graph), memory_bytes, events, placed };
+        let order = OpenOrder {
+            id,
+            pipeline,
+            graph: Arc::clone(&graph),
+            memory_bytes,
+            since: began,
+            until: began + granted.start,
+            listener,
+            events,
+            placed,
+        };
         let gone = || unavailable(Unavailability::ShuttingDown);
         if !hub.open(order) {
             return Err(gone());

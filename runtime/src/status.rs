@@ -37,6 +37,9 @@ pub struct WorkerStatus {
     pub kind: String,
     /// Whether it is given work.
     pub state: WorkerState,
+    /// What it does while it is loading.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
     /// Sessions of which it runs nodes.
     pub sessions: usize,
     /// How often a worker of this name has died.
@@ -49,9 +52,13 @@ pub struct WorkerStatus {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerState {
+    /// Not before it has loaded.
+    Loading,
     /// It is.
     Ready,
-    /// It is being killed.
+    /// It goes when its sessions are over.
+    Leaving,
+    /// It is refused, or being killed.
     Condemned,
 }
 

@@ -266,6 +266,7 @@ impl Call {
             assert!(answers.closed.is_none() && answers.error.is_none(), "after the end came {response:?}");
             match response.expect("the stream ends without a status") {
                 Response::Ready(ready) => panic!("ready twice: {ready:?}"),
+                Response::Status(status) => panic!("a status of an open session: {status:?}"),
                 Response::Result(result) => {
                     answers.answered.push(result.sequence);
                     answers.results.push(result);

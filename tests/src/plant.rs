@@ -6,12 +6,13 @@ mod process;
 mod program;
 
 use std::collections::BTreeSet;
+use std::env::join_paths;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use remotemedia_cli::admin::{AdminDoor, Serving, Status};
+use remotemedia_cli::admin::{AdminDoor, Serving, Status, WorkerStatus};
 use remotemedia_core::token::Token;
 use tempfile::TempDir;
 
@@ -67,6 +68,8 @@ const SETTINGS: &str = "settings.toml";
 const SHARED_MEMORY: &str = "/dev/shm";
 /// How the names of workers begin that run Python.
 const PYTHON: &str = "python-";
+/// Where a Python module of the tests finds files that tell it to go on.
+const TEST_DIR: &str = "TEST_DIR";
 /// How the names of a gateway's domain begin.
 const DOMAIN: &str = "remotemedia";
 
@@ -124,7 +127,9 @@ impl Plant {
         let mut plant =
             Self { recipe, gateway, workers: Vec::new(), started: 0, serving, client, fds: 0, expected, dir };
         (0..plant.recipe.workers).for_each(|_| plant.launch_worker());
-        plant.recipe.python.iter().for_each(|target| plant.launch_python(target));
+        for target in plant.recipe.python {
+            plant.launch_python(target, &[]);
+        }
         plant.all_registered().await;
         plant.warm_up().await;
         plant.fds = plant.gateway.fds();
@@ -176,6 +181,12 @@ impl Plant {
         self.workers.iter().rev().find(|worker| worker.name() == name).expect("a worker of this name")
     }
 
+    /// What the worker of this name has logged; nothing if there is none.
+    #[must_use]
+    pub fn log_of(&self, name: &str) -> Vec<String> {
+        self.workers.iter().filter(|worker| worker.name() == name).flat_map(Process::log).collect()
+    }
+
     /// Starts another worker, waits until it has registered, and has its links made.
     ///
     /// # Panics
@@ -191,9 +202,43 @@ impl Plant {
     /// # Panics
     /// It does not start.
     pub async fn start_python(&mut self, target: &str) {
-        self.launch_python(target);
+        self.launch_python(target, &[]);
+        self.settle().await;
+    }
+
+    /// Waits until all workers are ready, has their links made, and takes what is open then for what is to be open.
+    ///
+    /// # Panics
+    /// They are not, in time.
+    pub async fn settle(&mut self) {
         self.all_registered().await;
         self.warm_up().await;
+        self.fds = self.gateway.fds();
+    }
+
+    /// Starts a worker of a Python module, with these arguments more, and waits for nothing. Gives its name.
+    pub fn launch_python(&mut self, target: &str, more: &[&str]) -> String {
+        self.started += 1;
+        let name = format!("{PYTHON}{}", self.started);
+        let process = self.python_process(&name, &[&["passing", target], more].concat());
+        self.workers.push(process);
+        name
+    }
+
+    /// Starts a process that runs Python modules for this plant, of which the plant knows nothing.
+    #[must_use]
+    pub fn python_process(&self, name: &str, more: &[&str]) -> Process {
+        let dir = format!("--runtime-dir={}", self.dir.path().display());
+        let name_argument = format!("--name={name}");
+        let first = ["-m", "remotemedia.worker", &dir, &name_argument, "--log-format=json"];
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
+        let modules = join_paths([tests.as_path(), self.dir.path()]).expect("neither has a colon");
+        let environment = [
+            ("PYTHONPATH", modules.as_os_str()),
+            ("PYTHONDONTWRITEBYTECODE", "1".as_ref()),
+            (TEST_DIR, self.dir.path().as_os_str()),
+        ];
+        Process::start_with(name, &python(), &[&first, more].concat(), &environment)
     }
 
     /// Says that a process will log a warning or error with this event, and that the test is about that.
@@ -274,22 +319,10 @@ impl Plant {
         self.workers.push(Process::start(&name, &program(self.recipe.worker), &arguments));
     }
 
-    fn launch_python(&mut self, target: &str) {
-        self.started += 1;
-        let name = format!("{PYTHON}{}", self.started);
-        let dir = format!("--runtime-dir={}", self.dir.path().display());
-        let name_argument = format!("--name={name}");
-        let arguments =
-            ["-m", "remotemedia.worker", "passing", target, &dir, &name_argument, "--log-format=json"];
-        let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
-        let environment = [("PYTHONPATH", modules.as_os_str()), ("PYTHONDONTWRITEBYTECODE", "1".as_ref())];
-        self.workers.push(Process::start_with(&name, &python(), &arguments, &environment));
-    }
-
     async fn all_registered(&self) {
         until(START, async || {
             let registered: BTreeSet<u32> =
-                self.status().await.workers.into_iter().map(|worker| worker.pid).collect();
+                self.status().await.workers.into_iter().filter(is_ready).map(|worker| worker.pid).collect();
             let missing = self.living().filter(|worker| !registered.contains(&worker.pid()));
             let missing = missing.map(|worker| (worker.name().to_owned(), worker.log())).collect::<Vec<_>>();
             if missing.is_empty() && registered.len() == self.living().count() {
@@ -366,4 +399,8 @@ impl Plant {
 fn names_in(dir: &Path) -> impl Iterator<Item = String> + use<> {
     let entries = fs::read_dir(dir).expect("the directory is listed");
     entries.map(|entry| entry.expect("an entry is read").file_name().to_string_lossy().into_owned())
+}
+
+fn is_ready(worker: &WorkerStatus) -> bool {
+    worker.state == "ready"
 }

@@ -3,6 +3,7 @@
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
@@ -32,6 +33,10 @@ pub(crate) struct CommandLine {
     /// Threads that run nodes. A session is run by one thread at a time. [default: as many as there are processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS))]
     threads: Option<u16>,
+
+    /// Seconds that sessions may go on after SIGTERM or SIGINT; it gets no new ones then. A second signal ends it at once.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=3600))]
+    drain_s: u16,
 
     /// Print the node types of this worker as JSON, and end.
     #[arg(long)]
@@ -71,7 +76,7 @@ Examples:
   remotemedia-worker --name models-1 --threads 2             a worker that others can tell from the rest
 
 Exit codes:
-  0  asked to stop by SIGTERM or SIGINT
+  0  asked to stop by SIGTERM or SIGINT: it gets no more sessions, and has ended those that it had
   1  the system did not let it start: stderr says why
   2  the command line is wrong
   3  the gateway refused this worker: stderr says why";
@@ -89,6 +94,11 @@ impl CommandLine {
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
+    /// How long sessions may go on after it was asked to stop.
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_s.into())
+    }
+
     /// What the engine is told.
     pub(crate) fn settings(&self) -> Settings {
         let processors = || thread::available_parallelism().map_or(1, NonZero::get);
@@ -100,6 +110,7 @@ impl CommandLine {
             kind: "rust".to_owned(),
             name: self.name.clone().unwrap_or_else(|| format!("rust-{}", std::process::id())),
             threads: self.threads.map_or_else(processors, usize::from),
+            drain: self.drain(),
         }
     }
 }

@@ -12,7 +12,7 @@ pub mod harness;
 pub mod nodes;
 pub mod registry;
 
-pub use engine::{Engine, Refused, Settings, Stop};
+pub use engine::{Engine, Loader, Refused, Settings, Stop};
 pub use harness::Harness;
 pub use registry::Registry;
 
@@ -49,7 +49,8 @@ pub fn run(registry: Registry) -> ExitCode {
     if let Err(error) = log_to_stderr(&line.log, line.log_format == LogFormat::Json) {
         return fail(EXIT_USAGE, &format!("--log: {error}"));
     }
-    let started = Stop::on_signals().and_then(|stop| Engine::start(line.settings(), registry, stop));
+    let started =
+        Stop::on_signals(line.drain()).and_then(|stop| Engine::start(line.settings(), registry, stop));
     let engine = match started {
         Ok(engine) => engine,
         Err(error) => return fail(EXIT_SYSTEM, &format!("cannot start the worker's threads: {error}")),

@@ -68,6 +68,12 @@ struct Registered {
     make: Box<Maker>,
 }
 
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.types.keys()).finish()
+    }
+}
+
 // === impl Registry ===
 
 impl Registry {

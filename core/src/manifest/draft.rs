@@ -120,6 +120,7 @@ impl Draft {
             | Fault::Stream(_)
             | Fault::Version { .. }
             | Fault::Unavailable { .. }
+            | Fault::Starting { .. }
             | Fault::Internal { .. } => None,
         };
         if let Some((path, mistake)) = found {

@@ -17,7 +17,7 @@ pub(super) fn of(status: &RuntimeStatus) -> Result<Registry, prometheus::Error> 
 fn workers(status: &RuntimeStatus, registry: &Registry) -> Result<(), prometheus::Error> {
     let workers = gauges("remotemedia_workers", "Workers that are registered, by state", &["state"])?;
     // A state without workers is a 0 and not a gap.
-    for state in [WorkerState::Ready, WorkerState::Condemned] {
+    for state in [WorkerState::Loading, WorkerState::Ready, WorkerState::Leaving, WorkerState::Condemned] {
         let count = status.workers.iter().filter(|worker| worker.state == state).count();
         workers.with_label_values(&[name(state)]).set(number(count));
     }
@@ -67,7 +67,9 @@ fn gauges(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, promet
 
 const fn name(state: WorkerState) -> &'static str {
     match state {
+        WorkerState::Loading => "loading",
         WorkerState::Ready => "ready",
+        WorkerState::Leaving => "leaving",
         WorkerState::Condemned => "condemned",
     }
 }

@@ -97,6 +97,7 @@ impl Backend for Loopback {
             name: "rust-1".to_owned(),
             kind: "rust".to_owned(),
             state: WorkerState::Ready,
+            step: None,
             sessions: 0,
             restarts: 0,
             nodes: vec!["PassThrough".to_owned()],

@@ -248,5 +248,6 @@ fn word(response: &Response) -> String {
         Response::Error(error) => format!("error {}", error.error_type().as_str_name()),
         Response::Metrics(_) => "metrics".to_owned(),
         Response::Closed(_) => "closed".to_owned(),
+        Response::Status(_) => "status".to_owned(),
     }
 }

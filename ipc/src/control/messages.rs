@@ -17,7 +17,7 @@ use crate::plane::EdgeRef;
 use crate::slot::{Member, PoolId};
 
 /// The version of these messages. Gateway and workers of different versions refuse each other.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// From a worker.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -35,8 +35,29 @@ pub enum ToGateway {
         /// Why.
         problem: String,
     },
+    /// About itself.
+    News(News),
     /// About a session.
     Session(SessionReply),
+}
+
+/// What a worker says of itself after its hello.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum News {
+    /// It is loading still, and this is what it does.
+    Loading {
+        /// In words, such as `setting up Whisper`.
+        step: String,
+    },
+    /// It knows which node types it will run. They replace those of its hello.
+    Offers {
+        /// All of them.
+        nodes: Vec<NodeInfo>,
+    },
+    /// It has loaded, and runs nodes.
+    Ready,
+    /// It wants to go: it is given no more sessions, and is dismissed when those that it has are over.
+    Leaving,
 }
 
 /// To a worker.
@@ -44,7 +65,7 @@ pub enum ToGateway {
 pub enum ToWorker {
     /// The answer to a hello. Comes with the domain file, and the words and the payload of the worker's own pool.
     Welcome(Welcome),
-    /// The other answer to a hello.
+    /// The other answer to a hello, or to what comes later: there is no place for this worker.
     Refused {
         /// Why, and what to do.
         reason: String,
@@ -75,6 +96,8 @@ pub enum ToWorker {
     },
     /// A step of a link's handshake is to be done.
     Do(Step),
+    /// The answer to [`News::Leaving`]: no session is left, and none will come.
+    Dismissed,
     /// About a session.
     Session(SessionCommand),
 }
@@ -88,8 +111,10 @@ pub struct Hello {
     pub name: String,
     /// What it is: `rust`, `python`.
     pub kind: String,
-    /// The node types that it runs.
+    /// The node types that it runs; none where it does not know them yet.
     pub nodes: Vec<NodeInfo>,
+    /// What it does before it is ready; none if it is.
+    pub loading: Option<String>,
 }
 
 /// What a worker is given.

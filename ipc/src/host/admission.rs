@@ -7,10 +7,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::unistd::geteuid;
+use remotemedia_core::node::NodeInfo;
 
 use super::pools::PoolBook;
 use super::{HostError, say};
-use crate::control::messages::{Hello, PROTOCOL, ToGateway, ToWorker, Welcome};
+use crate::control::messages::{Hello, News, PROTOCOL, ToGateway, ToWorker, Welcome};
 use crate::control::{Channel, ChannelError, Incoming, Listener, codec};
 use crate::death::{DeathError, PidFd};
 use crate::doorbell::{Doorbell, DoorbellError};
@@ -208,17 +209,35 @@ impl Admission {
 }
 
 fn check_hello(hello: &Hello) -> Result<(), NotAdmitted> {
-    if hello.protocol != PROTOCOL {
-        return Err(NotAdmitted::Protocol { theirs: hello.protocol });
+    let Hello { protocol, name, kind, nodes, loading } = hello;
+    if *protocol != PROTOCOL {
+        return Err(NotAdmitted::Protocol { theirs: *protocol });
     }
-    if hello.nodes.len() > NODE_TYPES {
-        return Err(NotAdmitted::NodeTypes { count: hello.nodes.len() });
+    check_name("its name", name)?;
+    check_name("its kind", kind)?;
+    loading.iter().try_for_each(|step| check_name("what it does", step))?;
+    check_offer(nodes)
+}
+
+/// Looks at what a worker says of itself after its hello.
+pub(super) fn check_news(news: &News) -> Result<(), NotAdmitted> {
+    match news {
+        News::Loading { step } => check_name("what it does", step),
+        News::Offers { nodes } => check_offer(nodes),
+        News::Ready | News::Leaving => Ok(()),
     }
-    let node_names = hello.nodes.iter().map(|node| ("a node type's name", &node.name));
-    for (what, name) in [("its name", &hello.name), ("its kind", &hello.kind)].into_iter().chain(node_names) {
-        if name.is_empty() || name.len() > NAME_BYTES {
-            return Err(NotAdmitted::Name { what, bytes: name.len() });
-        }
+}
+
+fn check_offer(nodes: &[NodeInfo]) -> Result<(), NotAdmitted> {
+    if nodes.len() > NODE_TYPES {
+        return Err(NotAdmitted::NodeTypes { count: nodes.len() });
+    }
+    nodes.iter().try_for_each(|node| check_name("a node type's name", &node.name))
+}
+
+fn check_name(what: &'static str, name: &str) -> Result<(), NotAdmitted> {
+    if name.is_empty() || name.len() > NAME_BYTES {
+        return Err(NotAdmitted::Name { what, bytes: name.len() });
     }
     Ok(())
 }

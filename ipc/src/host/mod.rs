@@ -35,7 +35,7 @@ use nix::sys::signal::Signal;
 use remotemedia_core::fault::DeathCause;
 
 use crate::cleaner::{self, Cleaner};
-use crate::control::messages::{Hello, SessionCommand, SessionReply, Step, ToGateway, ToWorker};
+use crate::control::messages::{Hello, News, SessionCommand, SessionReply, Step, ToGateway, ToWorker};
 use crate::control::{BindError, Channel, ChannelError, Incoming, Listener, codec};
 use crate::death::{Exit, PidFd};
 use crate::doorbell::{self, Doorbell, DoorbellError};
@@ -94,6 +94,13 @@ pub enum HostEvent {
         pid: i32,
         /// What it says of itself.
         hello: Hello,
+    },
+    /// A worker that has joined says something of itself.
+    News {
+        /// Which.
+        member: Member,
+        /// What it says.
+        news: News,
     },
     /// A worker closed its connection or broke the protocol: it is given no more work, and is being killed.
     Condemned {
@@ -324,6 +331,25 @@ impl Host {
         self.say(member, &ToWorker::Session(command), &[])
     }
 
+    /// Lets a worker go that has asked for it. Its end follows as [`HostEvent::Died`].
+    ///
+    /// # Errors
+    /// It is gone already, or its connection is full, for which it is condemned.
+    pub fn dismiss(&mut self, member: Member) -> Result<(), TellError> {
+        self.say(member, &ToWorker::Dismissed, &[])
+    }
+
+    /// Tells a worker that there is no place for it, upon which it ends; one that does not is killed.
+    ///
+    /// # Errors
+    /// It is gone already, or its connection is full, for which it is condemned.
+    pub fn refuse(&mut self, member: Member, reason: &str) -> Result<(), TellError> {
+        tracing::warn!(%member, reason, "worker_refused");
+        self.say(member, &ToWorker::Refused { reason: reason.to_owned() }, &[])?;
+        self.worker_mut(member).into_iter().for_each(Worker::part);
+        Ok(())
+    }
+
     /// Ends a worker that cannot be trusted any more. Its death follows as [`HostEvent::Died`].
     pub fn condemn(&mut self, member: Member, cause: DeathCause) {
         if let Some(worker) = self.worker_mut(member) {
@@ -532,6 +558,7 @@ impl Host {
             ToGateway::Undone { step, problem } => {
                 self.unless_in_vain(step, format!("{step:?} failed: {problem}"))
             }
+            ToGateway::News(news) => self.note(member, news, take),
             ToGateway::Session(reply) => {
                 // What it says of a session it says of the frames too that it sent before, by a way that is no slower:
                 // results from before a node's failure are heard before the failure.
@@ -540,6 +567,24 @@ impl Host {
                 Ok(())
             }
         }
+    }
+
+    /// What a worker says before it has joined is told as its hello.
+    fn note(&mut self, member: Member, news: News, take: &mut impl FnMut(HostEvent)) -> Result<(), String> {
+        admission::check_news(&news).map_err(|problem| problem.to_string())?;
+        let worker = self.workers.get_mut(&member.slot).ok_or("a worker that is gone")?;
+        if worker.phase == Phase::Up {
+            take(HostEvent::News { member, news });
+            return Ok(());
+        }
+        match news {
+            News::Loading { step } => worker.hello.loading = Some(step),
+            News::Offers { nodes } => worker.hello.nodes = nodes,
+            News::Ready => worker.hello.loading = None,
+            // Nobody knows of it: it may go.
+            News::Leaving => self.dismiss(member).map_err(|error| error.to_string())?,
+        }
+        Ok(())
     }
 
     /// Whoever took a step towards a process that has died meanwhile is not to blame for what came of it.

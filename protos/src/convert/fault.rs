@@ -71,7 +71,7 @@ pub const fn error_type(fault: &Fault) -> ErrorType {
             | StreamFault::UnknownCommand { .. },
         ) => ErrorType::Validation,
         Fault::Node(_) | Fault::Worker(_) => ErrorType::NodeExecution,
-        Fault::Unavailable { .. } | Fault::Internal { .. } => ErrorType::Internal,
+        Fault::Unavailable { .. } | Fault::Starting { .. } | Fault::Internal { .. } => ErrorType::Internal,
     }
 }
 
@@ -103,6 +103,7 @@ pub const fn stream_error_type(fault: &Fault) -> StreamErrorType {
         | Fault::Entry(_)
         | Fault::Version { .. }
         | Fault::Unavailable { .. }
+        | Fault::Starting { .. }
         | Fault::Internal { .. } => StreamErrorType::StreamErrorUnspecified,
     }
 }
@@ -153,6 +154,7 @@ fn without_backtrace(fault: Fault) -> (Fault, String) {
         | Fault::Stream(_)
         | Fault::Version { .. }
         | Fault::Unavailable { .. }
+        | Fault::Starting { .. }
         | Fault::Internal { .. } => (fault, String::new()),
     }
 }

@@ -4,15 +4,17 @@ use remotemedia_core::limits::LimitRequest;
 
 use crate::v1::ResourceLimits;
 
-/// What is absent or 0 on the wire asks for the service's default.
+/// What is absent on the wire, or 0 where 0 makes no sense, asks for the service's default.
 #[must_use]
 pub fn from_wire(limits: Option<ResourceLimits>) -> LimitRequest {
-    let ResourceLimits { max_memory_bytes, max_timeout_ms, max_audio_samples } = limits.unwrap_or_default();
+    let ResourceLimits { max_memory_bytes, max_timeout_ms, max_audio_samples, max_start_ms } =
+        limits.unwrap_or_default();
     let asked = |number: u64| (number != 0).then_some(number);
     LimitRequest {
         memory_bytes: asked(max_memory_bytes),
         timeout_ms: asked(max_timeout_ms),
         audio_samples: asked(max_audio_samples),
+        start_ms: max_start_ms,
     }
 }
 
@@ -23,6 +25,7 @@ pub fn to_wire(request: &LimitRequest) -> ResourceLimits {
         max_memory_bytes: request.memory_bytes.unwrap_or(0),
         max_timeout_ms: request.timeout_ms.unwrap_or(0),
         max_audio_samples: request.audio_samples.unwrap_or(0),
+        max_start_ms: request.start_ms,
     }
 }
 
@@ -35,7 +38,7 @@ mod tests {
         assert_eq!(from_wire(None), LimitRequest::default());
         assert_eq!(from_wire(Some(ResourceLimits::default())), LimitRequest::default());
 
-        let request = LimitRequest { timeout_ms: Some(7), ..LimitRequest::default() };
+        let request = LimitRequest { timeout_ms: Some(7), start_ms: Some(0), ..LimitRequest::default() };
         assert_eq!(from_wire(Some(to_wire(&request))), request);
     }
 }

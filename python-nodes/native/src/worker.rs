@@ -1,56 +1,84 @@
 //! A worker whose nodes are Python classes.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::getppid;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use remotemedia_core::node::NodeInfo;
-use remotemedia_worker::{Engine, Registry, Settings, Stop};
+use remotemedia_worker::{Engine, Loader, Registry, Settings, Stop};
 
 use crate::node;
 
-/// A worker: made of its node types, then run, once.
+/// A worker: run, once, on a thread of its own, while another loads its nodes.
 #[pyclass(frozen, module = "remotemedia._native")]
 pub(crate) struct Worker {
     engine: Mutex<Option<Engine>>,
+    loader: Mutex<Option<Loader>>,
     stop: Arc<Stop>,
 }
 
 #[pymethods]
 impl Worker {
-    /// `nodes` are pairs: what there is to know of a type, as JSON, and the factory of its nodes.
+    /// `drain` is in seconds; `step` says what is loaded first.
     #[new]
-    #[pyo3(signature = (*, runtime_dir, name, threads, nodes))]
-    fn new(
-        runtime_dir: PathBuf,
-        name: String,
-        threads: usize,
-        nodes: Vec<(String, Py<PyAny>)>,
-    ) -> PyResult<Self> {
+    #[pyo3(signature = (*, runtime_dir, name, threads, drain, step))]
+    fn new(runtime_dir: PathBuf, name: String, threads: usize, drain: f64, step: &str) -> PyResult<Self> {
+        let drain = Duration::try_from_secs_f64(drain)
+            .map_err(|error| PyValueError::new_err(format!("drain: {error}")))?;
+        let settings = Settings { runtime_dir, name, kind: "python".to_owned(), threads, drain };
+        let stop = Arc::new(Stop::default());
+        let (engine, loader) = Engine::loading(settings, step, Arc::clone(&stop))
+            .map_err(|error| PyOSError::new_err(error.to_string()))?;
+        Ok(Self { engine: Mutex::new(Some(engine)), loader: Mutex::new(Some(loader)), stop })
+    }
+
+    /// Tells what is loaded now.
+    fn step(&self, step: &str) {
+        if let Some(loader) = lock(&self.loader).as_ref() {
+            loader.step(step);
+        }
+    }
+
+    /// Tells which types there will be: what there is to know of each, as JSON.
+    fn offer(&self, infos: Vec<String>) -> PyResult<()> {
+        let infos = infos.iter().map(|info| parse(info)).collect::<PyResult<_>>()?;
+        if let Some(loader) = lock(&self.loader).as_ref() {
+            loader.offer(infos);
+        }
+        Ok(())
+    }
+
+    /// All is loaded. `nodes` are pairs: what there is to know of a type, as JSON, and the factory of its nodes.
+    fn ready(&self, nodes: Vec<(String, Py<PyAny>)>) -> PyResult<()> {
         let mut registry = Registry::new();
         for (info, factory) in nodes {
-            let info: NodeInfo =
-                serde_json::from_str(&info).map_err(|error| PyValueError::new_err(error.to_string()))?;
             registry = registry
-                .register_made(info, Box::new(move |params, place| node::make(&factory, params, place)))
+                .register_made(
+                    parse(&info)?,
+                    Box::new(move |params, place| node::make(&factory, params, place)),
+                )
                 .map_err(|error| PyValueError::new_err(error.to_string()))?;
         }
-        let settings = Settings { runtime_dir, name, kind: "python".to_owned(), threads };
-        let stop = Arc::new(Stop::default());
-        let engine = Engine::start(settings, registry, Arc::clone(&stop))
-            .map_err(|error| PyOSError::new_err(error.to_string()))?;
-        Ok(Self { engine: Mutex::new(Some(engine)), stop })
+        let Some(loader) = lock(&self.loader).take() else {
+            return Err(PyRuntimeError::new_err("a worker is ready once"));
+        };
+        loader.ready(registry);
+        Ok(())
     }
 
     /// Serves one gateway after the other until [`Self::stop`].
     fn run(&self, py: Python<'_>) -> PyResult<()> {
-        let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let engine = lock(&self.engine).take();
         let Some(engine) = engine else { return Err(PyRuntimeError::new_err("a worker runs once")) };
         py.detach(|| engine.run()).map_err(|refused| PyRuntimeError::new_err(refused.to_string()))
     }
 
-    /// Asks it to stop.
+    /// Asks it to stop when its sessions are over; asked again, at once.
     fn stop(&self) {
         self.stop.ask();
     }
@@ -59,6 +87,22 @@ impl Worker {
     fn is_stopping(&self) -> bool {
         self.stop.is_asked()
     }
+}
+
+fn parse(info: &str) -> PyResult<NodeInfo> {
+    serde_json::from_str(info).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has this process end with `parent`, which has started it.
+#[pyfunction]
+pub(crate) fn end_with(parent: i32) -> PyResult<()> {
+    prctl::set_pdeathsig(Signal::SIGTERM).map_err(|error| PyOSError::new_err(error.to_string()))?;
+    // It may have ended before that.
+    if getppid().as_raw() == parent { Ok(()) } else { Err(PyOSError::new_err("the supervisor is gone")) }
 }
 
 /// Where the gateway is if nobody says; `of_user` is the user's directory for such things.

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         name: format!("storm {}", std::process::id()),
         kind: "test".to_owned(),
         nodes: Vec::new(),
+        loading: None,
     };
     let ended = Guest::join(&directory, hello, Instant::now() + PATIENCE)
         .map_err(Ended::Membership)
@@ -110,7 +111,7 @@ impl Storm {
         loop {
             let turned = self.guest.turn(Duration::from_millis(5), || false, &mut |event| match event {
                 GuestEvent::Arrival(arrival) => arrivals.push(arrival),
-                GuestEvent::Command(_) | GuestEvent::PeerDown(_) => {}
+                GuestEvent::Command(_) | GuestEvent::PeerDown(_) | GuestEvent::Dismissed => {}
             });
             turned.map_err(Ended::Membership)?;
             match self.part {

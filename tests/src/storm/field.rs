@@ -283,6 +283,7 @@ impl Field {
 
     fn note(&mut self, event: HostEvent, take: &mut impl FnMut(Arrival)) {
         match event {
+            HostEvent::News { member, news } => panic!("{member} says {news:?}"),
             HostEvent::Joined { member, pid, hello: _ } => {
                 self.joined.insert(member, pid);
             }

@@ -51,7 +51,9 @@ async fn a_stream_that_begins_wrong_is_told_what_comes_first_and_harms_nobody() 
                 match call.next().await.expect("an error comes").expect("no status ends the stream") {
                     Response::Error(error) => break error,
                     Response::Ready(_) | Response::Metrics(_) => {}
-                    other @ (Response::Result(_) | Response::Closed(_)) => panic!("{expect}: {other:?}"),
+                    other @ (Response::Result(_) | Response::Closed(_) | Response::Status(_)) => {
+                        panic!("{expect}: {other:?}")
+                    }
                 }
             };
             assert!(call.next().await.is_none(), "{expect}: something followed");

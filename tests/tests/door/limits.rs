@@ -158,7 +158,7 @@ async fn on_stream(
             }
             Response::Error(error) => return error,
             Response::Metrics(_) => {}
-            other @ (Response::Result(_) | Response::Closed(_)) => panic!("{other:?}"),
+            other @ (Response::Result(_) | Response::Closed(_) | Response::Status(_)) => panic!("{other:?}"),
         }
     }
 }

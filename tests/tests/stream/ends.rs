@@ -114,6 +114,7 @@ async fn what_breaks_the_rules_of_a_stream_is_answered_by_name_and_ends_it() {
                 Response::Result(_) => results += 1,
                 Response::Error(error) => break error,
                 Response::Closed(closed) => panic!("{kind}: {closed:?}"),
+                Response::Status(status) => panic!("{kind}: {status:?}"),
             }
         };
         assert!(call.next().await.is_none(), "{kind}: something followed the error");

@@ -2,23 +2,24 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use remotemedia_core::Fault;
 use remotemedia_core::frame::SessionId;
-use remotemedia_ipc::control::messages::{SessionCommand, SessionReply, StagePlan};
+use remotemedia_ipc::control::messages::{News, SessionCommand, SessionReply, StagePlan};
 use remotemedia_ipc::guest::{Guest, GuestError, GuestEvent};
 use remotemedia_ipc::plane::{Arrival, Plane};
 
 use super::crew::Roster;
 use super::mailbox::{Mailbox, Note};
+use super::offer::{Offer, Told};
 use super::session::SessionCell;
 use super::stop::Stop;
 use crate::registry::Registry;
 
 /// What a membership's sessions share.
 pub(super) struct Membership {
-    registry: Arc<Registry>,
+    offer: Arc<Offer>,
     worker_name: String,
     plane: Plane,
     mailbox: Mailbox,
@@ -29,14 +30,29 @@ pub(super) struct Membership {
 /// sessions dropped, with the leases that they hold.
 pub(super) struct Desk {
     guest: Guest,
+    /// What the gateway knows of what this worker offers.
+    told: Told,
     sessions: Sessions,
     stalled: Vec<Stall>,
+    leave: Leave,
+}
+
+/// How far a worker is in leaving.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Leave {
+    /// It stays.
+    Not,
+    /// It has asked to go, and waits for its sessions to end until then.
+    Asked(Instant),
+    /// It may go.
+    Dismissed,
 }
 
 /// The sessions that are open here, or failed and not closed yet.
 struct Sessions {
     membership: Arc<Membership>,
     open: HashMap<SessionId, Arc<SessionCell>>,
+    dismissed: bool,
 }
 
 /// An input that waits for credit.
@@ -52,18 +68,13 @@ const NAP: Duration = Duration::from_millis(10);
 
 impl Membership {
     /// The membership of an admitted guest.
-    pub(super) fn new(
-        guest: &Guest,
-        registry: Arc<Registry>,
-        worker_name: String,
-        roster: Arc<Roster>,
-    ) -> Self {
+    pub(super) fn new(guest: &Guest, offer: Arc<Offer>, worker_name: String, roster: Arc<Roster>) -> Self {
         let (plane, mailbox) = (guest.plane().clone(), Mailbox::new(guest.waker()));
-        Self { registry, worker_name, plane, mailbox, roster }
+        Self { offer, worker_name, plane, mailbox, roster }
     }
 
     pub(super) fn registry(&self) -> &Registry {
-        &self.registry
+        self.offer.registry()
     }
 
     pub(super) fn worker_name(&self) -> &str {
@@ -92,18 +103,20 @@ impl std::fmt::Debug for Membership {
 // === impl Desk ===
 
 impl Desk {
-    pub(super) fn new(guest: Guest, membership: Membership) -> Self {
-        let sessions = Sessions { membership: Arc::new(membership), open: HashMap::new() };
-        Self { guest, sessions, stalled: Vec::new() }
+    /// `told` is what the guest's hello has said.
+    pub(super) fn new(guest: Guest, told: Told, membership: Membership) -> Self {
+        let sessions = Sessions { membership: Arc::new(membership), open: HashMap::new(), dismissed: false };
+        Self { guest, told, sessions, stalled: Vec::new(), leave: Leave::Not }
     }
 
-    /// Serves until told to stop.
+    /// Serves until told to stop, and then for at most `drain` those sessions that there are.
     ///
     /// # Errors
     /// The membership is over: the gateway is gone, or wants no more of us.
-    pub(super) fn serve(&mut self, stop: &Stop) -> Result<(), GuestError> {
-        while !stop.is_asked() {
-            let Self { guest, sessions, stalled } = self;
+    pub(super) fn serve(&mut self, stop: &Stop, drain: Duration) -> Result<(), GuestError> {
+        while !self.may_go(stop, drain)? {
+            self.tell_news()?;
+            let Self { guest, sessions, stalled, .. } = self;
             let membership = Arc::clone(&sessions.membership);
             // Asked after the process has said that it sleeps, so that no credit and no note is slept through.
             let busy = || !membership.mailbox.is_empty() || stalled.iter().any(|stall| stall.is_over());
@@ -111,6 +124,34 @@ impl Desk {
             self.read_mail()?;
             self.stalled.retain(|stall| !stall.end_if_over());
         }
+        Ok(())
+    }
+
+    /// Not => Asked => Dismissed; whether it goes now.
+    fn may_go(&mut self, stop: &Stop, drain: Duration) -> Result<bool, GuestError> {
+        match self.leave {
+            Leave::Not if !stop.is_asked() => return Ok(false),
+            Leave::Not => {
+                self.guest.announce(News::Leaving)?;
+                self.leave = Leave::Asked(Instant::now() + drain);
+                tracing::info!(sessions = self.sessions.open.len(), "worker_draining");
+            }
+            Leave::Asked(_) if self.sessions.dismissed => self.leave = Leave::Dismissed,
+            Leave::Asked(_) | Leave::Dismissed => {}
+        }
+        Ok(match self.leave {
+            Leave::Not => false,
+            Leave::Asked(until) => stop.is_urged() || Instant::now() >= until,
+            Leave::Dismissed => true,
+        })
+    }
+
+    fn tell_news(&mut self) -> Result<(), GuestError> {
+        let told = self.sessions.membership.offer.told();
+        for news in self.told.news(&told) {
+            self.guest.announce(news)?;
+        }
+        self.told = told;
         Ok(())
     }
 
@@ -142,6 +183,7 @@ impl Sessions {
             GuestEvent::Arrival(arrival) => self.take_arrival(arrival),
             GuestEvent::Command(SessionCommand::Open(plan)) => self.open(plan),
             GuestEvent::Command(SessionCommand::Close { session }) => self.close(session),
+            GuestEvent::Dismissed => self.dismissed = true,
             // The gateway ends the sessions that it took part in.
             GuestEvent::PeerDown(member) => tracing::debug!(%member, "peer_down"),
         }

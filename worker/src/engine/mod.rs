@@ -17,6 +17,7 @@ mod held;
 mod joint;
 mod mailbox;
 mod membership;
+mod offer;
 mod outlets;
 mod routes;
 mod session;
@@ -36,13 +37,15 @@ use remotemedia_ipc::guest::{Guest, GuestError};
 use crate::registry::Registry;
 use crew::Crew;
 use membership::{Desk, Membership};
+use offer::{Offer, Told};
 
+pub use offer::Loader;
 pub use stop::Stop;
 
 /// A worker at work. What drops it ends the node threads, behind the calls of nodes that they are in.
 pub struct Engine {
     settings: Settings,
-    registry: Arc<Registry>,
+    offer: Arc<Offer>,
     stop: Arc<Stop>,
     crew: Crew,
 }
@@ -58,6 +61,8 @@ pub struct Settings {
     pub kind: String,
     /// Threads that run nodes. A session is run by one thread at a time.
     pub threads: usize,
+    /// How long sessions may go on after it was asked to stop. It is given no new ones then.
+    pub drain: Duration,
 }
 
 /// The gateway does not want this worker.
@@ -82,9 +87,23 @@ impl Engine {
     /// # Errors
     /// The system has no threads left.
     pub fn start(settings: Settings, registry: Registry, stop: Arc<Stop>) -> io::Result<Self> {
+        Self::offering(settings, Arc::new(Offer::ready(registry)), stop)
+    }
+
+    /// Starts one whose nodes are loaded while it joins already, so that who needs them waits for them. `step` says
+    /// what it does first, such as `importing models`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn loading(settings: Settings, step: &str, stop: Arc<Stop>) -> io::Result<(Self, Loader)> {
+        let (offer, loader) = Offer::loading(step);
+        Ok((Self::offering(settings, offer, stop)?, loader))
+    }
+
+    fn offering(settings: Settings, offer: Arc<Offer>, stop: Arc<Stop>) -> io::Result<Self> {
         contained::install_panic_hook();
         let crew = Crew::start(settings.threads)?;
-        Ok(Self { settings, registry: Arc::new(registry), stop, crew })
+        Ok(Self { settings, offer, stop, crew })
     }
 
     /// Serves one gateway after the other until asked to stop.
@@ -97,7 +116,7 @@ impl Engine {
             match self.join() {
                 Ok(mut desk) => {
                     absence = Absence::default();
-                    absence.note(desk.serve(&self.stop))?;
+                    absence.note(desk.serve(&self.stop, self.settings.drain))?;
                 }
                 Err(error) => absence.note(Err(error))?,
             }
@@ -108,17 +127,14 @@ impl Engine {
 
     fn join(&self) -> Result<Desk, GuestError> {
         let Settings { runtime_dir, name, kind, .. } = &self.settings;
-        let hello = Hello {
-            protocol: PROTOCOL,
-            name: name.clone(),
-            kind: kind.clone(),
-            nodes: self.registry.infos(),
-        };
+        let told = self.offer.told();
+        let Told { nodes, loading } = told.clone();
+        let hello = Hello { protocol: PROTOCOL, name: name.clone(), kind: kind.clone(), nodes, loading };
         let guest = Guest::join(runtime_dir, hello, Instant::now() + CONNECT)?;
         tracing::info!(member = %guest.me(), "joined");
-        let (registry, roster) = (Arc::clone(&self.registry), Arc::clone(self.crew.roster()));
-        let membership = Membership::new(&guest, registry, name.clone(), roster);
-        Ok(Desk::new(guest, membership))
+        let (offer, roster) = (Arc::clone(&self.offer), Arc::clone(self.crew.roster()));
+        let membership = Membership::new(&guest, offer, name.clone(), roster);
+        Ok(Desk::new(guest, told, membership))
     }
 }
 

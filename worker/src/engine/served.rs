@@ -244,6 +244,7 @@ impl Plant {
             kind: "rust".to_owned(),
             name: format!("worker-{number}"),
             threads: 2,
+            drain: Duration::ZERO,
         };
         let stop = Arc::new(Stop::default());
         let asked = Arc::clone(&stop);
@@ -394,7 +395,7 @@ impl Plant {
                     HostEvent::Joined { member, .. } => self.members.push(member),
                     HostEvent::Arrival(arrival) => self.arrivals.push_back(arrival),
                     HostEvent::Reply { reply, .. } => self.replies.push_back(reply),
-                    HostEvent::LinkUp { .. } => {}
+                    HostEvent::LinkUp { .. } | HostEvent::News { .. } => {}
                     HostEvent::Condemned { .. } | HostEvent::Died { .. } => panic!("{event:?}"),
                 }
             }

@@ -15,15 +15,18 @@ mod input;
 mod responses;
 
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use remotemedia_core::fault::{Fault, StreamFault};
 use remotemedia_core::limits::LimitRequest;
+use remotemedia_core::manifest::Manifest;
+use remotemedia_core::starting::StartListener;
 use remotemedia_core::transport::{self, PipelineTransport as _, StreamSession};
 use remotemedia_protos::convert;
 use remotemedia_protos::v1::streaming_pipeline_service_server::StreamingPipelineService;
 use remotemedia_protos::v1::{StreamInit, StreamReady, StreamRequest};
+use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::field::display;
 use tracing::{Span, debug};
@@ -141,8 +144,7 @@ impl<B: Backend> Doors<B> {
         let manifest = times.to_runtime(|| execute::manifest_from_wire(init.manifest))?;
         let first = times.to_runtime(|| self.inputs_from_wire(init.data_inputs))?;
         let first = input::first(first, &manifest);
-        let runner = self.backend.runner();
-        let session = runner.stream(transport::StreamRequest { manifest, limits }).await?;
+        let session = self.open(manifest, limits, responses).await?;
         let mut open = Open { session, ended: false };
         Span::current().record("session_id", display(open.session.id()));
         let ready = StreamReady {
@@ -158,6 +160,31 @@ impl<B: Backend> Doors<B> {
         };
         let ended = self.drive(&open.session, intake, &times, responses).await;
         open.end(ended, &times, responses).await
+    }
+
+    /// Opens the session. A client that has said how long it waits for workers hears what it waits for; others could not
+    /// read that.
+    async fn open(
+        &self,
+        manifest: Arc<Manifest>,
+        limits: LimitRequest,
+        responses: &Responses,
+    ) -> Result<<B::Transport as transport::PipelineTransport>::Session, Halt> {
+        let (teller, mut told) = mpsc::channel(1);
+        let listener = limits.start_ms.map(|_| {
+            // One that is not taken yet is as good as the next.
+            StartListener::new(move |starting| drop(teller.try_send(starting)))
+        });
+        let runner = self.backend.runner();
+        let mut opening =
+            std::pin::pin!(runner.stream(transport::StreamRequest { manifest, limits, listener }));
+        loop {
+            tokio::select! {
+                biased;
+                opened = &mut opening => return Ok(opened?),
+                Some(starting) = told.recv() => responses.starting(starting).await?,
+            }
+        }
     }
 
     /// The set-up, which has to come first, and soon.

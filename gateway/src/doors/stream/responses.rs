@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use remotemedia_core::fault::{Fault, StreamFault};
 use remotemedia_core::frame::SessionId;
+use remotemedia_core::starting::Starting;
 use remotemedia_core::transport::{ChunkOutput, ExecutionMetrics};
 use remotemedia_protos::convert;
 use remotemedia_protos::convert::metrics::milliseconds;
 use remotemedia_protos::v1::stream_response::Response;
-use remotemedia_protos::v1::{ChunkResult, StreamClosed, StreamReady, StreamResponse};
+use remotemedia_protos::v1::{
+    ChunkResult, LoadingWorker, StreamClosed, StreamReady, StreamResponse, StreamStatus,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -76,9 +79,29 @@ pub(super) fn answer(output: ChunkOutput, items: u64) -> Result<Response, Halt> 
     }))
 }
 
+fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 // === impl Responses ===
 
 impl Responses {
+    /// Before `ready`: what the session waits for.
+    pub(super) async fn starting(&self, starting: Starting) -> Result<(), Halt> {
+        let workers = starting.workers.into_iter().map(|worker| LoadingWorker {
+            name: worker.name,
+            step: worker.step,
+            elapsed_ms: whole_ms(worker.elapsed),
+        });
+        self.put(Response::Status(StreamStatus {
+            node_id: starting.node,
+            node_type: starting.node_type,
+            waited_ms: whole_ms(starting.waited),
+            workers: workers.collect(),
+        }))
+        .await
+    }
+
     pub(super) async fn ready(&self, ready: StreamReady) -> Result<(), Halt> {
         self.put(Response::Ready(ready)).await
     }
@@ -130,7 +153,7 @@ impl Responses {
             Ok(Err(_closed)) => Err(Halt::Gone),
             Err(_elapsed) => {
                 self.drop_waiting();
-                let idle_ms = u64::try_from(self.stall.as_millis()).unwrap_or(u64::MAX);
+                let idle_ms = whole_ms(self.stall);
                 Err(StreamFault::Unread { idle_ms }.into())
             }
         }

@@ -1,0 +1,8 @@
+"""How a worker process ends that was not asked to."""
+
+EXIT_USAGE = 2
+"""The command line is wrong, or a module has no nodes."""
+EXIT_REFUSED = 3
+"""The gateway refused this worker."""
+EXIT_SETUP = 4
+"""A module or the setup of a node raised."""
