@@ -342,7 +342,7 @@ impl Loop {
     /// There are other workers, or others that are ready.
     fn on_workers(&mut self) {
         self.publish_node_infos();
-        self.waiting.leave().into_iter().for_each(|order| self.on_open(order));
+        self.waiting.leave().for_each(|order| self.on_open(order));
     }
 
     fn dismiss_if_idle(&mut self, member: Member) {
@@ -358,7 +358,7 @@ impl Loop {
             return;
         }
         if self.shutdown.is_some() {
-            self.waiting.leave().into_iter().for_each(|order| self.on_open(order));
+            self.waiting.leave().for_each(|order| self.on_open(order));
         }
         let registry = &self.registry;
         self.waiting.look_after(Instant::now(), |order, told| {

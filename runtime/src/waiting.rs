@@ -40,8 +40,8 @@ impl WaitingRoom {
     }
 
     /// All of them, to be looked at anew: what there is of workers has changed.
-    pub(crate) fn leave(&mut self) -> Vec<Box<OpenOrder>> {
-        self.waiting.drain(..).map(|waiting| waiting.order).collect()
+    pub(crate) fn leave(&mut self) -> impl Iterator<Item = Box<OpenOrder>> + use<> {
+        std::mem::take(&mut self.waiting).into_iter().map(|waiting| waiting.order)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

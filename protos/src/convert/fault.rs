@@ -181,12 +181,15 @@ fn failing_sequence(fault: &Fault, last: Option<u64>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use remotemedia_core::Kind;
     use remotemedia_core::data::DataError;
     use remotemedia_core::fault::{DeathCause, EntryError, Unavailability, WorkerLost};
     use remotemedia_core::limits::LimitExceeded;
     use remotemedia_core::manifest::ParseError;
     use remotemedia_core::node::ParamError;
+    use remotemedia_core::starting::{LoadingWorker, Starting};
 
     use super::*;
 
@@ -396,7 +399,16 @@ mod tests {
                 ErrorType::Internal,
                 NONE,
             ),
+            (Fault::Starting { starting: starting(), retry_after_ms: 1 }, ErrorType::Internal, NONE),
             (Fault::Internal { place: text(), problem: text() }, ErrorType::Internal, NONE),
         ]
+    }
+
+    fn starting() -> Starting {
+        let elapsed = Duration::from_millis(1_500);
+        let worker =
+            LoadingWorker { name: "python-1".to_owned(), step: "importing models".to_owned(), elapsed };
+        let (node, node_type) = ("stt".to_owned(), "Whisper".to_owned());
+        Starting { node, node_type, waited: elapsed, workers: vec![worker] }
     }
 }

@@ -95,8 +95,11 @@ impl Run {
         let domain = Domain::start(&worker).await;
         let (client, _version) =
             GrpcTransport::connect(&domain.endpoint, None).await.expect("the gateway serves");
-        let request =
-            StreamRequest { manifest: Arc::new(two_processes(node_type)), limits: LimitRequest::default() };
+        let request = StreamRequest {
+            manifest: Arc::new(two_processes(node_type)),
+            limits: LimitRequest::default(),
+            listener: None,
+        };
         let session = client.stream(request).await.expect("the pipeline stands");
         pass(&session, 0, frame_bytes).await;
         let before = domain.programs().map(Program::counts);
