@@ -10,10 +10,12 @@ mod command_line;
 mod engine;
 pub mod harness;
 pub mod nodes;
+mod parent;
 pub mod registry;
 
 pub use engine::{Engine, Loader, Refused, Settings, Stop};
 pub use harness::Harness;
+pub use parent::end_with;
 pub use registry::Registry;
 
 use std::io::{self, IsTerminal as _, Write as _};

@@ -4,9 +4,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::sys::prctl;
-use nix::sys::signal::Signal;
-use nix::unistd::getppid;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use remotemedia_core::node::NodeInfo;
@@ -100,9 +97,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Has this process end with `parent`, which has started it.
 #[pyfunction]
 pub(crate) fn end_with(parent: i32) -> PyResult<()> {
-    prctl::set_pdeathsig(Signal::SIGTERM).map_err(|error| PyOSError::new_err(error.to_string()))?;
-    // It may have ended before that.
-    if getppid().as_raw() == parent { Ok(()) } else { Err(PyOSError::new_err("the supervisor is gone")) }
+    remotemedia_worker::end_with(parent).map_err(|error| PyOSError::new_err(error.to_string()))
 }
 
 /// Where the gateway is if nobody says; `of_user` is the user's directory for such things.
