@@ -50,6 +50,8 @@ class Driver:
             if data is not None and classes and not isinstance(data, classes):
                 wanted = " or ".join(taken.__name__ for taken in classes)
                 raise TypeError(f"input '{name}' expects {wanted}, got {type(data).__name__}")
+            if data is None and name in self._spec.needed:
+                raise LookupError(f"nothing came on input '{name}' for sequence {sequence}")
             arguments[name] = data
         if self._spec.context is not None:
             arguments[self._spec.context] = context
