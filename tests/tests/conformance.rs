@@ -1,6 +1,8 @@
 //! What a node is, held to once for every language that nodes are written in: each case is run with a node in Rust and
 //! with its twin in Python, and what it gives back must be the same for both.
 
+#![expect(clippy::unwrap_used, reason = "what a test reads is there, or the test fails")]
+
 use std::fmt::Debug;
 use std::fs;
 use std::io::Write as _;

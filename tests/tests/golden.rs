@@ -1,5 +1,7 @@
 //! The golden corpus, as nodes in both languages read it.
 
+#![expect(clippy::unwrap_used, reason = "what a test reads is there, or the test fails")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
