@@ -9,6 +9,7 @@ use remotemedia_core::token::Token;
 use crate::config::{Overrides, Programs};
 use crate::input::InputKind;
 use crate::launch::Home;
+use crate::new_node::NodeClass;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -91,6 +92,14 @@ Examples:
 The file keeps NAME and the SHA-256 of the token: enough, since a token is 256 random bits that nobody can guess.
 Take a line out of it, and its token is refused a second later; calls that run are not cut.";
 
+const NEW_NODE_EXAMPLES: &str = "\
+Examples:
+  remotemedia new-node Loudness
+  remotemedia new-node Loudness --dir nodes
+
+Writes loudness_node.py and test_loudness_node.py, a pyproject.toml, a pipeline to run the node in, an up.toml to
+serve it with, and a README that says how. What is there already is not overwritten.";
+
 /// Runs pipelines for audio, video and machine learning in processes that may die, over shared memory.
 #[derive(Parser, Debug)]
 #[command(name = "remotemedia", version, propagate_version = true, after_help = EXAMPLES)]
@@ -131,6 +140,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Make tokens for clients.
     Token(TokenArgs),
+    /// Write a node in Python to begin with, and a test of it.
+    NewNode(NewNodeArgs),
 }
 
 /// `up`
@@ -258,6 +269,17 @@ pub struct TokenNewArgs {
     pub file: PathBuf,
 }
 
+/// `new-node`
+#[derive(Args, Debug)]
+#[command(after_help = NEW_NODE_EXAMPLES)]
+pub struct NewNodeArgs {
+    /// The node type, as manifests name it: letters and digits, the first a capital one, such as `Loudness`.
+    pub name: NodeClass,
+    /// Where to put its files. [default: a directory of the node's name]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
 // === impl Cli ===
 
 impl Cli {
@@ -278,6 +300,7 @@ impl Cli {
         Programs {
             gateway: self.gateway_bin.clone().unwrap_or_else(|| beside("remotemedia-gateway")),
             worker: self.worker_bin.clone().unwrap_or_else(|| beside("remotemedia-worker")),
+            search: std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect(),
         }
     }
 }
@@ -324,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_teaches() {
-        for name in ["up", "run", "validate"] {
+        for name in ["up", "run", "validate", "new-node"] {
             let mut command = Cli::command();
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Example"), "{help}");

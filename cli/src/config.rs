@@ -76,6 +76,8 @@ pub struct Programs {
     pub gateway: PathBuf,
     /// The stock worker.
     pub worker: PathBuf,
+    /// Where programs are that are named without a directory, as in a shell.
+    pub search: Vec<PathBuf>,
 }
 
 /// Why a configuration is of no use.
@@ -150,7 +152,7 @@ impl Config {
         let grpc = overrides.grpc.or(self.gateway.grpc).unwrap_or_else(|| DEFAULT_GRPC.to_owned());
         let admin = overrides.admin.or(self.gateway.admin).unwrap_or_else(|| DEFAULT_ADMIN.to_owned());
         let command = match self.gateway.command {
-            Some(words) => command(words, "[gateway]")?,
+            Some(words) => command(words, "[gateway]", programs)?,
             None => Command::of(&programs.gateway),
         };
         let gateway = GatewayPlan { command, grpc, admin, config: self.gateway.config };
@@ -177,12 +179,23 @@ impl Config {
     }
 }
 
+// === impl Programs ===
+
+impl Programs {
+    /// A program that is named without a directory, where it is first found; another, or one that is nowhere, as named.
+    fn find(&self, program: PathBuf) -> PathBuf {
+        let has_directory = program.parent().is_some_and(|parent| !parent.as_os_str().is_empty());
+        let mut found = self.search.iter().map(|dir| dir.join(&program)).filter(|place| place.is_file());
+        if has_directory { program } else { found.next().unwrap_or(program) }
+    }
+}
+
 // === impl PoolConfig ===
 
 impl PoolConfig {
     fn plan(self, programs: &Programs) -> Result<PoolPlan, ConfigError> {
         let command = match self.command {
-            Some(words) => command(words, &format!("pool '{}'", self.kind))?,
+            Some(words) => command(words, &format!("pool '{}'", self.kind), programs)?,
             None if self.kind == RUST => Command::of(&programs.worker),
             None => return Err(ConfigError::NoCommand { kind: self.kind }),
         };
@@ -209,12 +222,13 @@ fn stock_pool(workers: u16, programs: &Programs) -> PoolPlan {
     PoolPlan { kind: RUST.to_owned(), workers, command: Command::of(&programs.worker) }
 }
 
-fn command(words: Vec<String>, owner: &str) -> Result<Command, ConfigError> {
+fn command(words: Vec<String>, owner: &str, programs: &Programs) -> Result<Command, ConfigError> {
     let mut words = words.into_iter();
     match words.next().filter(|program| !program.is_empty()) {
-        Some(program) => {
-            Ok(Command { program: program.into(), arguments: words.map(OsString::from).collect() })
-        }
+        Some(program) => Ok(Command {
+            program: programs.find(program.into()),
+            arguments: words.map(OsString::from).collect(),
+        }),
         None => Err(ConfigError::EmptyCommand { owner: owner.to_owned() }),
     }
 }
@@ -224,7 +238,7 @@ mod tests {
     use super::*;
 
     fn programs() -> Programs {
-        Programs { gateway: "/bin/gateway".into(), worker: "/bin/worker".into() }
+        Programs { gateway: "/bin/gateway".into(), worker: "/bin/worker".into(), search: Vec::new() }
     }
 
     fn plan(text: &str, overrides: Overrides) -> Result<Plan, ConfigError> {
@@ -254,6 +268,16 @@ mod tests {
         let plan = plan(text, Overrides::default()).unwrap();
         assert_eq!(plan.pools[0].command.program, Path::new("/bin/my-worker"));
         assert_eq!(plan.pools[0].command.arguments, ["--device", "0"]);
+    }
+
+    #[test]
+    fn a_program_without_a_directory_is_found_as_a_shell_finds_it() {
+        let search = ["/nowhere", "/proc/self", "/proc/1"].map(PathBuf::from).into();
+        let programs = Programs { search, ..programs() };
+        let found = |name: &str| programs.find(name.into());
+        assert_eq!(found("status"), Path::new("/proc/self/status"));
+        assert_eq!(found("./status"), Path::new("./status"));
+        assert_eq!(found("no-such-program"), Path::new("no-such-program"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::config::ConfigError;
 use crate::find::FindError;
 use crate::input::InputError;
 use crate::launch::{HomeError, LaunchError};
+use crate::new_node::NewNodeError;
 use crate::output::OutputError;
 use crate::pipeline::Located;
 use crate::token::TokenFileError;
@@ -43,6 +44,9 @@ pub enum CommandError {
     /// No token was made.
     #[error(transparent)]
     Token(#[from] TokenFileError),
+    /// No node was written.
+    #[error(transparent)]
+    NewNode(#[from] NewNodeError),
     /// The pipeline's file cannot be read.
     #[error("cannot read pipeline {path}: {source}")]
     ReadPipeline {
@@ -132,7 +136,8 @@ impl CommandError {
             | Self::Invalid { .. }
             | Self::Entries { .. }
             | Self::Input(_)
-            | Self::Token(_) => 2,
+            | Self::Token(_)
+            | Self::NewNode(_) => 2,
             Self::Launch(
                 LaunchError::Watch { .. }
                 | LaunchError::GatewayFailed { .. }

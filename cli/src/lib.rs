@@ -1,7 +1,7 @@
 //! The `remotemedia` command, as a library for its binary and for tests.
 //!
-//! `args` reads the command line, `up`, `run`, `validate`, `nodes`, `status` and `token` are the commands; [`launch`] starts and buries
-//! processes; [`transport`] runs pipelines over gRPC.
+//! `args` reads the command line, `up`, `run`, `validate`, `nodes`, `status`, `token` and `new_node` are the commands;
+//! [`launch`] starts and buries processes; [`transport`] runs pipelines over gRPC.
 
 pub mod admin;
 pub mod args;
@@ -10,6 +10,7 @@ pub mod error;
 pub mod find;
 pub mod input;
 pub mod launch;
+pub mod new_node;
 pub mod nodes;
 pub mod output;
 pub mod pipeline;
@@ -44,6 +45,7 @@ pub async fn execute(cli: Cli) -> Result<(), CommandError> {
         Command::Nodes(args) => nodes::nodes(args, token, &home).await,
         Command::Status(args) => status::status(args, &home).await,
         Command::Token(args) => token::token(&args),
+        Command::NewNode(args) => new_node::new_node(&args),
     }
 }
 

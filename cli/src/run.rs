@@ -188,7 +188,8 @@ impl<'a> Failure<'a> {
             | CommandError::Output(_)
             | CommandError::Interrupted { .. }
             | CommandError::Runtime { .. }
-            | CommandError::Signals { .. } => None,
+            | CommandError::Signals { .. }
+            | CommandError::NewNode(_) => None,
         };
         Self { error: error.to_string(), node: fault.and_then(Fault::node), fault }
     }

@@ -91,6 +91,11 @@ impl Joined {
         self.take(port).ok_or_else(|| NodeError::MissingInput { port: port.to_owned(), sequence })
     }
 
+    /// The kinds of all frames that nobody has taken, with their ports.
+    pub fn kinds(&self) -> impl Iterator<Item = (&str, Kind)> {
+        self.frames.iter().map(|(port, frame)| (port.as_str(), frame.data.kind()))
+    }
+
     /// All frames that nobody has taken, with their ports, in the order of the ports.
     pub fn into_named(self) -> impl Iterator<Item = (String, Frame)> {
         self.frames.into_iter()

@@ -187,6 +187,8 @@ def test_named_inputs_come_by_name() -> None:
 
     with Trial(Mix) as trial:
         given = trial.process(right="r", left="l") + trial.process(left="l")
+        with pytest.raises(ValueError, match="nothing came on input 'left' for sequence 2"):
+            trial.process(right="r")
     assert [data.text for data in given if isinstance(data, Text)] == ["l+r", "l+nothing"]
 
 

@@ -1,11 +1,12 @@
-//! What the tests of the whole system share: a plant of real processes with a client to talk to it, and a storm over
-//! the data plane alone.
+//! What the tests of the whole system share: a plant of real processes with a client to talk to it, a corpus of
+//! frames, and a storm over the data plane alone.
 
 #![forbid(unsafe_code)]
 
 pub mod audio;
 pub mod client;
 pub mod deadline;
+pub mod golden;
 pub mod pipeline;
 pub mod plant;
 pub mod storm;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use remotemedia_core::data::Kind;
 use remotemedia_core::frame::SessionId;
 use remotemedia_core::manifest::Params;
 use remotemedia_core::node::{Node, NodeError, NodeInfo, NodeType, ParamError};
@@ -138,10 +137,10 @@ impl Registry {
         }
     }
 
-    /// The kinds that a type declares to give; none means any.
+    /// What a type declares, by any of its names.
     #[must_use]
-    pub fn produces(&self, node_type: &str) -> &[Kind] {
-        self.find(node_type).map_or(&[], |registered| &registered.info.produces)
+    pub fn info(&self, node_type: &str) -> Option<&NodeInfo> {
+        self.find(node_type).map(|registered| &registered.info)
     }
 
     fn find(&self, name: &str) -> Option<&Registered> {

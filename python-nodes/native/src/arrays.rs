@@ -32,15 +32,28 @@ pub(crate) fn array<'py>(
     py: Python<'py>,
     memory: &Bound<'py, PyAny>,
     dtype: &str,
-    shape: &[u64],
+    dimensions: &[u64],
     strides: Option<&[i64]>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let class = ndarray(py)?;
-    let shape = PyTuple::new(py, shape)?;
+    let shape = PyTuple::new(py, dimensions)?;
     match strides {
         None => class.call1((shape, dtype, memory)),
-        Some(strides) => class.call1((shape, dtype, memory, 0, PyTuple::new(py, strides)?)),
+        Some(strides) => {
+            let first = first_element(dimensions, strides);
+            class.call1((shape, dtype, memory, first, PyTuple::new(py, strides)?))
+        }
     }
+}
+
+/// Where the first element lies in memory that begins with the lowest one. The strides have been checked: they lead
+/// nowhere outside of it.
+fn first_element(shape: &[u64], strides: &[i64]) -> u64 {
+    if shape.contains(&0) {
+        return 0;
+    }
+    let backwards = shape.iter().zip(strides).filter(|(_, stride)| **stride < 0);
+    backwards.map(|(length, stride)| (length - 1) * stride.unsigned_abs()).sum()
 }
 
 /// The bytes of an array. One over a payload, a loan, or a slice of them along the first axis is sent as it is;

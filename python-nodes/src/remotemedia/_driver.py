@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -14,6 +13,8 @@ from .data import Data
 from .node import Context, Node
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ._native import Context as NativeContext
 
 
@@ -50,6 +51,8 @@ class Driver:
             if data is not None and classes and not isinstance(data, classes):
                 wanted = " or ".join(taken.__name__ for taken in classes)
                 raise TypeError(f"input '{name}' expects {wanted}, got {type(data).__name__}")
+            if data is None and name in self._spec.needed:
+                raise LookupError(f"nothing came on input '{name}' for sequence {sequence}")
             arguments[name] = data
         if self._spec.context is not None:
             arguments[self._spec.context] = context
@@ -91,11 +94,16 @@ async def _next(outputs: AsyncIterator[Any]) -> Any:
 
 
 def _on_loop(work: Coroutine[Any, Any, Any]) -> Any:
+    # Here and not above: half of the SDK's import, and most nodes are synchronous.
+    import asyncio
+
     return asyncio.run_coroutine_threadsafe(work, _loop()).result()
 
 
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
+    import asyncio
+
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="asyncio", daemon=True).start()
     return loop

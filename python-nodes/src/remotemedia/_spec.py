@@ -40,6 +40,8 @@ class Spec:
     node: type[Node]
     inputs: tuple[tuple[str, tuple[type, ...]], ...]
     """The data parameters of ``process`` and the classes each takes; no classes mean any."""
+    needed: frozenset[str]
+    """Those of them without which ``process`` is not called."""
     context: str | None
     """The parameter of ``process`` that takes the context."""
     produces: tuple[type, ...]
@@ -69,6 +71,7 @@ def spec_of(node: type[Node]) -> Spec:
         raise NodeDefinitionError(f"{node.__name__} has no process method: def process(self, data: Audio) -> Audio")
     hints = _hints(node, process)
     inputs: list[tuple[str, tuple[type, ...]]] = []
+    needed: set[str] = set()
     context: str | None = None
     for parameter in _parameters(process):
         hint = hints.get(parameter.name, Any)
@@ -76,11 +79,25 @@ def spec_of(node: type[Node]) -> Spec:
             context = parameter.name
         else:
             inputs.append((parameter.name, _classes(node, parameter.name, hint)))
+            if not _may_miss(parameter, hint):
+                needed.add(parameter.name)
     if not inputs:
         raise NodeDefinitionError(f"{node.__name__}.process takes no data: def process(self, data: Audio) -> Audio")
     produces = _classes(node, "return", _given(hints.get("return", Any)))
     parameters = tuple(_parameter(node, parameter) for parameter in _params_of_init(node))
-    return Spec(node=node, inputs=tuple(inputs), context=context, produces=produces, parameters=parameters)
+    return Spec(
+        node=node,
+        inputs=tuple(inputs),
+        needed=frozenset(needed),
+        context=context,
+        produces=produces,
+        parameters=parameters,
+    )
+
+
+def _may_miss(parameter: inspect.Parameter, hint: Any) -> bool:
+    is_optional = get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint)
+    return is_optional or hint in (Any, object) or parameter.default is not parameter.empty
 
 
 def _hints(node: type, function: Callable[..., Any]) -> dict[str, Any]:

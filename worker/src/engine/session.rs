@@ -384,7 +384,10 @@ impl Play {
             };
             let place = Place { session: plan.session, node: &node.id };
             let made = Station::set_up(&node.id, &node.node_type, report, || make(node, &place, membership))?;
-            stations.push(made.giving(membership.registry().produces(&node.node_type)));
+            stations.push(match membership.registry().info(&node.node_type) {
+                Some(info) => made.held_to(info),
+                None => made,
+            });
         }
         let departing = (0..routes.inputs() + routes.joints()).map(|_| None).collect();
         let max_outputs = usize::try_from(plan.max_outputs_per_call).unwrap_or(usize::MAX);

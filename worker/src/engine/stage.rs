@@ -26,7 +26,7 @@ use remotemedia_core::fault::{NodeFault, in_words};
 use remotemedia_core::frame::Metadata;
 use remotemedia_core::joined::Joined;
 use remotemedia_core::limits::LimitExceeded;
-use remotemedia_core::node::{Loan, LoanError, Node, NodeError, Output, Outputs};
+use remotemedia_core::node::{Loan, LoanError, Node, NodeError, NodeInfo, Output, Outputs};
 use remotemedia_core::transport::{MAX_REPORTED_METADATA, NodeReport};
 
 use super::contained::{Panic, contained};
@@ -49,8 +49,8 @@ pub(super) struct Stage {
 pub(super) struct Station {
     id: String,
     node_type: String,
-    /// Kinds that its type declares to give; none means any.
-    gives: Vec<Kind>,
+    /// What its type declares to take and to give.
+    declared: NodeInfo,
     node: Guarded,
     latest: Moment,
     flushed: bool,
@@ -374,7 +374,7 @@ impl Station {
         let mut station = Self {
             id: id.to_owned(),
             node_type: node_type.to_owned(),
-            gives: Vec::new(),
+            declared: NodeInfo::default(),
             node: Guarded(None),
             latest: Moment::default(),
             flushed: false,
@@ -391,9 +391,9 @@ impl Station {
         Ok(station)
     }
 
-    /// Holds its outputs to these kinds; none means any.
-    pub(super) fn giving(mut self, kinds: &[Kind]) -> Self {
-        self.gives = kinds.to_vec();
+    /// Holds its inputs and outputs to what its type declares.
+    pub(super) fn held_to(mut self, declared: &NodeInfo) -> Self {
+        self.declared = declared.clone();
         self
     }
 
@@ -403,6 +403,7 @@ impl Station {
 
     fn process(&mut self, frame: Frame, max: usize, lend: &mut Lend<'_>) -> Result<Vec<Output>, Fault> {
         self.latest = Moment { sequence: frame.sequence, timestamp_us: frame.timestamp_us };
+        self.takes("", frame.data.kind())?;
         self.count_input(frame.data.items(), frame.data.payload().len());
         self.call(max, lend, |node, out| node.process(frame, out))
     }
@@ -414,6 +415,7 @@ impl Station {
         lend: &mut Lend<'_>,
     ) -> Result<Vec<Output>, Fault> {
         self.latest = Moment { sequence: joined.sequence(), timestamp_us: joined.timestamp_us() };
+        joined.kinds().try_for_each(|(port, kind)| self.takes(port, kind))?;
         self.count_input(joined.items(), joined.payload_bytes());
         self.call(max, lend, |node, out| node.process_joined(joined, out))
     }
@@ -457,12 +459,25 @@ impl Station {
         }
     }
 
+    /// What its neighbours give is not always known when they are chosen.
+    fn takes(&self, port: &str, received: Kind) -> Result<(), Fault> {
+        // A node without ports that is fed by several connections has them for names.
+        let port = if self.declared.ports.is_empty() { "" } else { port };
+        match self.declared.accepted(port) {
+            Some(kinds) if !kinds.is_empty() && !kinds.contains(&received) => {
+                Err(Fault::TypeMismatch { node: self.id.clone(), expected: in_words(kinds), received })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// A neighbour was chosen by what the type declares: another kind is this node's mistake, not the neighbour's.
     fn as_declared(&self, outputs: Vec<Output>) -> Result<Vec<Output>, Fault> {
-        let stray = |output: &&Output| !self.gives.is_empty() && !self.gives.contains(&output.data.kind());
+        let gives = &self.declared.produces;
+        let stray = |output: &&Output| !gives.is_empty() && !gives.contains(&output.data.kind());
         match outputs.iter().find(stray) {
             Some(output) => {
-                let (gave, declared) = (output.data.kind(), in_words(&self.gives));
+                let (gave, declared) = (output.data.kind(), in_words(gives));
                 let message = format!("gave {gave}, but its type declares to produce {declared}");
                 Err(self.fault(self.latest.sequence, message, String::new()))
             }
@@ -932,10 +947,19 @@ mod tests {
     #[test]
     fn an_output_of_a_kind_that_the_type_does_not_declare_is_the_nodes_fault() {
         let mut stage = stage(Sketch::of("a").input("a").output("a"));
-        stage.stations[0].gives = vec![Kind::Audio, Kind::Json];
+        stage.stations[0].declared.produces = vec![Kind::Audio, Kind::Json];
         let fault = run(&mut stage, frame(2, true)).unwrap_err();
         let said = "node 'a' failed at sequence 2: gave text, but its type declares to produce audio or json";
         assert_eq!(fault.to_string(), said);
+    }
+
+    #[test]
+    fn an_input_of_a_kind_that_the_type_does_not_declare_does_not_reach_the_node() {
+        let mut stage = stage(Sketch::of("a").input("a").output("a"));
+        stage.stations[0].declared.accepts = vec![Kind::Audio, Kind::Json];
+        let fault = run(&mut stage, frame(2, true)).unwrap_err();
+        assert_eq!(fault.to_string(), "node 'a' expects audio or json, got text");
+        assert_eq!(stage.reports()["a"].calls, 0);
     }
 
     #[test]

@@ -5,12 +5,14 @@
 
 mod burn;
 mod copying;
+mod diary;
 mod fault;
 mod join;
 mod liar;
 mod multi;
 mod silent;
 mod slow;
+mod tell;
 
 use std::process::ExitCode;
 
@@ -27,10 +29,12 @@ fn registered() -> Result<Registry, DuplicateType> {
     stock()
         .register::<burn::Burn>()?
         .register::<copying::CopyingPassThrough>()?
+        .register::<diary::Diary>()?
         .register::<fault::Fault>()?
         .register::<join::Join>()?
         .register::<liar::Liar>()?
         .register::<multi::Multi>()?
         .register::<silent::Silent>()?
-        .register::<slow::Slow>()
+        .register::<slow::Slow>()?
+        .register::<tell::Tell>()
 }
