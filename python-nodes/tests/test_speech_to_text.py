@@ -135,6 +135,8 @@ def test_what_cannot_be_heard_is_refused_with_what_to_do() -> None:
     [
         ({"grammar": "front | rear"}, "no JSGF with a public rule"),
         ({"grammar": "#JSGF V1.0; grammar a; import <b.c>; public <a> = <c>;"}, "write its rules into it"),
+        ({"grammar": "#JSGF V1.0; grammar a; public <a> = left <b>;"}, "no rule <b>"),
+        ({"grammar": "#JSGF V1.0; grammar a; <a> = left;"}, "no JSGF with a public rule"),
         ({"phrases": "front centre, Xyzzy, plugh"}, "no pronunciation is known of 'xyzzy', 'plugh'"),
         ({"phrases": " , "}, "list what may be said"),
         ({"phrases": "left | right"}, "what repeats or varies is a grammar"),

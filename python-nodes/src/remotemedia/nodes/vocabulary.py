@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _STATEMENT = re.compile(r"\s*(?:#JSGF\b[^;]*|grammar\b[^;]*);")
-_IMPORT = re.compile(r"(?:^|;)\s*import\s*<")
+_IMPORT = re.compile(r"(?:^|;)\s*import\b")
+_RULE = re.compile(r"<(?:[^<>]*\.)?([^<>.]+)>(\s*=)?")
 _TAG_RULE_OR_WEIGHT = re.compile(r"\{[^}]*\}|<[^>]*>|/[^/]*/")
 _WORD = re.compile(r"[^\s=;|()\[\]*+]+")
 _SEPARATOR = re.compile(r"[,\n]")
@@ -33,8 +34,8 @@ class Vocabulary:
         """As parameters say it; raises `VocabularyError` with what is wrong."""
         if grammar is not None and phrases is not None:
             raise VocabularyError("grammar and phrases both say what may be said: give one of them")
-        if grammar is not None and _IMPORT.search(_COMMENT.sub("", grammar)):
-            raise VocabularyError("the grammar imports another: write its rules into it")
+        if grammar is not None:
+            _refuse_unknown_rules(_COMMENT.sub("", grammar))
         if phrases is not None:
             grammar = _grammar_of(_listed(phrases))
         return cls(grammar=grammar, pronunciations=_pronunciations(pronunciations or ""))
@@ -55,6 +56,17 @@ class Vocabulary:
                 f"no pronunciation is known of {', '.join(map(repr, unknown))}: write words of the dictionary in lower"
                 " case, and say how others sound in pronunciations ('gateway G EY T W EY')"
             )
+
+
+def _refuse_unknown_rules(grammar: str) -> None:
+    # The recogniser would take them for nothing at all.
+    if _IMPORT.search(grammar):
+        raise VocabularyError("the grammar imports another: write its rules into it")
+    rules = _RULE.findall(grammar)
+    known = {"NULL", "VOID"} | {name for name, equals in rules if equals}
+    unknown = [name for name, _ in rules if name not in known]
+    if unknown:
+        raise VocabularyError(f"the grammar has no rule <{unknown[0]}>: write '<{unknown[0]}> = …;'")
 
 
 def _grammar_of(phrases: list[str]) -> str:
