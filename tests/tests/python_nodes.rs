@@ -28,7 +28,7 @@ fn spoken(name: &str) -> Vec<f32> {
 
 #[tokio::test]
 async fn speech_is_resampled_found_written_down_and_spoken_in_four_processes() {
-    let plant = plant(&[
+    let mut plant = plant(&[
         "remotemedia.nodes.silero_vad",
         "remotemedia.nodes.speech_to_text",
         "remotemedia.nodes.text_to_speech",
@@ -43,6 +43,7 @@ async fn speech_is_resampled_found_written_down_and_spoken_in_four_processes() {
     ]);
     let connections = [("resample", "vad"), ("vad", "text"), ("text", "transcript"), ("text", "speech")];
     manifest.connections = connections.map(|(from, to)| connection(from, to)).into();
+    plant.warm(&manifest, ("resample", audio::mono(48_000, &[0.0; RATE]))).await;
     let samples = [spoken("Front_Center.wav"), spoken("Rear_Left.wav")].concat();
     let chunks = samples.chunks(RATE / 10).map(|chunk| audio::mono(48_000, chunk));
     let (call, _session) = plant.client().stream(&manifest).await;
