@@ -21,7 +21,8 @@ fn spoken(name: &str) -> Vec<f32> {
     let mut file = hound::WavReader::open(&path)
         .unwrap_or_else(|error| panic!("{}: {error}: scripts/recordings fetches it", path.display()));
     assert_eq!((file.spec().sample_rate as usize, file.spec().channels), (RATE, 1));
-    let samples = file.samples::<i16>().map(|sample| f32::from(sample.unwrap()) / 32_768.0);
+    let samples =
+        file.samples::<i16>().map(|sample| f32::from(sample.expect("the file is whole")) / 32_768.0);
     let silence = || std::iter::repeat_n(0.0, RATE);
     silence().chain(samples).chain(silence()).collect()
 }
