@@ -55,6 +55,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   remotemedia run resample.yaml -i talk.wav -o talk16k.wav
   remotemedia run speech.yaml -i talk.wav --stream-ms 20
+  remotemedia run voice.yaml -i talk.wav -o answer.wav -o transcript.jsonl
   remotemedia run speech.yaml -i talk.wav --json | jq .latency_ms
 
 A pipeline:
@@ -174,9 +175,9 @@ pub struct RunArgs {
     /// The file to feed into the pipeline's entry.
     #[arg(short, long, value_name = "FILE")]
     pub input: PathBuf,
-    /// Where to put the results: a .wav file for audio, else JSON lines.
+    /// Where to put the results: a .wav file for audio, else JSON lines. Given twice: one of each.
     #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    pub output: Vec<PathBuf>,
     /// How to read the input, if its name does not say.
     #[arg(long, value_enum, value_name = "KIND")]
     pub input_kind: Option<InputKind>,

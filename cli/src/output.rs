@@ -15,6 +15,8 @@ pub enum Sink {
     Wav(WavSink),
     /// Everything, a JSON object a line.
     Lines(LineSink),
+    /// Both: in the lines, audio is described.
+    WavAndLines(WavSink, LineSink),
     /// Everything, kept as JSON: for the one object that `--json` prints.
     Kept(Vec<Value>),
 }
@@ -51,6 +53,12 @@ pub enum OutputError {
         path: PathBuf,
         /// What it said.
         source: hound::Error,
+    },
+    /// Several files, of which it is not clear what each is for.
+    #[error("outputs are one .wav file for audio, one file for JSON lines, or one of each: got {}", listed(.paths))]
+    Several {
+        /// As given.
+        paths: Vec<PathBuf>,
     },
     /// A WAV file holds audio.
     #[error("node '{node}' gave {kind}, and {path} can only hold audio: write to a .jsonl file")]
@@ -97,18 +105,20 @@ struct Begun {
 // === impl Sink ===
 
 impl Sink {
-    /// A WAV file if the name says so, else JSON lines; standard output if there is no name.
+    /// A WAV file if the name says so, else JSON lines; one of each if there are two names; standard output if there is
+    /// none.
     ///
     /// # Errors
-    /// The file cannot be made.
-    pub fn open(path: Option<&Path>, keep: bool) -> Result<Self, OutputError> {
-        let Some(path) = path else {
-            return Ok(if keep { Self::Kept(Vec::new()) } else { Self::Lines(LineSink::stdout()) });
-        };
-        let end = path.extension().and_then(|end| end.to_str()).map(str::to_ascii_lowercase);
-        match end.as_deref() {
-            Some("wav" | "wave") => Ok(Self::Wav(WavSink::new(path))),
-            Some(_) | None => LineSink::file(path).map(Self::Lines),
+    /// A file cannot be made, or there are several of a sort.
+    pub fn open(paths: &[PathBuf], keep: bool) -> Result<Self, OutputError> {
+        let (wavs, lines): (Vec<_>, Vec<_>) = paths.iter().partition(|path| is_wav(path));
+        match (&wavs[..], &lines[..]) {
+            ([], []) if keep => Ok(Self::Kept(Vec::new())),
+            ([], []) => Ok(Self::Lines(LineSink::stdout())),
+            ([wav], []) => Ok(Self::Wav(WavSink::new(wav))),
+            ([], [lines]) => LineSink::file(lines).map(Self::Lines),
+            ([wav], [lines]) => Ok(Self::WavAndLines(WavSink::new(wav), LineSink::file(lines)?)),
+            (_, _) => Err(OutputError::Several { paths: paths.to_vec() }),
         }
     }
 
@@ -120,6 +130,12 @@ impl Sink {
         match self {
             Self::Wav(wav) => wav.take(node, frame),
             Self::Lines(lines) => lines.take(&line(node, frame)),
+            Self::WavAndLines(wav, lines) => {
+                if let RuntimeData::Audio(audio) = &frame.data {
+                    wav.write(node, audio)?;
+                }
+                lines.take(&line(node, frame))
+            }
             Self::Kept(kept) => {
                 kept.push(line(node, frame));
                 Ok(())
@@ -135,6 +151,7 @@ impl Sink {
         match self {
             Self::Wav(wav) => wav.finish().map(|()| Vec::new()),
             Self::Lines(lines) => lines.finish().map(|()| Vec::new()),
+            Self::WavAndLines(wav, lines) => wav.finish().and_then(|()| lines.finish()).map(|()| Vec::new()),
             Self::Kept(kept) => Ok(kept),
         }
     }
@@ -231,6 +248,15 @@ impl LineSink {
     fn failed(&self, source: io::Error) -> OutputError {
         OutputError::Write { to: self.name.clone(), source }
     }
+}
+
+fn is_wav(path: &Path) -> bool {
+    let end = path.extension().and_then(|end| end.to_str());
+    end.is_some_and(|end| end.eq_ignore_ascii_case("wav") || end.eq_ignore_ascii_case("wave"))
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// One output as a JSON object. Documents and text are contained; media are described.
@@ -348,7 +374,7 @@ mod tests {
     fn audio_is_one_wav_file_that_appears_when_it_is_complete() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.wav");
-        let mut sink = Sink::open(Some(&path), false).unwrap();
+        let mut sink = Sink::open(std::slice::from_ref(&path), false).unwrap();
         sink.take("resample", &audio(&[0.5, -0.5], 8_000)).unwrap();
         sink.take("resample", &audio(&[0.25], 8_000)).unwrap();
         assert!(!path.exists());
@@ -365,7 +391,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.wav");
         let check = |node: &str, frame: &Frame, expect: &str| {
-            let mut sink = Sink::open(Some(&path), false).unwrap();
+            let mut sink = Sink::open(std::slice::from_ref(&path), false).unwrap();
             sink.take("a", &audio(&[0.0], 8_000)).unwrap();
             let error = sink.take(node, frame).unwrap_err().to_string();
             assert!(error.contains(expect), "{error}");
@@ -374,6 +400,20 @@ mod tests {
         check("b", &audio(&[0.0], 8_000), "nodes 'a' and 'b' both gave audio");
         check("a", &audio(&[0.0], 16_000), "became 16000 Hz, 1 channels, 32-bit float");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn audio_and_all_that_is_said_of_it_go_to_a_file_each_and_two_of_a_sort_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let [wav, lines] = ["out.wav", "out.jsonl"].map(|name| dir.path().join(name));
+        let mut sink = Sink::open(&[lines.clone(), wav.clone()], false).unwrap();
+        sink.take("transcript", &Frame::new(0, Text::from("hi"))).unwrap();
+        sink.take("speech", &audio(&[0.5], 8_000)).unwrap();
+        sink.finish().unwrap();
+        assert_eq!(hound::WavReader::open(&wav).unwrap().len(), 1);
+        assert_eq!(fs::read_to_string(&lines).unwrap().lines().count(), 2);
+        let error = Sink::open(&["a.wav".into(), "b.WAV".into()], false).err().unwrap().to_string();
+        assert!(error.ends_with("or one of each: got a.wav, b.WAV"), "{error}");
     }
 
     #[test]

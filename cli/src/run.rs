@@ -208,7 +208,7 @@ impl Job {
         let max_piece = message.saturating_sub(ENVELOPE_BYTES);
         let pipeline = Pipeline::read(&args.pipeline)?;
         let (source, cut) = Source::open(&args.input, args.input_kind, args.chunk(), max_piece)?;
-        let sink = Sink::open(args.output.as_deref(), args.json)?;
+        let sink = Sink::open(&args.output, args.json)?;
         Ok(Self { pipeline, source, cut, sink, limits })
     }
 

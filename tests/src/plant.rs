@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use remotemedia_cli::admin::{AdminDoor, Serving, Status, WorkerStatus};
 use remotemedia_core::token::Token;
+use remotemedia_protos::v1::{DataBuffer, PipelineManifest};
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -239,6 +240,16 @@ impl Plant {
             (TEST_DIR, self.dir.path().as_os_str()),
         ];
         Process::start_with(name, &python(), &[&first, more].concat(), &environment)
+    }
+
+    /// Runs a pipeline that needs links which not every plant has, so that they do not look like a leak.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub async fn warm(&mut self, manifest: &PipelineManifest, input: (&str, DataBuffer)) {
+        self.client.execute(manifest, [input]).await.expect("the pipeline runs");
+        self.idle_within(RELEASE).await;
+        self.fds = self.gateway.fds();
     }
 
     /// Says that a process will log a warning or error with this event, and that the test is about that.

@@ -99,7 +99,9 @@ struct Worker(Child);
 impl Worker {
     fn start(dir: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_remotemedia-worker"));
-        command.args(["--name", "tested", "--threads", "2", "--log", "info", "--runtime-dir"]).arg(dir);
+        // The hosts of these tests dismiss nobody.
+        command.args(["--name", "tested", "--threads", "2", "--drain-s", "0", "--log", "info"]);
+        command.arg("--runtime-dir").arg(dir);
         Self(command.stderr(Stdio::piped()).spawn().unwrap())
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ class Trial:
 
     def __init__(self, node: type[Node], /, **params: Any) -> None:
         spec = spec_of(node)
-        spec.node.setup()
+        _set_up(node)
         self._native = _native.Trial(spec.to_json(), factory(spec), json.dumps(params))
         self._sequence = 0
 
@@ -77,3 +78,9 @@ class Trial:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         del self._native
+
+
+@cache
+def _set_up(node: type[Node]) -> None:
+    """Once in each process, as a worker does."""
+    node.setup()

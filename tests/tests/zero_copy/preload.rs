@@ -23,6 +23,9 @@ pub(crate) struct Counts {
 /// Where the library writes: names the file to it.
 pub(crate) const FILE_VARIABLE: &str = "COUNT_COPIES_FILE";
 
+/// Counters in the file. Those behind the first six are for who watches processes that he did not start.
+const COUNTERS: usize = 12;
+
 /// Ranges of frame pools that follow the counters in the file.
 const RANGES: usize = 64;
 
@@ -55,12 +58,17 @@ impl Counts {
         let bytes = std::fs::read(file).expect("the library has made its file");
         let numbers: Vec<u64> =
             bytes.as_chunks::<8>().0.iter().map(|number| u64::from_le_bytes(*number)).collect();
-        assert_eq!(numbers.len(), 6 + 2 * RANGES, "count_copies.c and this agree on the file's layout");
+        assert_eq!(
+            numbers.len(),
+            COUNTERS + 2 * RANGES,
+            "count_copies.c and this agree on the file's layout"
+        );
         let [calls, read_bytes, written_bytes, large_calls, large_bytes, overflow] = numbers[..6] else {
             unreachable!("six were asked for");
         };
         assert_eq!(overflow, 0, "more frame pools than the library has room for");
-        let ranges = numbers[6..].as_chunks::<2>().0.iter().copied().filter(|[start, end]| start < end);
+        let ranges =
+            numbers[COUNTERS..].as_chunks::<2>().0.iter().copied().filter(|[start, end]| start < end);
         (Self { calls, read_bytes, written_bytes, large_calls, large_bytes }, ranges.collect())
     }
 }

@@ -1,27 +1,28 @@
-"""Finds speech with the Silero model: ``python -m remotemedia.worker remotemedia.nodes.silero_vad``.
+"""Finds speech with the Silero model, and tells of it or lets only it pass.
 
-Wants the extra ``silero-vad``, which brings onnxruntime, and the model, which its own package ships. That package's
+``python -m remotemedia.worker remotemedia.nodes.silero_vad`` runs it. Wants the extra ``silero-vad``, which brings onnxruntime, and the model, which its own package ships. That package's
 dependencies include torch, which is not used here: ``pip install --no-deps silero-vad`` leaves it out.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 
 from ..data import Audio, Json
-from ..node import Node, Range
+from ..node import Context, Node, Output, Range
+from .extras import MissingExtraError, load
+from .speech import SAMPLE_RATE, mono, refuse_other_rates
+from .utterances import Utterances
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SAMPLE_RATE = 16_000
-"""What the model hears."""
 FRAME = 512
 """Samples that it scores at a time: 32 ms."""
 CONTEXT = 64
@@ -76,7 +77,7 @@ class Segmenter:
 
 
 class SileroVAD(Node):
-    """Finds speech in audio of 16 kHz with the Silero model, and gives its segments as JSON."""
+    """Finds speech in audio of 16 kHz with the Silero model, and gives its segments as JSON, or itself as audio."""
 
     aliases = ("SileroVADNode",)
     repeatable = True
@@ -86,6 +87,7 @@ class SileroVAD(Node):
     def __init__(
         self,
         *,
+        output: Literal["report", "speech"] = "report",
         threshold: Annotated[float, Range(min=0, max=1)] = 0.5,
         min_speech_ms: Annotated[int, Range(min=0, max=10_000, unit="ms")] = 100,
         min_silence_ms: Annotated[int, Range(min=0, max=10_000, unit="ms")] = 300,
@@ -95,6 +97,8 @@ class SileroVAD(Node):
             return milliseconds * SAMPLE_RATE // 1_000
 
         self._segmenter = Segmenter(threshold, samples(min_speech_ms), samples(min_silence_ms), samples(pad_ms))
+        passes = output == "speech"
+        self._passing = Utterances(min_speech=samples(min_speech_ms), pad=samples(pad_ms)) if passes else None
         self._state = np.zeros((2, 1, 128), np.float32)
         self._context = np.zeros(CONTEXT, np.float32)
         self._rest = np.zeros(0, np.float32)
@@ -105,25 +109,25 @@ class SileroVAD(Node):
 
     @classmethod
     def setup(cls) -> None:
-        # It tells no types.
-        onnxruntime: Any = importlib.import_module("onnxruntime")
+        onnxruntime = load("onnxruntime", node=cls.__name__, extra="silero-vad")
         options = onnxruntime.SessionOptions()
         # Frames come one after the other: more threads would only wait for each other.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         cls.model = onnxruntime.InferenceSession(str(model_path()), options, providers=["CPUExecutionProvider"])
 
-    def process(self, audio: Audio) -> Json:
-        if audio.sample_rate != SAMPLE_RATE:
-            raise ValueError(
-                f"sample rate is {audio.sample_rate} Hz: {SAMPLE_RATE} Hz is heard, put an AudioResample before it"
-            )
+    def process(self, audio: Audio, ctx: Context) -> Json | Iterator[Audio]:
+        refuse_other_rates(audio)
         was_open = self._segmenter.open is not None
         samples = mono(audio)
         self._heard += len(samples)
+        if self._passing is not None:
+            self._passing.hear(audio, ctx.timestamp_us)
         pending = np.concatenate((self._rest, samples))
         whole = len(pending) // FRAME * FRAME
         self._rest = pending[whole:].copy()
         scores = [self._listen(frame) for frame in pending[:whole].reshape(-1, FRAME)]
+        if self._passing is not None:
+            return passed(self._passing.pieces(ctx.metadata))
         self._score = scores[-1] if scores else self._score
         self._highest = max([self._highest, *scores])
         ended = self._segmenter.closed[self._told :]
@@ -131,10 +135,13 @@ class SileroVAD(Node):
         has_speech = was_open or bool(ended) or self._segmenter.open is not None
         return self._report(ended, has_speech=has_speech, confidence=max(scores, default=self._score), final=False)
 
-    def flush(self) -> Json:
+    def flush(self) -> Json | Iterator[Audio]:
         if len(self._rest):
             self._listen(np.pad(self._rest, (0, FRAME - len(self._rest))))
         self._segmenter.close()
+        if self._passing is not None:
+            self._passing.decide(scored=self._segmenter.scored, speech=None)
+            return passed(self._passing.pieces({}))
         found = self._segmenter.closed
         return self._report(found, has_speech=bool(found), confidence=self._highest, final=True)
 
@@ -144,6 +151,10 @@ class SileroVAD(Node):
         score, self._state = self.model.run(None, inputs)
         self._context = frame[-CONTEXT:].copy()
         self._segmenter.score(float(score[0, 0]))
+        if self._passing is not None:
+            speech = self._segmenter.open
+            is_open = None if speech is None else (speech.start, speech.end)
+            self._passing.decide(scored=self._segmenter.scored, speech=is_open)
         return float(score[0, 0])
 
     def _report(self, segments: list[Segment], *, has_speech: bool, confidence: float, final: bool) -> Json:
@@ -161,16 +172,15 @@ class SileroVAD(Node):
         )
 
 
-def mono(audio: Audio) -> NDArray[np.float32]:
-    """The mean of all channels, with full scale at 1."""
-    samples = audio.samples.reshape(len(audio.samples), -1)
-    scale = 1.0 if samples.dtype.kind == "f" else 1.0 / -float(np.iinfo(samples.dtype.name).min)
-    return (samples.mean(axis=1, dtype=np.float64) * scale).astype(np.float32)
+def passed(pieces: Iterator[Output]) -> Iterator[Audio]:
+    """An `Output` stands for its data in what a node declares to give."""
+    return cast("Iterator[Audio]", pieces)
 
 
 def model_path() -> Path:
     """The model in the package that ships it, which is looked for and not imported: that would want torch."""
     package = importlib.util.find_spec("silero_vad")
     if package is None or not package.submodule_search_locations:
-        raise FileNotFoundError("the Silero model is not installed: pip install --no-deps silero-vad")
+        remedy = "pip install --no-deps silero-vad"
+        raise MissingExtraError(node="SileroVAD", module="silero_vad", remedy=remedy)
     return Path(package.submodule_search_locations[0]) / "data" / "silero_vad_16k_op15.onnx"
