@@ -42,8 +42,10 @@ def main() -> None:
         runtime_dir=options.runtime_dir,
         name=options.name,
         threads=4,
-        nodes=[(json.dumps(INFO), lambda _params, _session, _node, _context: BarePass())],
+        drain=0.0,
+        step="starting",
     )
+    worker.ready([(json.dumps(INFO), lambda _params, _session, _node, _context: BarePass())])
     signal.signal(signal.SIGTERM, lambda _number, _frame: worker.stop())
     engine = threading.Thread(target=worker.run, name="worker")
     engine.start()
