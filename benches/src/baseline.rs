@@ -1,16 +1,17 @@
-//! The baseline of `hop`: plain iceoryx2, in two processes of its own, making round trips when told to.
+//! The baselines of `hop` and `python-hop`: plain iceoryx2, and Python's own queues and pipes, each in two processes of
+//! its own, making round trips when told to.
 
-use std::env;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
 use nix::unistd::Pid;
 
 use crate::error::{BenchError, while_doing};
 use crate::processors::pid_of;
+use crate::program::Program;
 
-/// The example program of `ipc`, as a child that is reaped when this is dropped.
+/// A program that makes round trips, as a child that is reaped when this is dropped.
 pub(crate) struct Baseline {
     child: Child,
     other: Pid,
@@ -19,25 +20,38 @@ pub(crate) struct Baseline {
     answers: BufReader<ChildStdout>,
 }
 
-/// Beside this program, since iceoryx2 is named in `ipc` alone.
-const PROGRAM: &str = "examples/raw_round_trip";
+/// An example of `ipc`, since iceoryx2 is named there alone.
+const ICEORYX2: &str = "examples/raw_round_trip";
+
+/// Python's own ways.
+const MULTIPROCESSING: &str = "multiprocessing_round_trip.py";
 
 // === impl Baseline ===
 
 impl Baseline {
-    /// Payloads of `bytes` bytes.
-    pub(crate) fn start(bytes: usize) -> Result<Self, BenchError> {
-        let own = env::current_exe().map_err(while_doing("find this program"))?;
-        let path = own.with_file_name(PROGRAM);
-        if !path.exists() {
-            return Err(BenchError::NotBuilt { path });
-        }
-        let mut child = Command::new(path)
-            .args(["on-demand", &bytes.to_string()])
+    /// iceoryx2 with payloads of `bytes` bytes.
+    pub(crate) fn iceoryx2(bytes: usize) -> Result<Self, BenchError> {
+        Self::start(&Program::beside_this(ICEORYX2)?, &["on-demand", &bytes.to_string()])
+    }
+
+    /// `multiprocessing.Queue`, with arrays of `bytes` bytes as objects.
+    pub(crate) fn python_queue(bytes: usize) -> Result<Self, BenchError> {
+        Self::start(&Program::python(&[MULTIPROCESSING])?, &["queue", &bytes.to_string()])
+    }
+
+    /// `multiprocessing.Pipe`, with the bytes of such arrays.
+    pub(crate) fn python_pipe(bytes: usize) -> Result<Self, BenchError> {
+        Self::start(&Program::python(&[MULTIPROCESSING])?, &["pipe", &bytes.to_string()])
+    }
+
+    fn start(program: &Program, arguments: &[&str]) -> Result<Self, BenchError> {
+        let mut child = program
+            .command()
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(while_doing("start the iceoryx2 baseline"))?;
+            .map_err(while_doing("start a baseline"))?;
         let demands = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().expect("its output was asked to be piped"));
         let mut baseline = Self { child, other: Pid::from_raw(0), demands, answers };
@@ -55,7 +69,7 @@ impl Baseline {
     /// Makes so many round trips, one after the other.
     pub(crate) fn rounds(&mut self, rounds: usize) -> Result<Vec<Duration>, BenchError> {
         let demands = self.demands.as_mut().expect("its input is piped and not closed");
-        writeln!(demands, "{rounds}").map_err(while_doing("ask the iceoryx2 baseline"))?;
+        writeln!(demands, "{rounds}").map_err(while_doing("ask a baseline"))?;
         let line = self.answer()?;
         let took: Option<Vec<Duration>> =
             line.split_whitespace().map(|nanos| nanos.parse().ok().map(Duration::from_nanos)).collect();
@@ -64,7 +78,7 @@ impl Baseline {
 
     fn answer(&mut self) -> Result<String, BenchError> {
         let mut line = String::new();
-        self.answers.read_line(&mut line).map_err(while_doing("hear the iceoryx2 baseline"))?;
+        self.answers.read_line(&mut line).map_err(while_doing("hear a baseline"))?;
         Ok(line)
     }
 }

@@ -25,7 +25,7 @@ pub(crate) enum BenchError {
     Io { doing: &'static str, source: io::Error },
     #[error("{path} is not there: `scripts/bench` builds it")]
     NotBuilt { path: PathBuf },
-    #[error("'{line}' is no answer of the iceoryx2 baseline, expected {expected} numbers")]
+    #[error("'{line}' is no answer of a baseline, expected {expected} numbers")]
     Baseline { line: String, expected: usize },
     #[error(transparent)]
     Geometry(#[from] GeometryError),
@@ -53,6 +53,12 @@ pub(crate) enum BenchError {
     Unexpected,
     #[error("the service said '{line}', expected that it is ready: its log is above")]
     NotReady { line: String },
+    #[error("{reason}")]
+    Refused { reason: String },
+    #[error("{sessions} sessions are on {workers} workers, expected {expected} on each")]
+    Placed { sessions: usize, workers: usize, expected: usize },
+    #[error("the stuck node answered before its neighbour was measured: the machine is too busy")]
+    NotStuck,
     #[error("the service did not end well: {ended}")]
     EndedBadly { ended: ExitStatus },
     #[error(transparent)]

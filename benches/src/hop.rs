@@ -59,7 +59,7 @@ const OVER_ICEORYX2: f64 = 2.0;
 
 pub(crate) fn run() -> Result<Vec<Row>, BenchError> {
     let processors = Processors::find()?;
-    let mut baseline = Baseline::start(BASELINE_BYTES)?;
+    let mut baseline = Baseline::iceoryx2(BASELINE_BYTES)?;
     let mut producer = Producer::start(&SIZES)?;
     let measured = measure(&mut producer, &mut baseline, processors);
     let stopped = producer.stop();

@@ -1,28 +1,37 @@
 //! The runtime as a library: this process stands where the gateway would, with workers as its children.
 
-use std::env;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use remotemedia_runtime::{PipelineRunner, Runtime, RuntimeConfig};
+use remotemedia_core::limits::LimitRequest;
+use remotemedia_core::manifest::Manifest;
+use remotemedia_core::transport::{
+    ExecutionMetrics, PipelineTransport as _, StreamRequest, StreamSession as _,
+};
+use remotemedia_runtime::{PipelineRunner, RunningSession, Runtime, RuntimeConfig, RuntimeStatus};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::error::{BenchError, while_doing};
-use crate::service::WORKERS;
+use crate::program::Program;
 
-/// A runtime in this process, and as many workers as a service has.
+/// A runtime in this process, and workers.
 pub(crate) struct Library {
     runtime: Runtime,
     workers: Vec<Child>,
     // After the workers: it goes when nobody uses it any more.
     _dir: TempDir,
 }
+
+/// The id of the node of [`single`].
+pub(crate) const NODE: &str = "node";
 
 /// Longest that workers may take to join, or to be gone.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,21 +42,17 @@ const PAUSE: Duration = Duration::from_millis(5);
 // === impl Library ===
 
 impl Library {
-    pub(crate) async fn start() -> Result<Self, BenchError> {
-        let own = env::current_exe().map_err(while_doing("find this program"))?;
-        let worker = own.with_file_name("remotemedia-worker");
-        if !worker.exists() {
-            return Err(BenchError::NotBuilt { path: worker });
-        }
+    /// With a worker of each of these programs, which take `--runtime-dir` and `--name`.
+    pub(crate) async fn start(programs: &[Program]) -> Result<Self, BenchError> {
         let dir = tempfile::Builder::new()
             .prefix("remotemedia-bench-")
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in("/dev/shm")
             .map_err(while_doing("make a directory on tmpfs"))?;
         let runtime = Runtime::start(RuntimeConfig::new(dir.path().to_owned()))?;
-        let mut workers = Vec::with_capacity(WORKERS);
-        for number in 1..=WORKERS {
-            let mut command = Command::new(&worker);
+        let mut workers = Vec::with_capacity(programs.len());
+        for (program, number) in programs.iter().zip(1_u32..) {
+            let mut command = Command::from(program.command());
             command.arg("--runtime-dir").arg(dir.path()).args(["--name", &format!("library-{number}")]);
             let child = command.stdin(Stdio::null()).kill_on_drop(true).spawn();
             workers.push(child.map_err(while_doing("start a worker"))?);
@@ -60,6 +65,22 @@ impl Library {
 
     pub(crate) fn runner(&self) -> PipelineRunner {
         self.runtime.runner()
+    }
+
+    /// A session of this pipeline.
+    pub(crate) async fn open(&self, manifest: &Value) -> Result<RunningSession, BenchError> {
+        let manifest = Arc::new(Manifest::from_json(&manifest.to_string())?);
+        Ok(self.runner().stream(StreamRequest { manifest, limits: LimitRequest::default(), listener: None }).await?)
+    }
+
+    /// The process ids of the workers, in the order of their programs; none of those that were reaped.
+    pub(crate) fn pids(&self) -> Vec<Option<u32>> {
+        self.workers.iter().map(Child::id).collect()
+    }
+
+    /// What is going on.
+    pub(crate) async fn status(&self) -> RuntimeStatus {
+        self.runtime.status().await.unwrap_or_default()
     }
 
     /// Ends the runtime, and then the workers, which would wait for the next one.
@@ -79,8 +100,20 @@ impl Library {
     }
 
     async fn until_joined(&self) {
-        while self.runtime.status().await.map_or(0, |status| status.workers.len()) < self.workers.len() {
+        while self.status().await.workers.len() < self.workers.len() {
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// A pipeline of one node.
+pub(crate) fn single(node_type: &str) -> Value {
+    json!({ "version": "v1", "nodes": [{ "id": NODE, "node_type": node_type }] })
+}
+
+/// Ends a session, and says what was measured in it.
+pub(crate) async fn ended(session: &RunningSession) -> Result<ExecutionMetrics, BenchError> {
+    session.close().await?;
+    while session.receive().await?.is_some() {}
+    Ok(session.metrics())
 }

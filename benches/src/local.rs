@@ -34,8 +34,9 @@ use remotemedia_runtime::PipelineRunner;
 use crate::error::{BenchError, while_doing};
 use crate::execute::sweep;
 use crate::library::Library;
+use crate::program::Program;
 use crate::row::Row;
-use crate::service::Service;
+use crate::service::{Service, WORKERS};
 use crate::times::{Times, microseconds, percent, ratio};
 
 /// Calls that are not counted, of each of the two.
@@ -78,7 +79,7 @@ struct Taken {
 }
 
 pub(crate) async fn run() -> Result<Vec<Row>, BenchError> {
-    let library = Library::start().await?;
+    let library = Library::start(&vec![Program::stock_worker()?; WORKERS]).await?;
     let rows = beside(&library).await;
     let stopped = library.stop().await;
     let rows = rows?;

@@ -2,14 +2,18 @@
 #![forbid(unsafe_code)]
 
 mod baseline;
+mod ends;
 mod error;
 mod execute;
+mod gil;
 mod hop;
 mod library;
 mod local;
 mod peer;
 mod processors;
 mod producer;
+mod program;
+mod python_hop;
 mod row;
 mod service;
 mod stamp;
@@ -54,6 +58,10 @@ enum Bench {
     Local,
     /// Chunks of 20 ms through a whole service.
     Stream,
+    /// A frame to a Python process and back, against its size, a Rust node and Python's own ways.
+    PythonHop,
+    /// Python nodes that compute: on two processes against one, and beside one that is stuck.
+    Gil,
 }
 
 /// What a benchmark starts as a process of its own.
@@ -64,6 +72,16 @@ enum Part {
     HopPeer {
         /// Where the domain is.
         runtime_dir: PathBuf,
+    },
+    /// The worker at both ends of `python-hop`.
+    #[command(hide = true)]
+    HopEnds {
+        /// Where the domain is.
+        #[arg(long)]
+        runtime_dir: PathBuf,
+        /// What the worker is called.
+        #[arg(long)]
+        name: String,
     },
 }
 
@@ -78,8 +96,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), BenchError> {
-    if let Some(Part::HopPeer { runtime_dir }) = cli.part {
-        return peer::serve(&runtime_dir);
+    match cli.part {
+        Some(Part::HopPeer { runtime_dir }) => return peer::serve(&runtime_dir),
+        Some(Part::HopEnds { runtime_dir, name }) => return ends::serve(runtime_dir, name),
+        None => {}
     }
     let json = cli.json || !stdout().is_terminal();
     for bench in Bench::value_variants().iter().filter(|bench| cli.name.is_none_or(|name| name == **bench)) {
@@ -88,6 +108,8 @@ fn run(cli: Cli) -> Result<(), BenchError> {
             Bench::Execute => reactor()?.block_on(execute::run())?,
             Bench::Local => reactor()?.block_on(local::run())?,
             Bench::Stream => reactor()?.block_on(stream::run())?,
+            Bench::PythonHop => reactor()?.block_on(python_hop::run())?,
+            Bench::Gil => reactor()?.block_on(gil::run())?,
         };
         rows.iter().for_each(|row: &Row| row.print(json));
     }

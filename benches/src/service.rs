@@ -1,6 +1,5 @@
 //! A whole service, as its users start it: gateway and workers, from the binaries beside this program.
 
-use std::env;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::error::{BenchError, while_doing};
+use crate::program::Program;
 
 /// `remotemedia up` with a gateway and two workers in a private runtime directory.
 pub(crate) struct Service {
@@ -22,7 +22,7 @@ pub(crate) struct Service {
 /// Longest that it may take to be ready, or to be gone.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Of the service, and of a library beside it.
+/// Of the service, and of a library that is compared with it.
 pub(crate) const WORKERS: usize = 2;
 
 /// What `up` says when it serves.
@@ -36,14 +36,11 @@ struct Ready {
 impl Service {
     /// `grpc` is where it is to serve.
     pub(crate) async fn start(grpc: &str) -> Result<Self, BenchError> {
-        let own = env::current_exe().map_err(while_doing("find this program"))?;
-        for program in ["remotemedia", "remotemedia-gateway", "remotemedia-worker"] {
-            let path = own.with_file_name(program);
-            if !path.exists() {
-                return Err(BenchError::NotBuilt { path });
-            }
+        // What it starts itself.
+        for program in ["remotemedia-gateway", "remotemedia-worker"] {
+            Program::beside_this(program)?;
         }
-        let mut up = Command::new(own.with_file_name("remotemedia"))
+        let mut up = Command::from(Program::beside_this("remotemedia")?.command())
             .args(["up", "--grpc", grpc, "--admin", "127.0.0.1:0", "--workers", &WORKERS.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

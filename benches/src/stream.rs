@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
-use remotemedia_cli::transport::{GrpcSession, GrpcTransport};
+use remotemedia_cli::transport::GrpcTransport;
 use remotemedia_core::data::{Audio, ChannelCount, RuntimeData, SampleFormat, SampleRate};
 use remotemedia_core::frame::Metadata;
 use remotemedia_core::limits::LimitRequest;
 use remotemedia_core::manifest::Manifest;
-use remotemedia_core::transport::{PipelineTransport as _, StreamRequest, StreamSession as _, TransportData};
+use remotemedia_core::transport::{PipelineTransport as _, StreamRequest, StreamSession, TransportData};
 use remotemedia_protos::convert;
 use remotemedia_protos::v1::DataBuffer;
 
@@ -67,8 +67,9 @@ async fn measure(endpoint: &str) -> Result<Vec<Row>, BenchError> {
     ])
 }
 
-async fn one_by_one(
-    session: &GrpcSession,
+/// Each is sent when the one before is answered.
+pub(crate) async fn one_by_one(
+    session: &impl StreamSession,
     chunk: &RuntimeData,
     sequences: std::ops::Range<u64>,
 ) -> Result<Vec<Duration>, BenchError> {
@@ -82,8 +83,9 @@ async fn one_by_one(
     Ok(took)
 }
 
-async fn at_once(
-    session: &GrpcSession,
+/// As many as the service lets in.
+pub(crate) async fn at_once(
+    session: &impl StreamSession,
     chunk: &RuntimeData,
     sequences: std::ops::Range<u64>,
 ) -> Result<(), BenchError> {
@@ -103,7 +105,7 @@ async fn at_once(
     Ok(())
 }
 
-async fn receive(session: &GrpcSession, sequence: u64) -> Result<(), BenchError> {
+async fn receive(session: &impl StreamSession, sequence: u64) -> Result<(), BenchError> {
     match session.receive().await? {
         Some(output) if output.sequence == sequence => Ok(()),
         Some(_) | None => Err(BenchError::OtherAnswer),
@@ -123,7 +125,8 @@ fn translation(chunk: &RuntimeData) -> Result<Duration, BenchError> {
     if data == *chunk { Ok(took) } else { Err(BenchError::OtherAnswer) }
 }
 
-fn chunk() -> Result<RuntimeData, BenchError> {
+/// A chunk of silence.
+pub(crate) fn chunk() -> Result<RuntimeData, BenchError> {
     let silence = bytes::Bytes::from(vec![0; CHUNK_BYTES]);
     Ok(Audio::new(silence, SampleFormat::F32, SampleRate::new(RATE)?, ChannelCount::MONO)?.into())
 }

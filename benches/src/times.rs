@@ -19,6 +19,14 @@ impl Times {
         self.0.len()
     }
 
+    pub(crate) fn least(&self) -> Duration {
+        self.percentile(0)
+    }
+
+    pub(crate) fn most(&self) -> Duration {
+        self.percentile(100)
+    }
+
     pub(crate) fn p50(&self) -> Duration {
         self.percentile(50)
     }

@@ -190,6 +190,9 @@ pub struct RunArgs {
     /// Stream the input: audio in chunks of N milliseconds, the rest line by line.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub stream_ms: Option<u32>,
+    /// Send each chunk of audio when its time has come, as a microphone would, and count the answers that are late.
+    #[arg(long, requires = "stream_ms")]
+    pub real_time: bool,
     /// How long the run, or in a stream one chunk, may take. [default: the service's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout_ms: Option<u64>,

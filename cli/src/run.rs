@@ -80,8 +80,18 @@ struct Job {
     pipeline: Pipeline,
     source: Source,
     cut: Cut,
+    pace: Pace,
     sink: Sink,
     limits: LimitRequest,
+}
+
+/// When pieces of audio are sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pace {
+    /// As soon as the service takes them.
+    Unbound,
+    /// Each when its time has come.
+    RealTime,
 }
 
 /// Where it is run.
@@ -148,6 +158,7 @@ async fn run_on(mut job: Job, target: &Target, token: Option<Token>) -> Result<S
     };
     let wall = begin.elapsed();
     bar.finish_and_clear();
+    let late = job.late(&traffic.latencies);
     let nodes = job.pipeline.manifest.nodes.iter();
     Ok(Summary {
         pipeline: job.pipeline.name,
@@ -159,6 +170,7 @@ async fn run_on(mut job: Job, target: &Target, token: Option<Token>) -> Result<S
         audio_seconds: job.source.duration().map(|duration| duration.as_secs_f64()),
         nodes: nodes.map(|node| NodeLine::of(&node.id, &node.node_type, &metrics)).collect(),
         sequences: traffic.sequences,
+        late,
         latency_ms: Latency::of(traffic.latencies),
         output_counts: traffic.output_counts,
         outputs: job.sink.finish()?,
@@ -209,7 +221,18 @@ impl Job {
         let pipeline = Pipeline::read(&args.pipeline)?;
         let (source, cut) = Source::open(&args.input, args.input_kind, args.chunk(), max_piece)?;
         let sink = Sink::open(&args.output, args.json)?;
-        Ok(Self { pipeline, source, cut, sink, limits })
+        let pace = if args.real_time { Pace::RealTime } else { Pace::Unbound };
+        Ok(Self { pipeline, source, cut, pace, sink, limits })
+    }
+
+    /// How many answers came when the piece behind theirs was due already, where pieces are due.
+    fn late(&self, latencies: &[Duration]) -> Option<usize> {
+        match (self.pace, self.cut) {
+            (Pace::RealTime, Cut::Pieces(each)) => {
+                Some(latencies.iter().filter(|latency| **latency > each).count())
+            }
+            (Pace::RealTime | Pace::Unbound, Cut::Whole) | (Pace::Unbound, Cut::Pieces(_)) => None,
+        }
     }
 
     async fn execute<T: PipelineTransport>(
@@ -225,7 +248,7 @@ impl Job {
             inputs: inputs.into_iter().collect(),
             limits: self.limits,
         };
-        traffic.sent(0);
+        traffic.sent(0, Instant::now());
         let done = transport.execute(request).await?;
         bar.set_position(self.source.progress().0);
         traffic.answered(0);
@@ -248,7 +271,8 @@ impl Job {
             StreamRequest { manifest: self.pipeline.manifest.clone(), limits: self.limits, listener };
         let session = transport.stream(request).await?;
         let traffic = RefCell::new(Traffic::default());
-        let sending = send_all(&session, &self.pipeline.entry, &mut self.source, self.cut, &traffic, bar);
+        let sending =
+            send_all(&session, &self.pipeline.entry, (&mut self.source, self.cut, self.pace), &traffic, bar);
         let receiving = receive_all(&session, &mut self.sink, &traffic);
         tokio::pin!(sending, receiving);
         tokio::select! {
@@ -275,11 +299,11 @@ impl Job {
 async fn send_all<S: StreamSession>(
     session: &S,
     entry: &str,
-    source: &mut Source,
-    cut: Cut,
+    (source, cut, pace): (&mut Source, Cut, Pace),
     traffic: &RefCell<Traffic>,
     bar: &ProgressBar,
 ) -> Result<(), SendError> {
+    let begin = Instant::now();
     for sequence in 0.. {
         let time = source.time();
         let Some(data) = source.next(cut).map_err(|error| SendError::Input(error.into()))? else {
@@ -287,7 +311,14 @@ async fn send_all<S: StreamSession>(
         };
         let timestamp_us = time.and_then(|time| u64::try_from(time.as_micros()).ok());
         let frame = Frame { timestamp_us, ..Frame::new(sequence, data) };
-        traffic.borrow_mut().sent(sequence);
+        let due = match (pace, time) {
+            (Pace::RealTime, Some(time)) => {
+                tokio::time::sleep_until((begin + time).into()).await;
+                begin + time
+            }
+            (Pace::RealTime, None) | (Pace::Unbound, _) => Instant::now(),
+        };
+        traffic.borrow_mut().sent(sequence, due);
         session.send(TransportData::of_frame(entry, frame)).await.map_err(SendError::Session)?;
         bar.set_position(source.progress().0);
     }
@@ -334,9 +365,10 @@ impl Target {
 // === impl Traffic ===
 
 impl Traffic {
-    fn sent(&mut self, sequence: u64) {
+    /// It was due then: if the service took it later, it is the service's delay.
+    fn sent(&mut self, sequence: u64, due: Instant) {
         self.sequences.sent += 1;
-        self.waiting.push_back((sequence, Instant::now()));
+        self.waiting.push_back((sequence, due));
     }
 
     /// The first result of a sequence ends its waiting; further ones are only counted.
@@ -394,7 +426,7 @@ mod tests {
     #[test]
     fn the_first_result_of_a_sequence_is_its_latency_and_the_rest_are_counted() {
         let mut traffic = Traffic::default();
-        (0..4).for_each(|sequence| traffic.sent(sequence));
+        (0..4).for_each(|sequence| traffic.sent(sequence, Instant::now()));
         for sequence in [0, 1, 1, 3] {
             traffic.answered(sequence);
         }

@@ -29,7 +29,10 @@ pub struct Summary {
     pub nodes: Vec<NodeLine>,
     /// What was sent and answered.
     pub sequences: Sequences,
-    /// From sending a chunk to its first result.
+    /// Of a stream in real time: chunks whose first result came after the next chunk's time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late: Option<usize>,
+    /// From sending a chunk, or in real time from its time, to its first result.
     pub latency_ms: Option<Latency>,
     /// How many outputs each sink gave.
     pub output_counts: BTreeMap<String, u64>,
@@ -125,6 +128,9 @@ impl fmt::Display for Summary {
         if let Some(Latency { p50, p95, max }) = self.latency_ms {
             let [p50, p95, max] = [p50, p95, max].map(milliseconds);
             write!(f, "; latency p50 {p50}, p95 {p95}, max {max}")?;
+        }
+        if let Some(late) = self.late {
+            write!(f, "; {late} late")?;
         }
         Ok(())
     }
@@ -244,6 +250,7 @@ mod tests {
             audio_seconds: Some(2.0),
             nodes: vec![NodeLine::of("vad", "VAD", &metrics)],
             sequences: Sequences { sent: 3, answered: 3, results: 4, last: Some(2) },
+            late: Some(1),
             latency_ms: Latency::of(vec![Duration::from_millis(2)]),
             output_counts: BTreeMap::from([("vad".to_owned(), 3)]),
             outputs: Vec::new(),
@@ -256,7 +263,7 @@ mod tests {
             summary().to_string(),
             "speech ran as a stream in 12.50 ms on 2.00 s of audio, by 127.0.0.1:5 (gateway pid 41)\n  \
              vad  VAD     1.23 ms in 3 calls, in rust-1 (pid 42)\n  \
-             3 sent, 3 answered with 4 results; latency p50 2.00 ms, p95 2.00 ms, max 2.00 ms"
+             3 sent, 3 answered with 4 results; latency p50 2.00 ms, p95 2.00 ms, max 2.00 ms; 1 late"
         );
     }
 

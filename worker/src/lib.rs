@@ -13,7 +13,7 @@ pub mod nodes;
 mod parent;
 pub mod registry;
 
-pub use engine::{Engine, Loader, Refused, Settings, Stop};
+pub use engine::{Around, Engine, Loader, Refused, Settings, Stop};
 pub use harness::Harness;
 pub use parent::end_with;
 pub use registry::Registry;

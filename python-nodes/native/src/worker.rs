@@ -7,7 +7,7 @@ use std::time::Duration;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use remotemedia_core::node::NodeInfo;
-use remotemedia_worker::{Engine, Loader, Registry, Settings, Stop};
+use remotemedia_worker::{Around, Engine, Loader, Registry, Settings, Stop};
 
 use crate::node;
 
@@ -24,12 +24,22 @@ impl Worker {
     /// `drain` is in seconds; `step` says what is loaded first.
     #[new]
     #[pyo3(signature = (*, runtime_dir, name, threads, drain, step))]
-    fn new(runtime_dir: PathBuf, name: String, threads: usize, drain: f64, step: &str) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        runtime_dir: PathBuf,
+        name: String,
+        threads: usize,
+        drain: f64,
+        step: &str,
+    ) -> PyResult<Self> {
         let drain = Duration::try_from_secs_f64(drain)
             .map_err(|error| PyValueError::new_err(format!("drain: {error}")))?;
         let settings = Settings { runtime_dir, name, kind: "python".to_owned(), threads, drain };
         let stop = Arc::new(Stop::default());
-        let (engine, loader) = Engine::loading(settings, step, Arc::clone(&stop))
+        let around: Arc<Around> = Arc::new(known_to_interpreter);
+        // If the system has too few threads, those that were started end within it: they need the lock for that.
+        let (engine, loader) = py
+            .detach(|| Engine::loading(settings, step, &around, Arc::clone(&stop)))
             .map_err(|error| PyOSError::new_err(error.to_string()))?;
         Ok(Self { engine: Mutex::new(Some(engine)), loader: Mutex::new(Some(loader)), stop })
     }
@@ -72,7 +82,9 @@ impl Worker {
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let engine = lock(&self.engine).take();
         let Some(engine) = engine else { return Err(PyRuntimeError::new_err("a worker runs once")) };
-        py.detach(|| engine.run()).map_err(|refused| PyRuntimeError::new_err(refused.to_string()))
+        // Its node threads end within it too.
+        let ran = py.detach(move || engine.run());
+        ran.map_err(|refused| PyRuntimeError::new_err(refused.to_string()))
     }
 
     /// Asks it to stop when its sessions are over; asked again, at once.
@@ -84,6 +96,21 @@ impl Worker {
     fn is_stopping(&self) -> bool {
         self.stop.is_asked()
     }
+}
+
+impl Drop for Worker {
+    /// One that was never run has threads too.
+    fn drop(&mut self) {
+        let engine = self.engine.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // At its exit the interpreter takes nobody in any more, and its threads end with the process.
+        let _ended = Python::try_attach(|py| py.detach(move || drop(engine)));
+    }
+}
+
+/// Keeps what the interpreter remembers of a thread as long as the thread works. It would be made anew for every call of
+/// a node otherwise, with memory from the system, which costs more than all the rest of a short call.
+fn known_to_interpreter(work: &mut (dyn FnMut() + Send)) {
+    Python::attach(|py| py.detach(work));
 }
 
 fn parse(info: &str) -> PyResult<NodeInfo> {

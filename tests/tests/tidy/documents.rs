@@ -104,7 +104,7 @@ fn holders(all: &[SourceFile]) -> BTreeSet<String> {
     let python = all.iter().filter(|file| file.path.ends_with(".py"));
     let tests = tests.chain(python.flat_map(|file| python_test_names(&file.text)));
     let benches = rust.filter_map(|file| file.path.strip_prefix(BENCHES)?.strip_suffix(".rs"));
-    let benches = benches.map(|name| format!("bench {name}"));
+    let benches = benches.map(|name| format!("bench {}", name.replace('_', "-")));
     let ci = all.iter().find(|file| file.path == ".ci/run").map_or("", |file| &file.text);
     tests.chain(benches).chain(ci.lines().map(str::to_owned)).collect()
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use super::Around;
 use super::session::SessionCell;
 
 /// The node threads. Dropping it joins them, after the calls of nodes that they are in.
@@ -30,16 +31,19 @@ struct Ready {
 // === impl Crew ===
 
 impl Crew {
-    /// Starts the threads.
+    /// Starts the threads, each of which works within `around`.
     ///
     /// # Errors
     /// The system has none left.
-    pub(super) fn start(threads: usize) -> io::Result<Self> {
+    pub(super) fn start(threads: usize, around: &Arc<Around>) -> io::Result<Self> {
         let mut crew = Self { roster: Arc::default(), threads: Vec::with_capacity(threads) };
         for number in 0..threads {
-            let roster = Arc::clone(&crew.roster);
+            let (roster, around) = (Arc::clone(&crew.roster), Arc::clone(around));
             let thread = thread::Builder::new().name(format!("nodes-{number}"));
-            crew.threads.push(thread.spawn(move || work(&roster))?);
+            crew.threads.push(thread.spawn(move || {
+                let _fuse = Fuse;
+                around(&mut || work(&roster));
+            })?);
         }
         Ok(crew)
     }
@@ -92,7 +96,6 @@ impl Roster {
 }
 
 fn work(roster: &Roster) {
-    let _fuse = Fuse;
     while let Some(session) = roster.next() {
         session.run();
     }

@@ -65,6 +65,10 @@ pub struct Settings {
     pub drain: Duration,
 }
 
+/// What a node thread does around all its work, which it is given and calls once: for what is to be there as long as the
+/// thread is.
+pub type Around = dyn Fn(&mut (dyn FnMut() + Send)) + Send + Sync;
+
 /// The gateway does not want this worker.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the gateway refused this worker: {reason}")]
@@ -87,22 +91,33 @@ impl Engine {
     /// # Errors
     /// The system has no threads left.
     pub fn start(settings: Settings, registry: Registry, stop: Arc<Stop>) -> io::Result<Self> {
-        Self::offering(settings, Arc::new(Offer::ready(registry)), stop)
+        let around: Arc<Around> = Arc::new(|work| work());
+        Self::offering(settings, Arc::new(Offer::ready(registry)), &around, stop)
     }
 
     /// Starts one whose nodes are loaded while it joins already, so that who needs them waits for them. `step` says
-    /// what it does first, such as `importing models`.
+    /// what it does first, such as `importing models`. Every node thread works within `around`.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn loading(settings: Settings, step: &str, stop: Arc<Stop>) -> io::Result<(Self, Loader)> {
+    pub fn loading(
+        settings: Settings,
+        step: &str,
+        around: &Arc<Around>,
+        stop: Arc<Stop>,
+    ) -> io::Result<(Self, Loader)> {
         let (offer, loader) = Offer::loading(step);
-        Ok((Self::offering(settings, offer, stop)?, loader))
+        Ok((Self::offering(settings, offer, around, stop)?, loader))
     }
 
-    fn offering(settings: Settings, offer: Arc<Offer>, stop: Arc<Stop>) -> io::Result<Self> {
+    fn offering(
+        settings: Settings,
+        offer: Arc<Offer>,
+        around: &Arc<Around>,
+        stop: Arc<Stop>,
+    ) -> io::Result<Self> {
         contained::install_panic_hook();
-        let crew = Crew::start(settings.threads)?;
+        let crew = Crew::start(settings.threads, around)?;
         Ok(Self { settings, offer, stop, crew })
     }
 
