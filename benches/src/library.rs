@@ -70,7 +70,10 @@ impl Library {
     /// A session of this pipeline.
     pub(crate) async fn open(&self, manifest: &Value) -> Result<RunningSession, BenchError> {
         let manifest = Arc::new(Manifest::from_json(&manifest.to_string())?);
-        Ok(self.runner().stream(StreamRequest { manifest, limits: LimitRequest::default(), listener: None }).await?)
+        Ok(self
+            .runner()
+            .stream(StreamRequest { manifest, limits: LimitRequest::default(), listener: None })
+            .await?)
     }
 
     /// The process ids of the workers, in the order of their programs; none of those that were reaped.
