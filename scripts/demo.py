@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 READY_S = 60
-"""Seconds for all processes to be there, models loaded."""
+"""Seconds for all processes to be there, and for their models to be loaded."""
 RUN_S = 120
 """Seconds for the whole recording, which it takes a few of."""
 STOP_S = 20
@@ -129,6 +129,8 @@ def main() -> None:
 
 def run(remotemedia: str, endpoint: str, recording: Path, outputs: list[Path]) -> dict[str, Any]:
     command = [remotemedia, "run", "examples/voice.yaml", "-i", str(recording), "--endpoint", endpoint, "--stream-ms", "100", "--json"]
+    # Models load after their workers have joined.
+    command += ["--start-ms", str(READY_S * 1_000)]
     for output in outputs:
         command += ["-o", str(output)]
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=RUN_S, check=False)
