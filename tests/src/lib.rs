@@ -9,6 +9,8 @@ pub mod deadline;
 pub mod pipeline;
 pub mod plant;
 pub mod storm;
+pub mod up;
 
 pub use client::{Call, Client};
 pub use plant::{Plant, Recipe};
+pub use up::Up;
