@@ -109,6 +109,7 @@ async fn in_any_language_a_flush_gives_the_last_word_with_the_last_sequence() {
         let answers = call.run(["a", "b"].map(text)).await.closed();
         assert_eq!(answers.sequences(), [0, 1, 1]);
         assert_eq!(document(answers.of("node").last().unwrap()), json!({ "inputs": 2, "over": true }));
+        shelf.clear().await;
     })
     .await;
 }
@@ -132,6 +133,7 @@ async fn in_any_language_state_belongs_to_one_session() {
             call.half_close();
             let _answers = call.rest().await.closed();
         }
+        shelf.clear().await;
     })
     .await;
 }
@@ -157,6 +159,7 @@ async fn in_any_language_a_node_is_closed_once_at_the_end_at_a_cancel_and_after_
         let error = call.run([text("a")]).await.error.unwrap();
         assert_eq!(error.failing_node_id, "other", "{}", error.message);
         shelf.says("fault", &["open", "process a", "close"]).await;
+        shelf.clear().await;
     })
     .await;
 }
@@ -183,6 +186,7 @@ async fn in_any_language_sequence_time_and_metadata_reach_the_node_and_the_one_b
             };
             assert_eq!(moments[..2], [moment(1, 7, Some(40_000)), moment(2, 8, None)]);
         }
+        shelf.clear().await;
     })
     .await;
 }
@@ -243,6 +247,7 @@ async fn in_any_language_an_input_of_another_kind_is_refused_in_the_same_words_w
             assert!(error.message.contains("expects text, got json"), "{}", error.message);
             refused.push(error.message);
         }
+        shelf.clear().await;
         refused
     })
     .await;
@@ -381,6 +386,18 @@ impl Shelf {
 
     fn diary(language: Language, id: &str, path: &std::path::Path) -> String {
         language.called(id, "Diary", &format!("path: '{}'", path.display()))
+    }
+
+    /// Takes the diaries away when nobody writes there any more: a node is closed behind the last answer.
+    async fn clear(self) {
+        until(RELEASE, async || {
+            let diaries = fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().path());
+            let diaries: Vec<String> = diaries.map(|path| fs::read_to_string(path).unwrap()).collect();
+            let lines =
+                |word| diaries.iter().flat_map(|diary| diary.lines()).filter(|line| *line == word).count();
+            if lines("open") == lines("close") { Ok(()) } else { Err(diaries) }
+        })
+        .await;
     }
 
     /// Waits until the diary says this, and nothing else.

@@ -26,7 +26,7 @@ pub struct Golden {
     pub name: String,
     /// As a client sends it.
     pub buffer: DataBuffer,
-    /// What it says, as [`told`] has it.
+    /// What it says, as [`told()`] has it.
     pub says: Value,
 }
 
