@@ -38,6 +38,17 @@ class Tail(Node):
         return Audio(samples=audio.samples[len(audio.samples) // 2 :], sample_rate=audio.sample_rate)
 
 
+class Hoard(Node):
+    """Keeps all that it ever got."""
+
+    def __init__(self) -> None:
+        self.kept: list[Audio] = []
+
+    def process(self, audio: Audio) -> str:
+        self.kept.append(audio)
+        return str(len(self.kept))
+
+
 class Later(Node):
     """Counts the letters of a text, in its own time."""
 

@@ -5,7 +5,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 use remotemedia_core::Fault;
 use remotemedia_core::fault::DeathCause;
-use remotemedia_protos::v1::{ErrorResponse, ErrorType, NodeMetrics};
+use remotemedia_protos::v1::{ErrorResponse, ErrorType, NodeMetrics, ResourceLimits, StreamInit};
 use remotemedia_tests::client::{context, fault};
 use remotemedia_tests::deadline::until;
 use remotemedia_tests::pipeline::{chain, connection, document, json, text, unconnected, words};
@@ -60,6 +60,27 @@ async fn a_large_frame_is_not_copied_on_its_way_through_python_and_what_is_copie
     assert_eq!((tail.as_slice(), bytes), (&samples[1 << 19..], 0), "a slice of the input");
     let (_, bytes) = copied("{ id: node, node_type: Gain, params: { factor: 2, memory: own } }").await;
     assert_eq!(bytes, 4 << 20, "an array of its own");
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn a_node_that_keeps_too_many_views_is_told_so_and_others_are_served() {
+    let plant = plant(&["working"]).await;
+    let limits = ResourceLimits { max_memory_bytes: 1_000_000, ..ResourceLimits::default() };
+    let manifest = Some(chain(&["{ id: hoard, node_type: Hoard }"]));
+    let init = StreamInit { manifest, resource_limits: Some(limits), ..StreamInit::default() };
+    let (call, _session) = plant.client().stream_as(init).await;
+    let answers = call.run((0..100).map(|_| audio::mono(16_000, &[0.25; 16_000]))).await;
+    let kept: Vec<&str> = answers.of("hoard").map(words).collect();
+    // A second of audio has 64 000 bytes, so the sixteenth is one too many, and is told at the seventeenth.
+    assert_eq!(kept.last(), Some(&"16"));
+    let error = answers.error.unwrap();
+    assert_eq!((error.error_type(), error.failing_node_id.as_str()), (ErrorType::NodeExecution, "hoard"));
+    let says = "what the node keeps of its earlier inputs is 1024000 bytes, over the limit of 1000000 bytes: keep copies";
+    assert!(error.message.contains(says), "{}", error.message);
+    let gain = chain(&["{ id: gain, node_type: Gain, params: { factor: 1 } }"]);
+    plant.client().execute(&gain, [("gain", audio::mono(16_000, &[0.5; 160]))]).await.unwrap();
+    // All that was kept is given back: the plant holds the pools to that.
     plant.finish().await;
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use remotemedia_core::frame::SessionId;
+use remotemedia_core::limits::Limits;
 use remotemedia_core::manifest::Params;
 use remotemedia_core::node::{Node, NodeError, NodeInfo, NodeType, ParamError};
 
@@ -49,6 +50,8 @@ pub struct Place<'a> {
     pub session: SessionId,
     /// The node's id in its pipeline.
     pub node: &'a str,
+    /// Bytes of pool memory that the session may hold.
+    pub memory_bytes: u64,
 }
 
 /// A node was not made.
@@ -113,7 +116,8 @@ impl Registry {
     /// # Errors
     /// The type is unknown, does not take these parameters, or its node cannot be made.
     pub fn create(&self, node_type: &str, params: &Params) -> Result<Box<dyn Node>, CreateError> {
-        self.create_at(node_type, params, &Place { session: SessionId(0), node: node_type })
+        let memory_bytes = Limits::default().default_memory_bytes;
+        self.create_at(node_type, params, &Place { session: SessionId(0), node: node_type, memory_bytes })
     }
 
     /// Makes a node for a session; the type may be called by an alias.

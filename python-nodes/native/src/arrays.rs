@@ -1,5 +1,7 @@
 //! Numpy arrays over payloads, and payloads out of numpy arrays.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyTypeError;
@@ -10,6 +12,7 @@ use pyo3::types::PyTuple;
 use remotemedia_core::node::Outputs;
 
 use crate::block::{Block, Lent};
+use crate::kept::Kept;
 use crate::raised::loan_error;
 
 /// Longer than any chain of views that a node makes on purpose.
@@ -18,12 +21,13 @@ const MAX_VIEWS: usize = 64;
 /// A read-only array over a payload.
 pub(crate) fn view<'py>(
     py: Python<'py>,
+    kept: &Arc<Kept>,
     payload: &Bytes,
     dtype: &str,
     shape: &[u64],
     strides: Option<&[i64]>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let block = Bound::new(py, Block::new(payload.clone()))?;
+    let block = Bound::new(py, Block::new(payload.clone(), Kept::share(kept, payload.len())))?;
     array(py, block.as_any(), dtype, shape, strides)
 }
 

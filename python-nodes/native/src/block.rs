@@ -10,9 +10,14 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use remotemedia_core::node::Loan;
 
+use crate::kept::Share;
+
 /// A payload, or a part of one. It holds its lease: as long as an array looks into it, the memory stays what it is.
 #[pyclass(frozen, module = "remotemedia._native")]
-pub(crate) struct Block(Bytes);
+pub(crate) struct Block {
+    bytes: Bytes,
+    _share: Share,
+}
 
 /// Memory for one output. Sent, it is as read-only as any payload.
 #[pyclass(frozen, module = "remotemedia._native")]
@@ -28,25 +33,25 @@ enum State {
 // === impl Block ===
 
 impl Block {
-    pub(crate) const fn new(bytes: Bytes) -> Self {
-        Self(bytes)
+    pub(crate) const fn new(bytes: Bytes, share: Share) -> Self {
+        Self { bytes, _share: share }
     }
 
     pub(crate) const fn bytes(&self) -> &Bytes {
-        &self.0
+        &self.bytes
     }
 }
 
 #[pymethods]
 impl Block {
     fn __len__(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 
     /// # Safety
     /// Called by the interpreter, with a view to be filled in.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        let bytes = &slf.get().0;
+        let bytes = &slf.get().bytes;
         let (start, len) = (bytes.as_ptr().cast_mut(), bytes.len());
         // SAFETY: the view is the interpreter's. The memory is that of `Bytes` in a frozen object, which the view
         // keeps alive; it is never written through this pointer, since the view is read-only.

@@ -1,5 +1,7 @@
 //! `RuntimeData` ⇄ the classes of `remotemedia.data`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -15,6 +17,7 @@ use remotemedia_core::data::{
 use remotemedia_core::node::Outputs;
 
 use crate::arrays;
+use crate::kept::Kept;
 
 /// One of the classes that data is in Python.
 fn class<'py>(
@@ -47,22 +50,27 @@ classes! {
     file_class => "File",
 }
 
-/// What a node gets.
-pub(crate) fn to_python<'py>(py: Python<'py>, data: &RuntimeData) -> PyResult<Bound<'py, PyAny>> {
+/// What a node gets. What looks into it counts among what is `kept`.
+pub(crate) fn to_python<'py>(
+    py: Python<'py>,
+    data: &RuntimeData,
+    kept: &Arc<Kept>,
+) -> PyResult<Bound<'py, PyAny>> {
     let fields = PyDict::new(py);
     let class = match data {
         RuntimeData::Audio(audio) => {
             let frames = audio.sample_count() / u64::from(audio.channels().get());
             let shape = [frames, u64::from(audio.channels().get())];
-            let samples = arrays::view(py, audio.samples(), sample_dtype(audio.format()), &shape, None)?;
+            let samples =
+                arrays::view(py, kept, audio.samples(), sample_dtype(audio.format()), &shape, None)?;
             fields.set_item(intern!(py, "samples"), samples)?;
             fields.set_item(intern!(py, "sample_rate"), audio.rate().get())?;
             audio_class(py)?
         }
-        RuntimeData::Video(video) => video_fields(&fields, video)?,
+        RuntimeData::Video(video) => video_fields(&fields, video, kept)?,
         RuntimeData::Tensor(tensor) => {
             let dtype = tensor_dtype(tensor.dtype());
-            let array = arrays::view(py, tensor.elements(), dtype, tensor.shape().dimensions(), None)?;
+            let array = arrays::view(py, kept, tensor.elements(), dtype, tensor.shape().dimensions(), None)?;
             fields.set_item(intern!(py, "array"), array)?;
             fields.set_item(intern!(py, "layout"), tensor.layout())?;
             tensor_class(py)?
@@ -82,14 +90,16 @@ pub(crate) fn to_python<'py>(py: Python<'py>, data: &RuntimeData) -> PyResult<Bo
         }
         RuntimeData::Binary(binary) => {
             let len = binary.bytes().len() as u64;
-            fields.set_item(intern!(py, "data"), arrays::view(py, binary.bytes(), "u1", &[len], None)?)?;
+            fields
+                .set_item(intern!(py, "data"), arrays::view(py, kept, binary.bytes(), "u1", &[len], None)?)?;
             fields.set_item(intern!(py, "mime_type"), binary.mime().map_or("", MimeType::as_str))?;
             binary_class(py)?
         }
         RuntimeData::Control(control) => control_fields(&fields, control)?,
         RuntimeData::Numpy(array) => {
             let (shape, strides) = (array.shape().dimensions(), array.strides());
-            let view = arrays::view(py, array.bytes(), numpy_dtype(array.dtype()), shape, Some(&strides))?;
+            let view =
+                arrays::view(py, kept, array.bytes(), numpy_dtype(array.dtype()), shape, Some(&strides))?;
             fields.set_item(intern!(py, "array"), view)?;
             numpy_class(py)?
         }
@@ -209,7 +219,11 @@ fn numpy(value: &Bound<'_, PyAny>, out: &mut dyn Outputs) -> PyResult<RuntimeDat
     Ok(NumpyArray::new(bytes, dtype, shape, Vec::new(), order).map_err(invalid)?.into())
 }
 
-fn video_fields<'py>(fields: &Bound<'py, PyDict>, video: &Video) -> PyResult<&'py Bound<'py, PyAny>> {
+fn video_fields<'py>(
+    fields: &Bound<'py, PyDict>,
+    video: &Video,
+    kept: &Arc<Kept>,
+) -> PyResult<&'py Bound<'py, PyAny>> {
     let py = fields.py();
     let (size, position) = (video.size(), video.position());
     let (width, height) = (u64::from(size.width()), u64::from(size.height()));
@@ -230,12 +244,16 @@ fn video_fields<'py>(fields: &Bound<'py, PyDict>, video: &Video) -> PyResult<&'p
                 PixelFormat::Gray8 => &gray,
                 PixelFormat::Yuv420p | PixelFormat::I420 | PixelFormat::Nv12 => &flat,
             };
-            fields.set_item(intern!(py, "pixels"), arrays::view(py, video.picture(), "u1", shape, None)?)?;
+            fields.set_item(
+                intern!(py, "pixels"),
+                arrays::view(py, kept, video.picture(), "u1", shape, None)?,
+            )?;
             fields.set_item(intern!(py, "format"), format.to_string())?;
             video_class(py)
         }
         PictureCoding::Encoded(codec) => {
-            fields.set_item(intern!(py, "data"), arrays::view(py, video.picture(), "u1", &flat, None)?)?;
+            fields
+                .set_item(intern!(py, "data"), arrays::view(py, kept, video.picture(), "u1", &flat, None)?)?;
             fields.set_item(intern!(py, "codec"), codec.to_string())?;
             fields.set_item(intern!(py, "keyframe"), video.is_marked_keyframe())?;
             encoded_class(py)

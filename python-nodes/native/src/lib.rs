@@ -6,6 +6,7 @@
 mod arrays;
 mod block;
 mod convert;
+mod kept;
 mod lender;
 mod node;
 mod raised;

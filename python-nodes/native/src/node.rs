@@ -16,6 +16,7 @@ use remotemedia_worker::registry::{MakeError, Place};
 
 use crate::block::Lent;
 use crate::convert::{from_python, to_python};
+use crate::kept::Kept;
 use crate::lender::Lender;
 use crate::raised::{loan_error, raised};
 
@@ -33,7 +34,12 @@ pub(crate) fn make(
             let lender = Arc::new(Lender::default());
             let context = Bound::new(py, Context { lender: Arc::clone(&lender) })?;
             let object = factory.bind(py).call1((params, place.session.to_string(), place.node, &context))?;
-            Ok(PythonNode { object: object.unbind(), lender, more: None })
+            Ok(PythonNode {
+                object: object.unbind(),
+                lender,
+                more: None,
+                kept: Kept::up_to(place.memory_bytes),
+            })
         };
         let node = made().map_err(|error| MakeError::Node(raised(py, &error)))?;
         Ok(Box::new(node) as Box<dyn Node>)
@@ -46,6 +52,7 @@ struct PythonNode {
     lender: Arc<Lender>,
     /// Outputs of the last call that have not been asked for.
     more: Option<More>,
+    kept: Arc<Kept>,
 }
 
 /// An iterator of outputs, and what the call was given.
@@ -130,6 +137,7 @@ impl Drop for PythonNode {
 
 impl PythonNode {
     fn work(&mut self, inputs: Vec<(String, Frame)>, out: &mut dyn Outputs) -> Result<(), NodeError> {
+        self.kept.check()?;
         Python::attach(|py| self.call(py, inputs, out).map_err(|error| raised(py, &error)))
     }
 
@@ -137,7 +145,7 @@ impl PythonNode {
         let mut given = Vec::with_capacity(inputs.len());
         let arguments = PyDict::new(py);
         for (port, frame) in inputs {
-            let data = to_python(py, &frame.data)?;
+            let data = to_python(py, &frame.data, &self.kept)?;
             arguments.set_item(&port, &data)?;
             given.push(Given { data: data.unbind(), frame });
         }

@@ -13,6 +13,7 @@ use remotemedia_core::node::{Loan, LoanError, Node, NodeError, NodeInfo, Output,
 use remotemedia_worker::{Harness, Registry};
 
 use crate::convert::{from_python, to_python};
+use crate::kept::Kept;
 use crate::node;
 
 /// A node that is called by hand, over heap memory that is lent and bounded like a worker's.
@@ -88,7 +89,11 @@ impl Trial {
 }
 
 fn told(py: Python<'_>, output: &Output) -> PyResult<(Py<PyAny>, Metadata, Option<u64>)> {
-    Ok((to_python(py, &output.data)?.unbind(), output.metadata.clone(), output.timestamp_us))
+    Ok((
+        to_python(py, &output.data, &Kept::up_to(u64::MAX))?.unbind(),
+        output.metadata.clone(),
+        output.timestamp_us,
+    ))
 }
 
 fn invalid(error: &dyn std::error::Error) -> PyErr {

@@ -386,7 +386,7 @@ impl Play {
                 worker: membership.worker_name().to_owned(),
                 ..NodeReport::default()
             };
-            let place = Place { session: plan.session, node: &node.id };
+            let place = Place { session: plan.session, node: &node.id, memory_bytes: plan.memory_bytes };
             let made = Station::set_up(&node.id, &node.node_type, report, || make(node, &place, membership))?;
             stations.push(match membership.registry().info(&node.node_type) {
                 Some(info) => made.held_to(info),
