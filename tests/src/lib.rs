@@ -10,6 +10,8 @@ pub mod golden;
 pub mod pipeline;
 pub mod plant;
 pub mod storm;
+pub mod up;
 
 pub use client::{Call, Client};
 pub use plant::{Plant, Recipe};
+pub use up::Up;

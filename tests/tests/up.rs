@@ -4,36 +4,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use nix::sys::signal::Signal;
+use remotemedia_tests::Plant;
 use remotemedia_tests::deadline::until;
 use remotemedia_tests::pipeline::{chain, text, words};
-use remotemedia_tests::plant::{Process, START, program};
-use remotemedia_tests::{Client, Plant, audio};
+use remotemedia_tests::plant::START;
+use remotemedia_tests::up::{Home, SOON, Up};
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// For a process that was killed to be gone, or to be there again: the launcher's first pause is far below.
-const SOON: Duration = Duration::from_secs(10);
-
-/// `remotemedia up`, ready.
-struct Up {
-    process: Process,
-    ready: Value,
-    home: Home,
-}
-
-/// A place where nobody else's services are.
-struct Home(TempDir);
-
-/// What a command left behind when it had ended.
-struct Done {
-    code: Option<i32>,
-    stdout: Vec<String>,
-    stderr: String,
-}
 
 #[tokio::test]
 async fn up_says_one_line_when_it_is_ready_and_status_and_nodes_tell_the_rest() {
@@ -92,7 +71,7 @@ async fn up_starts_a_killed_worker_again_and_it_serves() {
     let (survivor, _) = &before[1];
     assert!(up.workers().await.iter().any(|(pid, _)| pid == survivor), "the other worker was restarted too");
 
-    let client = Client::connect(up.ready["grpc"].as_str().unwrap()).await;
+    let client = up.client().await;
     let apart = ["{ id: a, node_type: PassThrough }", "{ id: b, node_type: PassThrough, own_process: true }"];
     let result = client.execute(&chain(&apart), [("a", text("both"))]).await.unwrap();
     assert_eq!(words(&result.data_outputs["b"]), "both");
@@ -272,129 +251,6 @@ async fn validate_holds_a_pipeline_to_what_a_service_can_run() {
     // The stock worker does not have it.
     assert_eq!(home.run(&["validate", &pipeline]).await.code, Some(1));
     plant.finish().await;
-}
-
-// === impl Up ===
-
-impl Up {
-    async fn start() -> Self {
-        Self::start_in(Home::fresh()).await
-    }
-
-    async fn start_in(home: Home) -> Self {
-        let process =
-            home.start(&["up", "--workers", "2", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        let ready = process.first_line(START).await;
-        let ready = serde_json::from_str(&ready).expect("the ready line is JSON");
-        Self { process, ready, home }
-    }
-
-    async fn status(&self) -> Value {
-        self.home.json(&["status", "--json"]).await
-    }
-
-    /// Pid and name of each worker.
-    async fn workers(&self) -> Vec<(u64, String)> {
-        let status = self.status().await;
-        let workers = status["workers"].as_array().unwrap().iter();
-        workers.map(|one| (one["pid"].as_u64().unwrap(), one["name"].as_str().unwrap().to_owned())).collect()
-    }
-
-    /// Of the gateway and the workers.
-    async fn pids(&self) -> BTreeSet<u64> {
-        let status = self.status().await;
-        let workers = status["workers"].as_array().unwrap().iter();
-        workers.chain([&status["gateway"]]).map(|one| one["pid"].as_u64().unwrap()).collect()
-    }
-
-    /// How the names of the domain's files begin.
-    fn marks(&self) -> Vec<String> {
-        let names = fs::read_dir(self.ready["runtime_dir"].as_str().unwrap()).unwrap();
-        let names = names.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
-        let marks: Vec<String> = names.filter(|name| name.starts_with("remotemedia")).collect();
-        assert_eq!(marks.len(), 1, "a gateway has one domain");
-        marks
-    }
-
-    /// SIGTERM leaves no process and no file.
-    async fn stop(self) {
-        let marks = self.marks();
-        self.stop_without(marks).await;
-    }
-
-    async fn stop_without(self, marks: Vec<String>) {
-        let pids = self.pids().await;
-        self.process.stop(START).await;
-        assert_eq!(self.process.printed().len(), 1, "{:?}", self.process.printed());
-        for pid in pids {
-            assert!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is left");
-        }
-        let left = fs::read_dir("/dev/shm").unwrap().map(|entry| entry.unwrap().file_name());
-        let left: Vec<_> = left
-            .filter(|name| marks.iter().any(|mark| name.to_string_lossy().contains(mark.as_str())))
-            .collect();
-        assert!(left.is_empty(), "left in /dev/shm: {left:?}");
-        self.home.assert_empty();
-    }
-}
-
-// === impl Home ===
-
-impl Home {
-    fn fresh() -> Self {
-        let dir = tempfile::Builder::new().prefix("up-").tempdir_in("/dev/shm").unwrap();
-        fs::create_dir(dir.path().join("services")).unwrap();
-        Self(dir)
-    }
-
-    /// The path of a file of the test's own.
-    fn file(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn services(&self) -> PathBuf {
-        self.0.path().join("services")
-    }
-
-    fn start(&self, words: &[&str]) -> Process {
-        let place = format!("--user-dir={}", self.services().display());
-        let arguments: Vec<&str> = [place.as_str()].into_iter().chain(words.iter().copied()).collect();
-        Process::start("remotemedia", &program("remotemedia"), &arguments)
-    }
-
-    async fn run(&self, words: &[&str]) -> Done {
-        let process = self.start(words);
-        let code = process.ended(START * 2).await.status.code();
-        Done { code, stdout: process.printed(), stderr: process.log().join("\n") }
-    }
-
-    /// The one JSON document that a command prints.
-    async fn json(&self, words: &[&str]) -> Value {
-        let done = self.run(words).await;
-        assert_eq!(done.code, Some(0), "{words:?}: {}", done.stderr);
-        serde_json::from_str(&done.stdout.join("\n")).expect("--json prints JSON")
-    }
-
-    /// Two seconds of a tone at 44.1 kHz, as 16-bit integers.
-    #[expect(clippy::cast_possible_truncation, reason = "the tone stays below full scale")]
-    fn wav(&self) -> String {
-        let path = self.file("tone.wav");
-        let (channels, sample_rate, bits_per_sample) = (1, 44_100, 16);
-        let sample_format = hound::SampleFormat::Int;
-        let spec = hound::WavSpec { channels, sample_rate, bits_per_sample, sample_format };
-        let mut writer = hound::WavWriter::create(&path, spec).unwrap();
-        for sample in audio::tone(44_100, 88_200) {
-            writer.write_sample((sample * 32_767.0) as i16).unwrap();
-        }
-        writer.finalize().unwrap();
-        path
-    }
-
-    fn assert_empty(&self) {
-        let left: Vec<_> =
-            fs::read_dir(self.services()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(left.is_empty(), "left behind: {left:?}");
-    }
 }
 
 fn example(name: &str) -> String {
