@@ -90,6 +90,9 @@ impl AsRef<[u8]> for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.leases().release(self.block);
+        // In a forked child it is the parent's.
+        if !crate::fork::is_child() {
+            self.pool.leases().release(self.block);
+        }
     }
 }

@@ -109,6 +109,7 @@ impl Plane {
     /// The data plane of `me`, which has no pools and no links yet.
     #[must_use]
     pub fn new(me: Member, domain: Domain, link_capacity: usize) -> Self {
+        crate::fork::notice();
         Self(Arc::new(Shared {
             me,
             pools: Pools::new(me.slot),

@@ -5,6 +5,8 @@ use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 
+use remotemedia_ipc::fork;
+
 /// What a panic said, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Panic {
@@ -35,10 +37,12 @@ pub(super) fn install_panic_hook() {
     }));
 }
 
-/// Runs `work`, and turns its panic into a value. What `work` leaves half-done must not be used any more.
+/// Runs `work`, and turns its panic into a value. What `work` leaves half-done must not be used any more. A child that
+/// `work` forked and that comes back ends here: the worker goes on in one process.
 pub(super) fn contained<R>(work: impl FnOnce() -> R) -> Result<R, Panic> {
     let outer = CONTAINING.replace(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
+    fork::end_if_child();
     let result = outcome.map_err(|payload| {
         let panic = CAUGHT.take().unwrap_or_else(|| Panic {
             message: format!("panicked: {}", words(payload.as_ref())),
