@@ -147,6 +147,7 @@ impl Producer {
             | HostEvent::News { .. }
             | HostEvent::Condemned { .. }
             | HostEvent::Died { .. }
+            | HostEvent::Stillborn(_)
             | HostEvent::Reply { .. }) => unasked(other),
         })
     }
@@ -177,6 +178,7 @@ fn meet(host: &mut Host, runtime_dir: &Path) -> Result<(Owned, Member), BenchErr
         | HostEvent::News { .. }
         | HostEvent::Condemned { .. }
         | HostEvent::Died { .. }
+        | HostEvent::Stillborn(_)
         | HostEvent::Reply { .. }) => unasked(other),
     })?;
     Ok((child, peer))
@@ -210,6 +212,7 @@ fn unasked<T>(event: HostEvent) -> Result<Option<T>, BenchError> {
         HostEvent::Died { cause, .. } => Err(BenchError::PeerDied { cause }),
         HostEvent::Joined { .. }
         | HostEvent::News { .. }
+        | HostEvent::Stillborn(_)
         | HostEvent::Arrival(_)
         | HostEvent::Reply { .. } => Err(BenchError::Unexpected),
     }

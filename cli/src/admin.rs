@@ -52,6 +52,9 @@ pub struct Status {
     pub frame_pools: Vec<FramePoolStatus>,
     /// The sessions that run.
     pub sessions: Vec<SessionStatus>,
+    /// The latest death of each worker's name.
+    #[serde(default)]
+    pub losses: Vec<LossStatus>,
 }
 
 /// The gateway itself.
@@ -88,6 +91,23 @@ pub struct WorkerStatus {
     /// The node types that it offers.
     #[serde(default)]
     pub nodes: Vec<String>,
+}
+
+/// The latest death of a worker of some name.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+pub struct LossStatus {
+    /// The name.
+    pub worker: String,
+    /// Which process it was.
+    pub pid: u32,
+    /// How it ended, in words.
+    pub cause: String,
+    /// Whether it had loaded.
+    pub ready: bool,
+    /// How many of this name have died.
+    pub deaths: u64,
+    /// What it wrote last to its standard error.
+    pub last_lines: Vec<String>,
 }
 
 /// One frame pool.

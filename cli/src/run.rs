@@ -58,6 +58,10 @@ pub async fn run(
         (Err(CommandError::Fault(Fault::Node(fault))), false) if !fault.backtrace.is_empty() => {
             crate::say(&fault.backtrace);
         }
+        (Err(CommandError::Fault(Fault::Worker(lost))), false) if !lost.last_lines.is_empty() => {
+            crate::say(&format!("the last lines of worker '{}' were:", lost.worker));
+            lost.last_lines.iter().for_each(|line| crate::say(&format!("  {line}")));
+        }
         // The caller says it.
         (Err(_), false) => {}
     }
@@ -394,8 +398,8 @@ impl Traffic {
 /// Whether the logs of a private service say more than the fault does.
 const fn is_of_the_service(fault: &Fault) -> bool {
     match fault {
-        Fault::Worker(_)
-        | Fault::Deadline { .. }
+        Fault::Worker(lost) => lost.last_lines.is_empty(),
+        Fault::Deadline { .. }
         | Fault::Unavailable { .. }
         | Fault::Starting { .. }
         | Fault::Internal { .. } => true,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::admin::{AdminDoor, Status};
+use crate::admin::{AdminDoor, LossStatus, Status};
 use crate::args::StatusArgs;
 use crate::error::CommandError;
 use crate::find;
@@ -31,7 +31,7 @@ struct Report(Status);
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { gateway, workers, frame_pools, sessions } = &self.0;
+        let Status { gateway, workers, frame_pools, sessions, losses } = &self.0;
         writeln!(
             f,
             "gateway {} (pid {}) serves {} for {:.0} s",
@@ -52,6 +52,10 @@ impl fmt::Display for Report {
             ]);
         }
         write!(f, "\n{table}")?;
+        if !losses.is_empty() {
+            writeln!(f)?;
+        }
+        losses.iter().try_for_each(|loss| writeln!(f, "{}", Last(loss)))?;
         let mut table = Table::new(["frame pool", "owner", "size", "blocks", "in use", "state"]);
         for pool in frame_pools {
             table.row([
@@ -81,6 +85,21 @@ impl fmt::Display for Report {
     }
 }
 
+/// A death in one line.
+struct Last<'a>(&'a LossStatus);
+
+impl fmt::Display for Last<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LossStatus { worker, pid, cause, ready, deaths, last_lines } = self.0;
+        let before = if *ready { "" } else { " before it was ready" };
+        write!(f, "{worker} (pid {pid}) {cause}{before}, death {deaths} of this name")?;
+        match last_lines.iter().rev().find(|line| !line.is_empty()) {
+            Some(line) => write!(f, "; it wrote last: {line}"),
+            None => Ok(()),
+        }
+    }
+}
+
 fn mebibytes(bytes: u64) -> String {
     let tenths = u128::from(bytes) * 10 / (1 << 20);
     format!("{}.{} MiB", tenths / 10, tenths % 10)
@@ -96,7 +115,9 @@ mod tests {
             r#"{"gateway":{"pid":7,"version":"0.1.0","uptime_s":61.4,"grpc":"127.0.0.1:5"},
                 "workers":[{"pid":8,"name":"rust-1","kind":"rust","state":"ready","sessions":1,"restarts":0}],
                 "frame_pools":[{"id":1,"owner":"gateway","bytes":67108864,"blocks":64,"blocks_in_use":2,"state":"active"}],
-                "sessions":[]}"#,
+                "sessions":[],
+                "losses":[{"worker":"python-1","pid":9,"cause":"exited with code 4","ready":false,"deaths":3,
+                           "last_lines":["Traceback","ImportError: no model",""]}]}"#,
         )
         .unwrap();
         assert_eq!(
@@ -104,6 +125,8 @@ mod tests {
             "gateway 0.1.0 (pid 7) serves 127.0.0.1:5 for 61 s\n\n\
              worker  pid  kind  state  sessions  restarts\n\
              rust-1  8    rust  ready  1         0\n\n\
+             python-1 (pid 9) exited with code 4 before it was ready, death 3 of this name; it wrote last: \
+             ImportError: no model\n\n\
              frame pool  owner    size      blocks  in use  state\n\
              1           gateway  64.0 MiB  64      2       active\n\n\
              no sessions\n"

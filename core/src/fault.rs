@@ -143,6 +143,12 @@ pub struct WorkerLost {
     pub pid: i32,
     /// How it ended.
     pub cause: DeathCause,
+    /// How often a worker of this name had died before.
+    #[serde(default)]
+    pub restarts: u32,
+    /// What it wrote last to its standard error, oldest first; empty where nobody told.
+    #[serde(default)]
+    pub last_lines: Vec<String>,
 }
 
 /// How a process ended.
@@ -152,6 +158,10 @@ pub enum DeathCause {
     Signal(i32),
     /// It exited with a code.
     Exit(i32),
+    /// The kernel killed it for want of memory, as the counter of its own cgroup says.
+    OutOfMemory,
+    /// A call of a node did not come back, long after its deadline, and it was killed for that.
+    Hang,
     /// It broke the control protocol, or left the connection, and was killed for that.
     Protocol,
     /// It is dead, and nobody could say how.
@@ -163,8 +173,9 @@ pub enum DeathCause {
 pub enum PlacementError {
     /// No worker offers the type.
     #[error(
-        "node '{node}' is of type '{node_type}', which no worker offers: there are {known}{}",
-        Meant::among(node_type, known)
+        "node '{node}' is of type '{node_type}', which no worker offers: there are {known}{}{}",
+        Meant::among(node_type, known),
+        also(failing)
     )]
     UnknownType {
         /// The node.
@@ -173,6 +184,9 @@ pub enum PlacementError {
         node_type: String,
         /// The types offered now.
         known: String,
+        /// Which workers do not start, and why, in words; empty if all do.
+        #[serde(default)]
+        failing: String,
     },
     /// The manifest asks for what no worker has.
     #[error("node '{node}' asks for {what} = {value}: {have}")]
@@ -420,6 +434,11 @@ impl Fault {
     }
 }
 
+/// What is said behind a message, if anything is.
+fn also(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!("; {said}") }
+}
+
 /// Nothing where the client named none, which means the only entry.
 fn for_node(node: &str) -> String {
     if node.is_empty() { String::new() } else { format!(" for node '{node}'") }
@@ -462,12 +481,14 @@ pub fn in_words(kinds: &[Kind]) -> String {
 // === impl DeathCause ===
 
 impl DeathCause {
-    /// One word for a label: a signal's name, `signal` for one without, `exit`, `protocol` or `unknown`.
+    /// One word for a label: a signal's name, `signal` for one without, `exit`, `oom`, `hang`, `protocol` or `unknown`.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
             Self::Signal(number) => signal_name(*number).unwrap_or("signal"),
             Self::Exit(_) => "exit",
+            Self::OutOfMemory => "oom",
+            Self::Hang => "hang",
             Self::Protocol => "protocol",
             Self::Unknown => "unknown",
         }
@@ -482,6 +503,8 @@ impl fmt::Display for DeathCause {
                 None => write!(f, "was killed by signal {number}"),
             },
             Self::Exit(code) => write!(f, "exited with code {code}"),
+            Self::OutOfMemory => f.write_str("was killed by the kernel for want of memory"),
+            Self::Hang => f.write_str("did not come back from a call, and was killed"),
             Self::Protocol => f.write_str("broke the control protocol and was killed"),
             Self::Unknown => f.write_str("died of a cause that could not be read"),
         }

@@ -44,6 +44,9 @@ pub struct Limits {
     pub idle_timeout_ms: u64,
     /// How long a node may wait for a free block of its worker's frame pool.
     pub loan_timeout_ms: u64,
+    /// How long after its deadline a call of a node may go on before its worker is killed: a call that is merely slow
+    /// comes back, and the worker keeps its models.
+    pub hang_grace_ms: u64,
 }
 
 /// What a client asks of one execution; nothing asked means the service's default.
@@ -111,6 +114,7 @@ impl Default for Limits {
             open_timeout_ms: 5_000,
             idle_timeout_ms: 60_000,
             loan_timeout_ms: 2_000,
+            hang_grace_ms: 2_000,
         }
     }
 }
@@ -149,6 +153,12 @@ impl Limits {
     #[must_use]
     pub const fn loan_timeout(&self) -> Duration {
         Duration::from_millis(self.loan_timeout_ms)
+    }
+
+    /// How long after its deadline a call of a node may go on.
+    #[must_use]
+    pub const fn hang_grace(&self) -> Duration {
+        Duration::from_millis(self.hang_grace_ms)
     }
 }
 

@@ -85,7 +85,8 @@ impl Health {
     }
 
     fn of_runtime(status: &RuntimeStatus) -> Self {
-        if status.workers.iter().any(|worker| worker.state == WorkerState::Ready) {
+        let may_work = |state| matches!(state, WorkerState::Ready | WorkerState::Late);
+        if status.workers.iter().any(|worker| may_work(worker.state)) {
             return Self::Serving;
         }
         let reason = match &status.last_death {

@@ -13,7 +13,7 @@ use remotemedia_core::graph::Graph;
 use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::starting::{StartListener, Starting};
-use remotemedia_ipc::control::messages::{News, SessionCommand, SessionReply, StagePlan};
+use remotemedia_ipc::control::messages::{Burial, News, SessionCommand, SessionReply, StagePlan};
 use remotemedia_ipc::doorbell;
 use remotemedia_ipc::guest::Waker;
 use remotemedia_ipc::host::{Host, HostEvent};
@@ -27,8 +27,10 @@ use crate::placement::{Placement, place};
 use crate::registry::{Registry, Standing, WorkerEntry};
 use crate::session::FromHub;
 use crate::status::{
-    DeathStatus, PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState, WorkerStatus,
+    DeathStatus, LossStatus, PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState,
+    WorkerStatus,
 };
+use crate::stragglers::{Due, Lateness, Stragglers};
 use crate::waiting::WaitingRoom;
 use crate::wiring::{Draughtsman, Drawing, Wiring};
 
@@ -86,7 +88,7 @@ pub(crate) struct OpenOrder {
 
 enum Order {
     Open(Box<OpenOrder>),
-    Close(SessionId),
+    Close { session: SessionId, due: Due },
     Status(oneshot::Sender<RuntimeStatus>),
     Shutdown { deadline: Instant },
 }
@@ -101,6 +103,7 @@ struct Loop {
     edges: Edges,
     sessions: BTreeMap<SessionId, Entry>,
     waiting: WaitingRoom,
+    stragglers: Stragglers,
     shutdown: Option<Instant>,
 }
 
@@ -148,6 +151,7 @@ impl Hub {
         let edges = Edges::new(link_capacity, limits.credit_window);
         let work = Loop {
             host,
+            stragglers: Stragglers::new(limits.hang_grace()),
             limits,
             orders: ordered,
             shared: Arc::clone(&shared),
@@ -205,8 +209,9 @@ impl HubHandle {
         self.order(Order::Open(Box::new(order)))
     }
 
-    pub(crate) fn close(&self, session: SessionId) {
-        self.order(Order::Close(session));
+    /// Has everybody drop what they have of a session.
+    pub(crate) fn close(&self, session: SessionId, due: Due) {
+        self.order(Order::Close { session, due });
     }
 
     pub(crate) fn node_infos(&self) -> Vec<NodeInfo> {
@@ -256,6 +261,7 @@ impl Loop {
                 self.on_order(order);
             }
             self.look_after_waiting();
+            self.look_after_stragglers();
             self.feed();
             if self.shutdown.is_some_and(|deadline| self.sessions.is_empty() || Instant::now() >= deadline) {
                 break;
@@ -282,14 +288,15 @@ impl Loop {
                 self.registry.condemn_unless_gone(member);
                 self.on_workers();
             }
-            HostEvent::Died { member, pid, cause } => self.on_death(member, pid, cause),
+            HostEvent::Died { member, pid, cause, burial } => self.on_death(member, pid, cause, burial),
+            HostEvent::Stillborn(burial) => self.on_stillbirth(burial.pid, burial.cause, Some(burial)),
         }
     }
 
     fn on_order(&mut self, order: Order) {
         match order {
             Order::Open(order) => self.on_open(order),
-            Order::Close(session) => self.close(session),
+            Order::Close { session, due } => self.close(session, due),
             Order::Status(answer) => drop(answer.send(self.status())),
             Order::Shutdown { deadline } => self.shutdown = Some(deadline),
         }
@@ -313,6 +320,10 @@ impl Loop {
             SessionReply::Opened { .. } => entry.tell(id, FromHub::StageReady),
             SessionReply::Failed { fault, .. } => entry.tell(id, FromHub::Failed(fault)),
             SessionReply::Reported { nodes, .. } => entry.tell(id, FromHub::Reported(nodes)),
+            SessionReply::Waits { .. } => {
+                let at_most = Duration::from_millis(self.limits.max_timeout_ms);
+                self.stragglers.excuse(member, id, Instant::now(), at_most);
+            }
             SessionReply::Closed { .. } => self.stage_closed(id, member),
         }
     }
@@ -381,14 +392,20 @@ impl Loop {
         self.send_plans(ready);
     }
 
-    fn on_death(&mut self, member: Member, pid: i32, cause: DeathCause) {
-        let entry = self.registry.bury(member, cause);
+    fn on_death(&mut self, member: Member, pid: i32, cause: DeathCause, burial: Option<Burial>) {
+        let Some(worker) = self.registry.bury(member, cause, burial.as_ref()) else {
+            // It had not joined, so no session had heard of it.
+            return self.on_stillbirth(pid, cause, burial);
+        };
         self.on_workers();
-        if entry.as_ref().is_some_and(WorkerEntry::has_left) {
+        if worker.has_left() {
             tracing::info!(%member, pid, "worker_left");
             return;
         }
-        let name = entry.map_or_else(|| member.to_string(), |worker| worker.hello.name);
+        let name = worker.hello.name;
+        let counted = self.registry.deaths(&name).saturating_sub(1);
+        let (restarts, last_lines) =
+            burial.map_or((counted, Vec::new()), |burial| (burial.restarts, burial.last_lines));
         tracing::warn!(worker = name, pid, %cause, "worker_died");
         let touched: Vec<SessionId> = self
             .sessions
@@ -400,10 +417,20 @@ impl Loop {
             if let Some(entry) = self.sessions.get(&id)
                 && let Some(node) = entry.stages.get(&member)
             {
-                let lost = WorkerLost { node: node.clone(), worker: name.clone(), pid, cause };
+                let (node, worker, last_lines) = (node.clone(), name.clone(), last_lines.clone());
+                let lost = WorkerLost { node, worker, pid, cause, restarts, last_lines };
                 entry.tell(id, FromHub::Failed(lost.into()));
             }
             self.stage_closed(id, member);
+        }
+    }
+
+    fn on_stillbirth(&mut self, pid: i32, cause: DeathCause, burial: Option<Burial>) {
+        let worker = burial.as_ref().map(|burial| burial.name.as_str());
+        tracing::warn!(worker, pid, %cause, "worker_died_before_it_joined");
+        if let Some(burial) = burial {
+            self.registry.bury_stillborn(burial);
+            self.on_workers();
         }
     }
 
@@ -415,20 +442,21 @@ impl Loop {
         let outcome = match place(&order.graph, &self.registry) {
             _ if self.shutdown.is_some() => Err(unavailable(Unavailability::ShuttingDown)),
             Ok(placement) => self.open(&order, &placement),
-            Err(PlacementError::UnknownType { node, node_type, known }) => {
+            Err(PlacementError::UnknownType { node, node_type, known, failing }) => {
                 let starting = starting(&self.registry, &order, node, node_type);
                 if !starting.workers.is_empty() {
                     return self.waiting.admit(order, starting, Instant::now());
                 }
                 let Starting { node, node_type, .. } = starting;
-                Err(self.no_placement(PlacementError::UnknownType { node, node_type, known }))
+                Err(self.no_placement(PlacementError::UnknownType { node, node_type, known, failing }))
             }
             Err(error) => Err(error.into()),
         };
         let id = order.id;
         // The session's user has gone meanwhile: what was opened for it is closed.
         if let Err(Ok(_wiring)) = order.placed.send(outcome) {
-            self.close(id);
+            let due = Instant::now() + self.limits.open_timeout();
+            self.close(id, Due { asked: due, allowed: due });
         }
     }
 
@@ -471,10 +499,17 @@ impl Loop {
     /// A client that comes while the pool is restarting is asked to try again; what no worker will ever offer is said so.
     fn no_placement(&self, error: PlacementError) -> Fault {
         let empty = self.registry.ready().next().is_none();
-        if empty && matches!(error, PlacementError::UnknownType { .. }) {
-            return unavailable(Unavailability::NoWorkers);
+        match &error {
+            // That none starts is no news, and why they do not is.
+            PlacementError::UnknownType { failing, .. } if empty && failing.is_empty() => {
+                unavailable(Unavailability::NoWorkers)
+            }
+            PlacementError::UnknownType { .. }
+            | PlacementError::Unsatisfied { .. }
+            | PlacementError::NoOwnProcess { .. }
+            | PlacementError::UnknownPort { .. }
+            | PlacementError::Incompatible { .. } => error.into(),
         }
-        error.into()
     }
 
     /// The plans go out when all links stand; those with the gateway always do.
@@ -504,7 +539,7 @@ impl Loop {
     }
 
     // any => Closing
-    fn close(&mut self, id: SessionId) {
+    fn close(&mut self, id: SessionId, due: Due) {
         let Some(entry) = self.sessions.get_mut(&id) else { return };
         let told = match &entry.phase {
             Phase::Closing { .. } => return,
@@ -517,12 +552,14 @@ impl Loop {
             if let Err(error) = self.host.tell(*member, SessionCommand::Close { session: id }) {
                 tracing::debug!(session = %id, %member, %error, "close_not_sent");
             }
+            self.stragglers.expect(*member, id, due);
         }
         self.remove_if_closed(id);
     }
 
     /// A worker has dropped what it had of the session, or is dead.
     fn stage_closed(&mut self, id: SessionId, member: Member) {
+        self.stragglers.forgive(member, id);
         if let Some(entry) = self.sessions.get_mut(&id) {
             match &mut entry.phase {
                 Phase::Closing { waiting } => drop(waiting.remove(&member)),
@@ -544,6 +581,41 @@ impl Loop {
                 self.dismiss_if_idle(*member);
             }
             entry.lanes.into_iter().for_each(|lane| self.edges.give_back(lane));
+        }
+    }
+
+    /// Spares workers that are late, gives none to those that are stuck, and has those killed that are beyond hope, if
+    /// somebody is there who starts them again: else one that comes back late is better than none.
+    fn look_after_stragglers(&mut self) {
+        let late = self.stragglers.late(Instant::now());
+        if late.is_empty() && self.registry.iter().all(|(_, worker)| worker.lateness.is_none()) {
+            return;
+        }
+        let members: Vec<Member> = self.registry.iter().map(|(member, _)| member).collect();
+        let mut changed = false;
+        for member in members {
+            let lateness = late.get(&member).copied();
+            if self.registry.judge(member, lateness) {
+                changed = true;
+                self.tell_of_lateness(member, lateness);
+            }
+            if lateness == Some(Lateness::Hopeless) && self.host.has_launcher(member) {
+                self.host.condemn(member, DeathCause::Hang);
+                self.registry.condemn(member);
+            }
+        }
+        if changed {
+            self.on_workers();
+        }
+    }
+
+    fn tell_of_lateness(&self, member: Member, lateness: Option<Lateness>) {
+        let worker = self.registry.name(member).unwrap_or_default();
+        match lateness {
+            None => tracing::info!(worker, "worker_came_back"),
+            Some(Lateness::Late) => tracing::info!(worker, "worker_late"),
+            Some(Lateness::Stuck) => tracing::warn!(worker, "worker_stuck"),
+            Some(Lateness::Hopeless) => tracing::info!(worker, "worker_beyond_hope"),
         }
     }
 
@@ -572,7 +644,7 @@ impl Loop {
             pid: worker.pid,
             name: worker.hello.name.clone(),
             kind: worker.hello.kind.clone(),
-            state: WorkerState::of(&worker.standing),
+            state: WorkerState::of(worker),
             step: worker.step().map(str::to_owned),
             sessions: worker.sessions,
             restarts: self.registry.deaths(&worker.hello.name),
@@ -597,6 +669,7 @@ impl Loop {
             sessions: sessions.collect(),
             deaths: self.registry.causes().map(|(cause, count)| DeathStatus { cause, count }).collect(),
             last_death: self.registry.last_death().map(str::to_owned),
+            losses: self.registry.losses().map(|(name, loss)| LossStatus::of(name, loss)).collect(),
         }
     }
 
@@ -644,12 +717,14 @@ impl Phase {
 // === impl WorkerState ===
 
 impl WorkerState {
-    const fn of(standing: &Standing) -> Self {
-        match standing {
-            Standing::Loading(_) => Self::Loading,
-            Standing::Ready => Self::Ready,
-            Standing::Leaving => Self::Leaving,
-            Standing::Condemned => Self::Condemned,
+    const fn of(worker: &WorkerEntry) -> Self {
+        match (&worker.standing, worker.lateness) {
+            (Standing::Loading(_), _) => Self::Loading,
+            (Standing::Ready, None) => Self::Ready,
+            (Standing::Ready, Some(Lateness::Late)) => Self::Late,
+            (Standing::Ready, Some(Lateness::Stuck | Lateness::Hopeless)) => Self::Stuck,
+            (Standing::Leaving, _) => Self::Leaving,
+            (Standing::Condemned, _) => Self::Condemned,
         }
     }
 }

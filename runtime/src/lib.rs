@@ -26,6 +26,7 @@ mod registry;
 mod runner;
 mod session;
 mod status;
+mod stragglers;
 mod waiting;
 mod wiring;
 
@@ -42,7 +43,8 @@ use tokio::sync::Semaphore;
 pub use runner::PipelineRunner;
 pub use session::RunningSession;
 pub use status::{
-    DeathStatus, PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState, WorkerStatus,
+    DeathStatus, LossStatus, PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState,
+    WorkerStatus,
 };
 
 use hub::Hub;

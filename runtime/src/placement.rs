@@ -62,6 +62,7 @@ fn place_one(
             } else {
                 known.join(", ")
             },
+            failing: registry.failing(),
         });
     }
     let (suited, others): (Vec<_>, Vec<_>) =
@@ -88,7 +89,8 @@ fn place_one(
     }
     let workers = suited.len();
     let load = |member: Member, worker: &WorkerEntry| {
-        (worker.sessions + placed.values().filter(|other| **other == member).count(), member)
+        let sessions = worker.sessions + placed.values().filter(|other| **other == member).count();
+        (worker.lateness.is_some(), sessions, member)
     };
     let free = suited.into_iter().filter(|(member, ..)| !is_taken(*member));
     let chosen = free.min_by_key(|(member, worker, _)| load(*member, worker));

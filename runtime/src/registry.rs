@@ -6,15 +6,17 @@ use std::time::Instant;
 use remotemedia_core::fault::DeathCause;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::starting::LoadingWorker;
-use remotemedia_ipc::control::messages::{Hello, News};
+use remotemedia_ipc::control::messages::{Burial, Hello, News};
 use remotemedia_ipc::slot::Member;
+
+use crate::stragglers::Lateness;
 
 /// All workers of a domain.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     workers: BTreeMap<Member, WorkerEntry>,
-    /// By name: how often a worker of that name has died.
-    deaths: BTreeMap<String, u32>,
+    /// By the names of workers that have died, or could not start.
+    losses: BTreeMap<String, Loss>,
     /// By [`DeathCause::label`].
     causes: BTreeMap<&'static str, u64>,
     /// In words: who, and of what.
@@ -29,6 +31,9 @@ pub(crate) struct WorkerEntry {
     /// Sessions of which it runs nodes.
     pub(crate) sessions: usize,
     pub(crate) standing: Standing,
+    /// Of one that should have let go of a session.
+    pub(crate) lateness: Option<Lateness>,
+    late_since: Instant,
     joined: Instant,
 }
 
@@ -59,14 +64,35 @@ pub(crate) struct Conflict {
     ours: String,
 }
 
-/// Names remembered after their workers' deaths; beyond it the count of the first by name starts anew.
-const MOST_NAMES: usize = 1024;
+/// The latest death among the workers of one name.
+#[derive(Debug)]
+pub(crate) struct Loss {
+    pub(crate) pid: i32,
+    pub(crate) cause: DeathCause,
+    pub(crate) deaths: u32,
+    pub(crate) last_lines: Vec<String>,
+    /// Whether it had loaded.
+    pub(crate) ready: bool,
+    /// What it offered, if it had loaded and its launcher starts it again.
+    missed: Vec<NodeInfo>,
+    at: Instant,
+}
+
+/// Names remembered after their workers' deaths, each with its last lines; beyond it the first by name is forgotten.
+const MOST_NAMES: usize = 128;
+
+/// What a worker does that has died and is not there again.
+const RESTARTING: &str = "starting again";
+
+/// What a worker does that is stuck.
+const STUCK: &str = "stuck in a call";
 
 impl Registry {
     pub(crate) fn join(&mut self, member: Member, pid: i32, hello: Hello) {
         let standing = hello.loading.clone().map_or(Standing::Ready, Standing::Loading);
-        self.workers
-            .insert(member, WorkerEntry { pid, hello, sessions: 0, standing, joined: Instant::now() });
+        let (joined, lateness) = (Instant::now(), None);
+        let entry = WorkerEntry { pid, hello, sessions: 0, standing, lateness, late_since: joined, joined };
+        self.workers.insert(member, entry);
     }
 
     /// Takes what a worker says of itself.
@@ -122,19 +148,50 @@ impl Registry {
         }
     }
 
-    pub(crate) fn bury(&mut self, member: Member, cause: DeathCause) -> Option<WorkerEntry> {
+    /// Takes note of how late a worker is. Whether that is news.
+    pub(crate) fn judge(&mut self, member: Member, lateness: Option<Lateness>) -> bool {
+        let Some(worker) = self.workers.get_mut(&member) else { return false };
+        if worker.lateness.is_none() {
+            worker.late_since = Instant::now();
+        }
+        std::mem::replace(&mut worker.lateness, lateness) != lateness
+    }
+
+    pub(crate) fn bury(
+        &mut self,
+        member: Member,
+        cause: DeathCause,
+        burial: Option<&Burial>,
+    ) -> Option<WorkerEntry> {
         let worker = self.workers.remove(&member)?;
         // One that was let go did not die.
         if worker.has_left() {
             return Some(worker);
         }
-        *self.causes.entry(cause.label()).or_default() += 1;
-        self.last_death = Some(format!("'{}', which {cause}", worker.hello.name));
-        if self.deaths.len() >= MOST_NAMES && !self.deaths.contains_key(&worker.hello.name) {
-            self.deaths.pop_first();
-        }
-        *self.deaths.entry(worker.hello.name.clone()).or_default() += 1;
+        let ready = !matches!(worker.standing, Standing::Loading(_));
+        let missed = burial.filter(|_| ready).map_or_else(Vec::new, |_| worker.hello.nodes.clone());
+        let last_lines = burial.map_or_else(Vec::new, |burial| burial.last_lines.clone());
+        let loss = Loss { pid: worker.pid, cause, deaths: 0, last_lines, ready, missed, at: Instant::now() };
+        self.lose(&worker.hello.name, loss);
         Some(worker)
+    }
+
+    /// One that died before it joined.
+    pub(crate) fn bury_stillborn(&mut self, burial: Burial) {
+        let Burial { pid, name, cause, last_lines, .. } = burial;
+        let (ready, missed, at) = (false, Vec::new(), Instant::now());
+        self.lose(&name, Loss { pid, cause, deaths: 0, last_lines, ready, missed, at });
+    }
+
+    fn lose(&mut self, name: &str, loss: Loss) {
+        *self.causes.entry(loss.cause.label()).or_default() += 1;
+        let before = if loss.ready { "" } else { " before it was ready" };
+        self.last_death = Some(format!("'{name}', which {}{before}", loss.cause));
+        if self.losses.len() >= MOST_NAMES && !self.losses.contains_key(name) {
+            self.losses.pop_first();
+        }
+        let deaths = self.deaths(name).saturating_add(1);
+        self.losses.insert(name.to_owned(), Loss { deaths, ..loss });
     }
 
     pub(crate) fn get(&self, member: Member) -> Option<&WorkerEntry> {
@@ -152,11 +209,11 @@ impl Registry {
 
     /// Those that may be given work.
     pub(crate) fn ready(&self) -> impl Iterator<Item = (Member, &WorkerEntry)> {
-        self.iter().filter(|(_, worker)| worker.standing == Standing::Ready)
+        self.iter().filter(|(_, worker)| worker.standing == Standing::Ready && !worker.is_stuck())
     }
 
     /// Those that may come to offer a node type: they offer it and are loading still, or do not know yet what they
-    /// will offer.
+    /// will offer; they are stuck and may come back; or they have died, and their launcher starts them again.
     pub(crate) fn loading(&self, node_type: &str) -> Vec<LoadingWorker> {
         let loading = self.workers.values().filter_map(|worker| match &worker.standing {
             Standing::Loading(step)
@@ -165,9 +222,39 @@ impl Registry {
                 let (name, elapsed) = (worker.hello.name.clone(), worker.joined.elapsed());
                 Some(LoadingWorker { name, step: step.clone(), elapsed })
             }
+            Standing::Ready if worker.is_stuck() && worker.offers(node_type).is_some() => {
+                let (name, elapsed) = (worker.hello.name.clone(), worker.late_since.elapsed());
+                Some(LoadingWorker { name, step: STUCK.to_owned(), elapsed })
+            }
             Standing::Loading(_) | Standing::Ready | Standing::Leaving | Standing::Condemned => None,
         });
-        loading.collect()
+        let missed = |loss: &Loss| loss.missed.iter().any(|info| info.answers_to(node_type));
+        let absent = self.absent().filter(|(_, loss)| missed(loss)).map(|(name, loss)| LoadingWorker {
+            name: name.to_owned(),
+            step: RESTARTING.to_owned(),
+            elapsed: loss.at.elapsed(),
+        });
+        loading.chain(absent).collect()
+    }
+
+    /// Which workers do not start, and why, in words; empty if all do.
+    pub(crate) fn failing(&self) -> String {
+        let failing = self.absent().filter(|(_, loss)| !loss.ready).map(|(name, loss)| {
+            let last = loss.last_lines.iter().rev().find(|line| !line.is_empty());
+            let said = last.map_or_else(String::new, |line| format!(", and wrote '{line}'"));
+            format!("worker '{name}' does not start: it {}{said}", loss.cause)
+        });
+        failing.collect::<Vec<_>>().join("; ")
+    }
+
+    /// By name: the latest deaths.
+    pub(crate) fn losses(&self) -> impl Iterator<Item = (&str, &Loss)> {
+        self.losses.iter().map(|(name, loss)| (name.as_str(), loss))
+    }
+
+    /// Names of which one died, and none is here.
+    fn absent(&self) -> impl Iterator<Item = (&str, &Loss)> {
+        self.losses().filter(|(name, _)| !self.workers.values().any(|worker| worker.hello.name == *name))
     }
 
     /// Whether a worker wants to go, and can.
@@ -176,7 +263,7 @@ impl Registry {
     }
 
     pub(crate) fn deaths(&self, name: &str) -> u32 {
-        self.deaths.get(name).copied().unwrap_or_default()
+        self.losses.get(name).map_or(0, |loss| loss.deaths)
     }
 
     /// By cause: how many have died.
@@ -219,6 +306,11 @@ impl WorkerEntry {
             Standing::Loading(step) => Some(step),
             Standing::Ready | Standing::Leaving | Standing::Condemned => None,
         }
+    }
+
+    /// A call of one of its nodes is past what the service allows.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.lateness.is_some_and(|lateness| lateness >= Lateness::Stuck)
     }
 
     /// It leaves, and has nothing to do any more.

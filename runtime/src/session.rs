@@ -21,6 +21,7 @@ use tokio::time::timeout_at;
 use crate::hub::{HubHandle, OpenOrder, unavailable};
 use crate::measures::Measures;
 use crate::placement;
+use crate::stragglers::Due;
 use crate::wiring::{EntryWires, Wiring};
 
 /// A session under way. Dropped, it is cancelled.
@@ -32,6 +33,7 @@ pub struct RunningSession {
     wiring: Wiring,
     sink_nodes: Vec<NodeIndex>,
     granted: Granted,
+    calls: Calls,
     state: Mutex<State>,
     inbound: AsyncMutex<mpsc::Receiver<FromHub>>,
     /// Senders take turns.
@@ -49,7 +51,17 @@ pub struct RunningSession {
 struct Asked {
     hub: HubHandle,
     id: SessionId,
+    calls: Calls,
     has_owner: bool,
+}
+
+/// How long a call of its nodes may take.
+#[derive(Clone, Copy, Debug)]
+struct Calls {
+    /// As the client asked.
+    asked: Duration,
+    /// As the service allows where nothing is asked, if that is longer.
+    allowed: Duration,
 }
 
 /// What the hub tells a session.
@@ -120,7 +132,11 @@ impl RunningSession {
         if !hub.open(order) {
             return Err(gone());
         }
-        let mut asked = Asked { hub: hub.clone(), id, has_owner: false };
+        let calls = Calls {
+            asked: granted.timeout,
+            allowed: granted.timeout.max(Duration::from_millis(limits.default_timeout_ms)),
+        };
+        let mut asked = Asked { hub: hub.clone(), id, calls, has_owner: false };
         let wiring = placing.await.map_err(|_| gone())??;
         let patience =
             Patience { open: limits.open_timeout(), result: granted.timeout, idle: limits.idle_timeout() };
@@ -135,6 +151,7 @@ impl RunningSession {
             graph,
             wiring,
             granted,
+            calls,
             state: Mutex::new(State {
                 machine,
                 ready: VecDeque::new(),
@@ -302,9 +319,10 @@ impl RunningSession {
                 }
                 Action::Flush => self.flush(),
                 Action::End(end) => {
+                    let due = self.calls.due(now, &end);
                     state.end = Some(end);
                     state.measures.end(now);
-                    self.finish();
+                    self.finish(due);
                 }
             }
         }
@@ -320,9 +338,9 @@ impl RunningSession {
         }
     }
 
-    fn finish(&self) {
+    fn finish(&self, due: Due) {
         if !self.over.swap(true, Ordering::Relaxed) {
-            self.hub.close(self.id);
+            self.hub.close(self.id, due);
             self.fed.notify_waiters();
             self.fed.notify_one();
         }
@@ -538,7 +556,7 @@ impl StreamSession for RunningSession {
 
 impl Drop for RunningSession {
     fn drop(&mut self) {
-        self.finish();
+        self.finish(self.calls.due(Instant::now(), &End::Cancelled));
     }
 }
 
@@ -555,12 +573,29 @@ impl State {
     }
 }
 
+// === impl Calls ===
+
+impl Calls {
+    /// When the calls that nodes are in at the end of a session have to end: none has more time than one that would have
+    /// been answered, and behind a deadline the client's is over.
+    fn due(self, now: Instant, end: &End) -> Due {
+        match end {
+            End::Failed(Fault::Deadline { .. }) => {
+                Due { asked: now, allowed: now + self.allowed.saturating_sub(self.asked) }
+            }
+            End::Failed(_) | End::Drained | End::Cancelled => {
+                Due { asked: now + self.asked, allowed: now + self.allowed }
+            }
+        }
+    }
+}
+
 // === impl Asked ===
 
 impl Drop for Asked {
     fn drop(&mut self) {
         if !self.has_owner {
-            self.hub.close(self.id);
+            self.hub.close(self.id, self.calls.due(Instant::now(), &End::Cancelled));
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::registry::Loss;
+
 /// A snapshot.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct RuntimeStatus {
@@ -15,15 +17,34 @@ pub struct RuntimeStatus {
     pub deaths: Vec<DeathStatus>,
     /// Which worker died last and of what, in words.
     pub last_death: Option<String>,
+    /// The latest death of each worker's name, in order of names.
+    pub losses: Vec<LossStatus>,
 }
 
 /// Workers that died of one cause.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct DeathStatus {
-    /// A signal's name, `exit`, `protocol` or `unknown`.
+    /// A signal's name, `exit`, `oom`, `hang`, `protocol` or `unknown`.
     pub cause: &'static str,
     /// How many.
     pub count: u64,
+}
+
+/// The latest death of a worker of some name.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct LossStatus {
+    /// The name.
+    pub worker: String,
+    /// Which process it was.
+    pub pid: i32,
+    /// How it ended, in words.
+    pub cause: String,
+    /// Whether it had loaded, or died before.
+    pub ready: bool,
+    /// How many of this name have died.
+    pub deaths: u32,
+    /// What it wrote last to its standard error; empty where no launcher told.
+    pub last_lines: Vec<String>,
 }
 
 /// One worker.
@@ -56,6 +77,10 @@ pub enum WorkerState {
     Loading,
     /// It is.
     Ready,
+    /// A call of one of its nodes has not come back by its client's deadline: it gets some where no other worker can.
+    Late,
+    /// Nor in the time that the service allows: it gets none until the call comes back.
+    Stuck,
     /// It goes when its sessions are over.
     Leaving,
     /// It is refused, or being killed.
@@ -106,4 +131,27 @@ pub enum SessionState {
     Open,
     /// It is over, and workers are dropping what they have of it.
     Closing,
+}
+
+// === impl WorkerState ===
+
+impl WorkerState {
+    /// All there are.
+    pub const ALL: [Self; 6] =
+        [Self::Loading, Self::Ready, Self::Late, Self::Stuck, Self::Leaving, Self::Condemned];
+}
+
+// === impl LossStatus ===
+
+impl LossStatus {
+    pub(crate) fn of(worker: &str, loss: &Loss) -> Self {
+        Self {
+            worker: worker.to_owned(),
+            pid: loss.pid,
+            cause: loss.cause.to_string(),
+            ready: loss.ready,
+            deaths: loss.deaths,
+            last_lines: loss.last_lines.clone(),
+        }
+    }
 }

@@ -68,8 +68,18 @@ impl Up {
     /// # Panics
     /// It does not become ready, or does not say so.
     pub async fn configured(pools: &str) -> Self {
+        Self::with_settings("", pools).await
+    }
+
+    /// With the settings of a gateway's file, too.
+    ///
+    /// # Panics
+    /// As [`Self::configured`].
+    pub async fn with_settings(settings: &str, pools: &str) -> Self {
         let home = Home::fresh();
-        let config = home.configuration(pools);
+        let path = home.file("gateway.toml");
+        fs::write(&path, settings).expect("the settings are written");
+        let config = home.configuration(&format!("[gateway]\nconfig = {path:?}\n{pools}"));
         Self::ready(home, &["--config", &config]).await
     }
 

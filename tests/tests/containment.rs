@@ -52,7 +52,10 @@ fn assert_lost(error: &ErrorResponse, node: &str, worker: &Process, cause: Death
     assert_eq!((error.error_type(), error.failing_node_id.as_str()), (ErrorType::NodeExecution, node));
     let Fault::Worker(lost) = fault(error) else { panic!("{error:?}") };
     let pid = i32::try_from(worker.pid()).unwrap();
-    assert_eq!(lost, WorkerLost { node: node.to_owned(), worker: worker.name().to_owned(), pid, cause });
+    let (node, worker) = (node.to_owned(), worker.name().to_owned());
+    // Nobody launched it who tells.
+    let last_lines = Vec::new();
+    assert_eq!(lost, WorkerLost { node, worker, pid, cause, restarts: 0, last_lines });
     assert_eq!(context(error)["stream_error_type"], "STREAM_ERROR_EXECUTION");
 }
 

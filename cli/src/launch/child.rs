@@ -6,12 +6,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use remotemedia_core::fault::DeathCause;
+use remotemedia_ipc::memory::MemoryGroup;
 use tokio::net::unix::pipe;
 
 use super::confine::confine;
@@ -29,7 +31,15 @@ pub(super) struct Program {
 pub(super) struct Child {
     process: std::process::Child,
     pid: Pid,
+    started: Instant,
     buried: bool,
+    confinement: Option<Confinement>,
+}
+
+/// The memory cgroup of a child, and how many it had killed when the child was seen in it.
+struct Confinement {
+    group: MemoryGroup,
+    kills: u64,
 }
 
 /// The reading ends of what a child says.
@@ -51,13 +61,18 @@ impl Child {
         let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
         let pid = Pid::from_raw(i32::try_from(process.id()).expect("Linux process ids are below 2^22"));
         // From here an early return drops the child, which kills it.
-        let child = Self { process, pid, buried: false };
+        let child = Self { process, pid, started: Instant::now(), buried: false, confinement: None };
         let output = Output { stdout: receiver(stdout)?, stderr: receiver(stderr)? };
         Ok((child, output))
     }
 
     pub(super) const fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// How long it has been running.
+    pub(super) fn age(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Sends a signal to the child and to what it started.
@@ -76,6 +91,29 @@ impl Child {
             Ok(_dead) => self.bury().map(Some),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Looks whether the child has a memory cgroup that is not ours. A dead child is in none any more, in the first
+    /// version of cgroups; so it is looked for while it lives.
+    pub(super) fn look_at_memory(&mut self, ours: Option<&MemoryGroup>) {
+        if self.confinement.is_none()
+            && let Some(group) = MemoryGroup::of(self.pid.as_raw())
+            && Some(&group) != ours
+            && let Some(kills) = group.kills()
+        {
+            self.confinement = Some(Confinement { group, kills });
+        }
+    }
+
+    /// The memory cgroup that it was seen in.
+    pub(super) fn memory_group(&self) -> Option<&MemoryGroup> {
+        self.confinement.as_ref().map(|confinement| &confinement.group)
+    }
+
+    /// Whether the kernel has killed a process of its memory cgroup since it was seen there.
+    pub(super) fn ran_out_of_memory(&self) -> bool {
+        let is_over = |one: &Confinement| one.group.kills().is_some_and(|kills| kills > one.kills);
+        self.confinement.as_ref().is_some_and(is_over)
     }
 
     /// Gives up on a child that the kernel does not let die; init buries it after us.
@@ -115,9 +153,9 @@ fn cause_of(status: ExitStatus) -> DeathCause {
 #[cfg(test)]
 mod tests {
     use std::thread;
-    use std::time::{Duration, Instant};
 
     use nix::sys::signal::kill;
+    use tokio::sync::Notify;
 
     use super::super::journal::for_each_line;
     use super::*;
@@ -139,7 +177,7 @@ mod tests {
 
     async fn first_pid(stdout: pipe::Receiver) -> Pid {
         let mut lines = Vec::new();
-        for_each_line(stdout, |line| lines.push(line.to_owned())).await;
+        for_each_line(stdout, &Notify::new(), |line| lines.push(line.to_owned())).await;
         Pid::from_raw(lines[0].parse().unwrap())
     }
 

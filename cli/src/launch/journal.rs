@@ -1,23 +1,29 @@
 //! What the processes of a service say, line by line, each with its speaker's name.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::last_lines::LastLines;
+
 /// Lines kept for an error's report: enough for a panic with its backtrace.
 const KEPT_LINES: usize = 60;
+/// Bytes of them, as many as a reader scrolls through.
+const KEPT_BYTES: usize = 64 * 1_024;
 /// Lines on their way to standard error: a burst at start, and little memory.
 const QUEUED_LINES: usize = 1_024;
 /// Bytes of one line: longer ones are cut into several.
 const MAX_LINE_BYTES: usize = 16 * 1_024;
-/// Bytes that one pipe may bring in a [`WINDOW`]: who floods waits for its own writes, and costs us no processor.
-const WINDOW_BYTES: usize = 64 * 1_024;
+/// Bytes that one pipe may bring in a [`WINDOW`]: who floods waits for its own writes before it costs us much of a
+/// processor, and who dumps some megabytes is not held up past its deadline.
+const WINDOW_BYTES: usize = 1_024 * 1_024;
+/// What a line costs beside its bytes: a million empty ones are more work than a megabyte.
+const LINE_BYTES: usize = 64;
 /// See [`WINDOW_BYTES`].
 const WINDOW: Duration = Duration::from_millis(100);
 /// How long the last lines may take when whoever reads standard error does not.
@@ -41,10 +47,6 @@ pub(super) struct Journal {
     dropped: Arc<AtomicU64>,
 }
 
-/// The lines that were said last.
-#[derive(Clone, Default)]
-pub(super) struct LastLines(Arc<Mutex<VecDeque<String>>>);
-
 /// The task that writes to standard error.
 pub(super) struct Writer(Option<JoinHandle<()>>);
 
@@ -62,13 +64,13 @@ impl Journal {
                 (Some(sender), Writer(Some(task)))
             }
         };
-        (Self { last: LastLines::default(), shown, dropped }, writer)
+        (Self { last: LastLines::at_most(KEPT_LINES, KEPT_BYTES), shown, dropped }, writer)
     }
 
     /// Takes in one line that `speaker` said.
     pub(super) fn line(&self, speaker: &str, text: &str) {
         let line = format!("[{speaker}] {text}");
-        self.last.push(line.clone());
+        self.last.push(&line);
         if let Some(shown) = &self.shown
             && shown.try_send(line).is_err()
         {
@@ -79,23 +81,6 @@ impl Journal {
     /// What was said last, also after this journal is gone.
     pub(super) fn last(&self) -> LastLines {
         self.last.clone()
-    }
-}
-
-// === impl LastLines ===
-
-impl LastLines {
-    /// The lines, oldest first.
-    pub(super) fn get(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-
-    fn push(&self, line: String) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == KEPT_LINES {
-            lines.pop_front();
-        }
-        lines.push_back(line);
     }
 }
 
@@ -130,11 +115,16 @@ async fn write(mut lines: mpsc::Receiver<String>, dropped: Arc<AtomicU64>) {
     let _gone = stderr.flush().await;
 }
 
-/// Calls `on_line` with every line of `from` until it ends; a line that is too long comes in pieces.
-pub(super) async fn for_each_line(mut from: impl AsyncRead + Unpin, mut on_line: impl FnMut(&str)) {
+/// Calls `on_line` with every line of `from` until it ends; a line that is too long comes in pieces. Once `died` is
+/// notified, what is left in the pipe is read as fast as it comes: nobody floods any more.
+pub(super) async fn for_each_line(
+    mut from: impl AsyncRead + Unpin,
+    died: &Notify,
+    mut on_line: impl FnMut(&str),
+) {
     let mut pending = Vec::new();
     let mut piece = vec![0; MAX_LINE_BYTES];
-    let (mut window, mut brought) = (Instant::now(), 0);
+    let (mut window, mut brought, mut paced) = (Instant::now(), 0, true);
     // An error of the pipe is its end, as far as lines are concerned.
     while let Ok(count @ 1..) = from.read(&mut piece).await {
         for part in piece[..count].split_inclusive(|byte| *byte == b'\n') {
@@ -142,11 +132,15 @@ pub(super) async fn for_each_line(mut from: impl AsyncRead + Unpin, mut on_line:
             if part.ends_with(b"\n") || pending.len() >= MAX_LINE_BYTES {
                 on_line(String::from_utf8_lossy(&pending).trim_end());
                 pending.clear();
+                brought += LINE_BYTES;
             }
         }
         brought += count;
-        if brought > WINDOW_BYTES {
-            tokio::time::sleep_until(window + WINDOW).await;
+        if brought > WINDOW_BYTES && paced {
+            tokio::select! {
+                () = tokio::time::sleep_until(window + WINDOW) => {}
+                () = died.notified() => paced = false,
+            }
             (window, brought) = (Instant::now(), 0);
         }
     }
@@ -161,7 +155,7 @@ mod tests {
 
     async fn lines_of(text: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
-        for_each_line(text, |line| lines.push(line.to_owned())).await;
+        for_each_line(text, &Notify::new(), |line| lines.push(line.to_owned())).await;
         lines
     }
 
@@ -180,14 +174,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_last_lines_are_kept() {
+    async fn the_last_lines_of_all_are_kept_with_their_speakers() {
         let (journal, writer) = Journal::new(Logs::Kept);
-        for number in 0..KEPT_LINES + 2 {
-            journal.line("rust-1", &number.to_string());
-        }
-        let last = journal.last().get();
-        assert_eq!((last.len(), last[0].as_str()), (KEPT_LINES, "[rust-1] 2"));
+        journal.line("rust-1", "one");
+        journal.line("rust-2", "two");
+        assert_eq!(journal.last().get(), ["[rust-1] one", "[rust-2] two"]);
         drop(journal);
         writer.finish().await;
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_read_slowly_while_its_source_lives_and_at_once_when_it_is_dead() {
+        let line = [&[b'x'; 1_023], b"\n".as_slice()].concat();
+        let flood = line.repeat(5 * WINDOW_BYTES / line.len());
+        let died = Notify::new();
+        let time = async |died: &Notify| {
+            let begin = Instant::now();
+            for_each_line(flood.as_slice(), died, |_line| {}).await;
+            begin.elapsed()
+        };
+        let slowly = time(&died).await;
+        assert!(slowly > 2 * WINDOW, "{slowly:?}");
+        died.notify_one();
+        let at_once = time(&died).await;
+        assert!(at_once < slowly / 2, "{at_once:?} against {slowly:?}");
     }
 }

@@ -1,13 +1,16 @@
 //! Starting and burying the processes of a service: a gateway and its workers.
 //!
 //! A [`Service`] owns one thread, which is the parent of all of them. Each is the leader of a process group and is
-//! killed by the kernel should that thread be gone; each that dies is started again after a pause; when the service
+//! killed by the kernel should that thread be gone; each that dies is started again after a pause, and the gateway is
+//! told of what it died and what it said last; when the service
 //! is stopped or dropped nothing of it is left, neither processes nor files.
 
 mod child;
 mod confine;
+mod herald;
 mod home;
 mod journal;
+mod last_lines;
 mod plan;
 mod restart;
 mod supervisor;
@@ -27,7 +30,7 @@ pub use plan::{Command, GatewayPlan, Plan, PlanError, PoolPlan};
 pub use restart::{Action, Event, Lifecycle, Luck, Patience};
 
 use crate::admin::{AdminDoor, Serving};
-use journal::LastLines;
+use last_lines::LastLines;
 
 /// How often the gateway is asked whether the workers have registered.
 const ASK_EVERY: Duration = Duration::from_millis(20);

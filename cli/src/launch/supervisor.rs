@@ -7,14 +7,18 @@ use std::{io, thread};
 
 use nix::sys::signal::Signal;
 use remotemedia_core::fault::DeathCause;
+use remotemedia_ipc::control::messages::{Burial, MAX_LAST_BYTES, MAX_LAST_LINES};
+use remotemedia_ipc::memory::MemoryGroup;
 use serde::Deserialize;
 use tokio::signal::unix::{self, SignalKind};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::child::{Child, Output, Program};
+use super::herald::Herald;
 use super::home::random_bits;
-use super::journal::{Journal, LastLines, Logs, for_each_line};
+use super::journal::{Journal, Logs, for_each_line};
+use super::last_lines::LastLines;
 use super::plan::Plan;
 use super::restart::{Action, Event, Lifecycle, Luck, Patience};
 use super::{LaunchError, State, Wish};
@@ -22,10 +26,18 @@ use crate::admin::Serving;
 
 /// Against a death whose signal was swallowed by another handler in this process.
 const SLOW_TICK: Duration = Duration::from_millis(500);
+/// The same while children are young: their cgroups are looked for, and one that loads a large model may run out of
+/// memory early.
+const FAST_TICK: Duration = Duration::from_millis(100);
+/// How long a child is young.
+const YOUTH: Duration = Duration::from_secs(5);
 /// Words of a gateway on their way: it says one a boot.
 const QUEUED_WORDS: usize = 16;
-/// How long the last words of buried children may take.
+/// How long the last words of buried children may take when all is over.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long the last words of a buried worker are listened for: somebody may have inherited its standard error, and a
+/// client waits for the answer.
+const WORDS_OF_ONE: Duration = Duration::from_millis(50);
 /// Our own name among those who say something.
 const SELF: &str = "launcher";
 /// From the request to stop to the kill of a gateway: it gives running calls 10 s, and then answers them.
@@ -78,6 +90,9 @@ struct Supervisor {
     place: Option<Serving>,
     words: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
     pumps: JoinSet<()>,
+    herald: Herald,
+    /// Workers whose last words are listened for.
+    burials: JoinSet<Burial>,
     /// How the gateway died, if it never served.
     stillborn: Option<DeathCause>,
 }
@@ -88,6 +103,16 @@ struct Supervised {
     pool: Option<usize>,
     life: Lifecycle,
     process: Option<Child>,
+    voice: Option<Voice>,
+    deaths: u32,
+}
+
+/// What a running child says on its standard error.
+struct Voice {
+    last: LastLines,
+    died: Arc<Notify>,
+    /// Ends when all has been read.
+    silence: oneshot::Receiver<()>,
 }
 
 /// What a gateway says on its standard output.
@@ -104,7 +129,7 @@ impl Supervisor {
         let now = Instant::now();
         let child = |name, pool, patience| {
             let life = Lifecycle::new(patience, now);
-            Supervised { name, pool, life, process: None }
+            Supervised { name, pool, life, process: None, voice: None, deaths: 0 }
         };
         let patience = order.patience;
         let gateway = Patience { grace: GATEWAY_GRACE, ..patience };
@@ -121,6 +146,8 @@ impl Supervisor {
             place: None,
             words: mpsc::channel(QUEUED_WORDS),
             pumps: JoinSet::new(),
+            herald: Herald::default(),
+            burials: JoinSet::new(),
             stillborn: None,
         }
     }
@@ -140,13 +167,16 @@ impl Supervisor {
                 break;
             }
             let wake_at = self.children.iter().filter_map(|child| child.life.wake_at()).min();
-            let tick_at = Instant::now() + SLOW_TICK;
+            let is_young = |child: &Supervised| child.process.as_ref().is_some_and(|one| one.age() < YOUTH);
+            let tick = if self.children.iter().any(is_young) { FAST_TICK } else { SLOW_TICK };
+            let tick_at = Instant::now() + tick;
             tokio::select! {
                 _death = deaths.recv() => {}
                 // Without a wisher nobody will ever stop us: `obey` sees to that.
                 _changed = self.wish.changed(), if self.wish.has_changed().is_ok() => {}
                 Some(Word::Serving(serving)) = self.words.1.recv() => self.serves(serving),
                 Some(_ended) = self.pumps.join_next() => {}
+                Some(Ok(burial)) = self.burials.join_next() => self.herald.buried(burial),
                 () = tokio::time::sleep_until(wake_at.map_or(tick_at, |at| at.min(tick_at)).into()) => {}
             }
         }
@@ -163,6 +193,11 @@ impl Supervisor {
             let Some(process) = &mut child.process else { continue };
             match process.bury_if_dead() {
                 Ok(None) => {}
+                Ok(Some(DeathCause::Signal(9))) => {
+                    let is_want = self.ran_out_of_memory(place);
+                    let cause = if is_want { DeathCause::OutOfMemory } else { DeathCause::Signal(9) };
+                    self.buried(place, cause);
+                }
                 Ok(Some(cause)) => self.buried(place, cause),
                 Err(error) => {
                     self.journal.line(SELF, &format!("cannot wait for {}: {error}", child.name));
@@ -172,9 +207,28 @@ impl Supervisor {
         }
     }
 
+    /// Only where its cgroup is its own: with others in it, it would be a guess which of them it was.
+    fn ran_out_of_memory(&self, place: usize) -> bool {
+        let group = |child: &Supervised| child.process.as_ref()?.memory_group().cloned();
+        let own = group(&self.children[place]);
+        let others = self.children.iter().enumerate().filter(|(other, _)| *other != place);
+        let is_shared = own.is_some() && others.map(|(_, child)| group(child)).any(|other| other == own);
+        let process = self.children[place].process.as_ref();
+        !is_shared && process.is_some_and(Child::ran_out_of_memory)
+    }
+
     fn buried(&mut self, place: usize, cause: DeathCause) {
         let child = &mut self.children[place];
         let pid = child.process.take().map_or(0, |process| process.pid().as_raw());
+        if let Some(voice) = child.voice.take()
+            && place != GATEWAY
+        {
+            let (name, restarts) = (child.name.clone(), child.deaths);
+            self.burials.spawn(async move {
+                Burial { pid, name, cause, restarts, last_lines: voice.last_words().await }
+            });
+        }
+        child.deaths = child.deaths.saturating_add(1);
         let now = Instant::now();
         let _nothing = child.life.on(now, Event::Exited(Luck::from_bits(random_bits())));
         let next = child.life.wake_at().map(|at| at.duration_since(now).as_millis());
@@ -218,6 +272,10 @@ impl Supervisor {
     }
 
     fn tick(&mut self) {
+        let ours = MemoryGroup::of(std::process::id().cast_signed());
+        self.children.iter_mut().filter_map(|child| child.process.as_mut()).for_each(|process| {
+            process.look_at_memory(ours.as_ref());
+        });
         for place in 0..self.children.len() {
             self.feed(place, Event::Tick);
         }
@@ -247,6 +305,7 @@ impl Supervisor {
         match Child::spawn(&program) {
             Ok((process, output)) => {
                 self.journal.line(SELF, &format!("{} started as pid {}", child.name, process.pid()));
+                self.herald.started(process.pid().as_raw());
                 child.process = Some(process);
                 self.listen(place, output);
             }
@@ -269,7 +328,17 @@ impl Supervisor {
     /// Reads what the child says until it and all it started have closed their ends.
     fn listen(&mut self, place: usize, output: Output) {
         let (journal, name) = (self.journal.clone(), self.children[place].name.clone());
-        self.pumps.spawn(async move { for_each_line(output.stderr, |line| journal.line(&name, line)).await });
+        let (died, last) = (Arc::new(Notify::new()), LastLines::at_most(MAX_LAST_LINES, MAX_LAST_BYTES));
+        let (silent, silence) = oneshot::channel();
+        self.children[place].voice = Some(Voice { last: last.clone(), died: Arc::clone(&died), silence });
+        self.pumps.spawn(async move {
+            let hear = |line: &str| {
+                last.push(line);
+                journal.line(&name, line);
+            };
+            for_each_line(output.stderr, &died, hear).await;
+            drop(silent);
+        });
         let (journal, name) = (self.journal.clone(), self.children[place].name.clone());
         let words = (place == GATEWAY).then(|| self.words.0.clone());
         self.pumps.spawn(async move {
@@ -278,7 +347,7 @@ impl Supervisor {
                 (Some(words), Ok(word)) => drop(words.try_send(word)),
                 (Some(_) | None, _) => journal.line(&name, line),
             };
-            for_each_line(output.stdout, hear).await;
+            for_each_line(output.stdout, &Notify::new(), hear).await;
         });
     }
 
@@ -287,6 +356,11 @@ impl Supervisor {
         // The word of a gateway that has died meanwhile says nothing about its successor.
         if alive.is_some_and(|process| u32::try_from(process.pid().as_raw()) == Ok(serving.pid)) {
             self.journal.line(SELF, &format!("gateway serves gRPC at {}", serving.grpc));
+            let workers = self.children.iter().skip(1).filter_map(|child| child.process.as_ref());
+            let pids: Vec<i32> = workers.map(|process| process.pid().as_raw()).collect();
+            if let Err(error) = self.herald.greet(&self.runtime_dir, pids) {
+                self.journal.line(SELF, &format!("cannot tell the gateway of its workers: {error}"));
+            }
             self.place = Some(serving.clone());
             self.state.send_modify(|state| state.serving = Some(serving));
         }
@@ -307,5 +381,17 @@ impl Supervisor {
         if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
             self.pumps.shutdown().await;
         }
+    }
+}
+
+// === impl Voice ===
+
+impl Voice {
+    /// What a child that is dead said last, as far as it is read in time.
+    async fn last_words(self) -> Vec<String> {
+        self.died.notify_one();
+        // Silence is the end of its standard error: nothing is ever sent.
+        let _end = tokio::time::timeout(WORDS_OF_ONE, self.silence).await;
+        self.last.get()
     }
 }

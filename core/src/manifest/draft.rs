@@ -67,6 +67,7 @@ impl Draft {
             node: node.id.clone(),
             node_type: node.node_type.clone(),
             known: known.clone(),
+            failing: String::new(),
         });
         let unknown: Vec<PlacementError> = unknown.collect();
         unknown.into_iter().for_each(|error| self.blame(&error.into()));

@@ -17,14 +17,14 @@ pub(super) fn of(status: &RuntimeStatus) -> Result<Registry, prometheus::Error> 
 fn workers(status: &RuntimeStatus, registry: &Registry) -> Result<(), prometheus::Error> {
     let workers = gauges("remotemedia_workers", "Workers that are registered, by state", &["state"])?;
     // A state without workers is a 0 and not a gap.
-    for state in [WorkerState::Loading, WorkerState::Ready, WorkerState::Leaving, WorkerState::Condemned] {
+    for state in WorkerState::ALL {
         let count = status.workers.iter().filter(|worker| worker.state == state).count();
         workers.with_label_values(&[name(state)]).set(number(count));
     }
     let deaths = IntCounterVec::new(
         Opts::new(
             "remotemedia_worker_deaths_total",
-            "Workers that have died, by cause: a signal's name or exit",
+            "Workers that have died, by cause: a signal's name, exit, oom, hang or such",
         ),
         &["cause"],
     )?;
@@ -70,6 +70,8 @@ const fn name(state: WorkerState) -> &'static str {
         WorkerState::Loading => "loading",
         WorkerState::Ready => "ready",
         WorkerState::Leaving => "leaving",
+        WorkerState::Late => "late",
+        WorkerState::Stuck => "stuck",
         WorkerState::Condemned => "condemned",
     }
 }

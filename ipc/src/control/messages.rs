@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use remotemedia_core::fault::Fault;
+use remotemedia_core::fault::{DeathCause, Fault};
 use remotemedia_core::frame::SessionId;
 use remotemedia_core::graph::NodeIndex;
 use remotemedia_core::node::NodeInfo;
@@ -16,10 +16,16 @@ use crate::memory::Geometry;
 use crate::plane::EdgeRef;
 use crate::slot::{Member, PoolId};
 
-/// The version of these messages. Gateway and workers of different versions refuse each other.
+/// The version of these messages. Gateway, workers and launchers of different versions refuse each other.
 pub const PROTOCOL: u32 = 3;
 
-/// From a worker.
+/// Most lines of a [`Burial`]: a traceback with some frames.
+pub const MAX_LAST_LINES: usize = 20;
+
+/// Most bytes of them together: they travel with the error of every session that the dead had.
+pub const MAX_LAST_BYTES: usize = 4 * 1024;
+
+/// From a worker; a launcher too begins with one.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum ToGateway {
     /// First. Comes with the worker's doorbell.
@@ -39,6 +45,38 @@ pub enum ToGateway {
     News(News),
     /// About a session.
     Session(SessionReply),
+    /// First, and the last of this type: here is no worker but who starts workers. [`FromLauncher`] follows.
+    Launcher {
+        /// [`PROTOCOL`].
+        protocol: u32,
+    },
+}
+
+/// From a launcher: the processes that it is the parent of. It is told nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum FromLauncher {
+    /// It has started a process, and will tell how that ended.
+    Started {
+        /// The process.
+        pid: i32,
+    },
+    /// A process that it has started is dead and reaped.
+    Buried(Burial),
+}
+
+/// What a parent knows of its child's death.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Burial {
+    /// The process.
+    pub pid: i32,
+    /// The name under which it was started.
+    pub name: String,
+    /// How it ended.
+    pub cause: DeathCause,
+    /// How often a process of this name had died before.
+    pub restarts: u32,
+    /// What it wrote last to its standard error, oldest first: at most [`MAX_LAST_LINES`] and [`MAX_LAST_BYTES`].
+    pub last_lines: Vec<String>,
 }
 
 /// What a worker says of itself after its hello.
@@ -184,6 +222,11 @@ pub enum SessionReply {
         /// By node id.
         nodes: BTreeMap<String, NodeReport>,
     },
+    /// The session is to be closed, and no call of its nodes is under way: it waits for a thread that drops them.
+    Waits {
+        /// Which.
+        session: SessionId,
+    },
     /// Everything of the session is dropped: its edges may be used again.
     Closed {
         /// Which.
@@ -262,6 +305,17 @@ pub struct StageOutput {
     pub to: Member,
 }
 
+// === impl Burial ===
+
+impl Burial {
+    /// Whether it keeps to the bounds of its lines.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        let bytes: usize = self.last_lines.iter().map(String::len).sum();
+        self.last_lines.len() <= MAX_LAST_LINES && bytes <= MAX_LAST_BYTES
+    }
+}
+
 // === impl SessionReply ===
 
 impl SessionReply {
@@ -272,6 +326,7 @@ impl SessionReply {
             Self::Opened { session }
             | Self::Failed { session, .. }
             | Self::Reported { session, .. }
+            | Self::Waits { session }
             | Self::Closed { session } => *session,
         }
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::geteuid;
 use remotemedia_core::node::NodeInfo;
 
+use super::launchers::Launchers;
 use super::pools::PoolBook;
 use super::{HostError, say};
 use crate::control::messages::{Hello, News, PROTOCOL, ToGateway, ToWorker, Welcome};
@@ -61,6 +62,8 @@ pub(super) enum NotAdmitted {
     Busy,
     #[error("it said something else before its hello")]
     NoHello,
+    #[error("as many launchers as may be connected are connected: stop one that is not needed")]
+    Launchers,
     #[error("its hello came with {count} file descriptors, and not with its doorbell alone")]
     Doorbell { count: usize },
     #[error(transparent)]
@@ -75,6 +78,12 @@ pub(super) enum NotAdmitted {
     Budget(#[from] BudgetError),
     #[error(transparent)]
     Memory(#[from] SharedFileError),
+}
+
+/// Who a stranger is.
+enum Examined {
+    Worker { process: PidFd, pid: i32, hello: Hello, bell: Doorbell },
+    Launcher,
 }
 
 #[derive(Debug)]
@@ -147,8 +156,14 @@ impl Admission {
         }
     }
 
-    /// Stranger => Candidate
-    pub(super) fn listen(&mut self, place: usize, geometry: &Geometry, pools: &mut PoolBook) {
+    /// Stranger => (Candidate | launcher)
+    pub(super) fn listen(
+        &mut self,
+        place: usize,
+        geometry: &Geometry,
+        pools: &mut PoolBook,
+        launchers: &mut Launchers,
+    ) {
         let Some(stranger) = self.strangers.get_mut(&place) else { return };
         let incoming = match stranger.channel.try_recv() {
             Ok(Some(incoming)) => incoming,
@@ -161,7 +176,12 @@ impl Admission {
         };
         let Some(Stranger { mut channel, .. }) = self.strangers.remove(&place) else { return };
         match self.examine(&channel, incoming) {
-            Ok((process, pid, hello, bell)) => {
+            Ok(Examined::Launcher) => {
+                if !launchers.admit(channel) {
+                    tracing::warn!(refusal = %NotAdmitted::Launchers, "launcher_refused");
+                }
+            }
+            Ok(Examined::Worker { process, pid, hello, bell }) => {
                 let pool = pools.next_id();
                 let candidate = Candidate { channel, process, pid, hello, bell, pool };
                 match self.maker.order(pool, geometry) {
@@ -187,32 +207,39 @@ impl Admission {
         self.strangers.retain(|_, stranger| stranger.since.elapsed() < limit);
     }
 
-    fn examine(
-        &self,
-        channel: &Channel,
-        Incoming { bytes, fds }: Incoming,
-    ) -> Result<(PidFd, i32, Hello, Doorbell), NotAdmitted> {
+    fn examine(&self, channel: &Channel, Incoming { bytes, fds }: Incoming) -> Result<Examined, NotAdmitted> {
         let peer = channel.peer_credentials()?;
         let ours = geteuid().as_raw();
         if peer.uid != ours {
             return Err(NotAdmitted::User { theirs: peer.uid, ours });
         }
-        let ToGateway::Hello(hello) = codec::decode(&bytes)? else { return Err(NotAdmitted::NoHello) };
+        let hello = match codec::decode(&bytes)? {
+            ToGateway::Hello(hello) => hello,
+            ToGateway::Launcher { protocol } => return check_protocol(protocol).map(|()| Examined::Launcher),
+            ToGateway::Mapped
+            | ToGateway::Done(_)
+            | ToGateway::Undone { .. }
+            | ToGateway::News(_)
+            | ToGateway::Session(_) => return Err(NotAdmitted::NoHello),
+        };
         check_hello(&hello)?;
         if self.candidates.len() >= SLOTS {
             return Err(NotAdmitted::Busy);
         }
         let [bell] =
             <[OwnedFd; 1]>::try_from(fds).map_err(|fds| NotAdmitted::Doorbell { count: fds.len() })?;
-        Ok((PidFd::of_peer(channel)?, peer.pid, hello, Doorbell::from_fd(bell)?))
+        let (process, bell) = (PidFd::of_peer(channel)?, Doorbell::from_fd(bell)?);
+        Ok(Examined::Worker { process, pid: peer.pid, hello, bell })
     }
+}
+
+fn check_protocol(theirs: u32) -> Result<(), NotAdmitted> {
+    if theirs == PROTOCOL { Ok(()) } else { Err(NotAdmitted::Protocol { theirs }) }
 }
 
 fn check_hello(hello: &Hello) -> Result<(), NotAdmitted> {
     let Hello { protocol, name, kind, nodes, loading } = hello;
-    if *protocol != PROTOCOL {
-        return Err(NotAdmitted::Protocol { theirs: *protocol });
-    }
+    check_protocol(*protocol)?;
     check_name("its name", name)?;
     check_name("its kind", kind)?;
     loading.iter().try_for_each(|step| check_name("what it does", step))?;

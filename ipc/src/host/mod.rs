@@ -13,13 +13,16 @@
 //!
 //! Death is its pidfd. In this order: the slot is marked dead, our inbox is drained of its last messages, its bits are
 //! cleared in every pool, its own pool is retired, its links' residue is given to the cleaner, the others are told, the
-//! slot is vacant again, and [`HostEvent::Died`] comes as soon as the kernel says of what. A peer that breaks the protocol
+//! slot is vacant again, and [`HostEvent::Died`] comes as soon as the kernel says of what, or its parent, where that is
+//! a launcher that is connected: it knows more, such as what the dead wrote last. A peer that breaks the protocol
 //! is only condemned: the process is killed, and its pidfd then does the rest. So is one whose connection ends, but not
 //! at once: the connection of a process that is being killed ends a moment before its last thread does, and it is to be
 //! known of what it died.
 
 mod admission;
+mod launchers;
 mod links;
+mod obituary;
 mod pools;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -35,9 +38,11 @@ use nix::sys::signal::Signal;
 use remotemedia_core::fault::DeathCause;
 
 use crate::cleaner::{self, Cleaner};
-use crate::control::messages::{Hello, News, SessionCommand, SessionReply, Step, ToGateway, ToWorker};
+use crate::control::messages::{
+    Burial, Hello, News, SessionCommand, SessionReply, Step, ToGateway, ToWorker,
+};
 use crate::control::{BindError, Channel, ChannelError, Incoming, Listener, codec};
-use crate::death::{Exit, PidFd};
+use crate::death::PidFd;
 use crate::doorbell::{self, Doorbell, DoorbellError};
 use crate::ends::Ends;
 use crate::guest::{SOCKET, Waker};
@@ -48,7 +53,9 @@ use crate::plane::{Arrival, Plane};
 use crate::slot::{Member, PoolId, Slot};
 
 use admission::Admission;
+use launchers::Launchers;
 use links::Links;
+use obituary::Obituary;
 use pools::PoolBook;
 
 /// The gateway's side of a domain. Owned by one thread.
@@ -66,6 +73,7 @@ pub struct Host {
     workers: BTreeMap<Slot, Worker>,
     links: Links,
     pools: PoolBook,
+    launchers: Launchers,
     obituaries: Vec<Obituary>,
     last_wait: Instant,
 }
@@ -115,7 +123,11 @@ pub enum HostEvent {
         pid: i32,
         /// How it ended.
         cause: DeathCause,
+        /// What its parent has told, if that is a launcher.
+        burial: Option<Burial>,
     },
+    /// A launcher's child died before it was a worker.
+    Stillborn(Burial),
     /// A link stands: [`Host::connect`] is done.
     LinkUp {
         /// The sender.
@@ -214,22 +226,8 @@ enum Standing {
     Condemned(DeathCause),
 }
 
-/// A death of which the cause is not known yet.
-#[derive(Debug)]
-struct Obituary {
-    member: Member,
-    pid: i32,
-    process: PidFd,
-    condemned: Option<DeathCause>,
-    /// When it is published all the same. Counted from the first look: burying many takes longer than this.
-    until: Option<Instant>,
-}
-
 /// How long a worker may take for a step that costs milliseconds.
 const STEP: Duration = Duration::from_secs(5);
-
-/// How long the cause of a death is waited for: the kernel knows it when the launcher has reaped the process.
-const OBITUARY: Duration = Duration::from_millis(50);
 
 /// How long a process may live on that has ended its connection. One that is being killed needs less than a
 /// millisecond, and some hundreds where many threads want to run on each processor.
@@ -294,6 +292,7 @@ impl Host {
             workers: BTreeMap::new(),
             links: Links::default(),
             pools,
+            launchers: Launchers::default(),
             obituaries: Vec::new(),
             last_wait: Instant::now(),
         })
@@ -348,6 +347,13 @@ impl Host {
         self.say(member, &ToWorker::Refused { reason: reason.to_owned() }, &[])?;
         self.worker_mut(member).into_iter().for_each(Worker::part);
         Ok(())
+    }
+
+    /// Whether a launcher is connected that has said that the worker is its child: who starts it again if it dies.
+    #[must_use]
+    pub fn has_launcher(&self, member: Member) -> bool {
+        let worker = self.workers.get(&member.slot).filter(|worker| worker.member() == member);
+        worker.is_some_and(|worker| self.launchers.know(worker.pid))
     }
 
     /// Ends a worker that cannot be trusted any more. Its death follows as [`HostEvent::Died`].
@@ -424,6 +430,8 @@ impl Host {
                 .strangers()
                 .map(|(place, channel)| (Ready::Stranger(place), channel.as_fd(), false)),
         );
+        let launchers = self.launchers.channels();
+        sources.extend(launchers.map(|(place, channel)| (Ready::Launcher(place), channel.as_fd(), false)));
         for (slot, worker) in &self.workers {
             sources.push((Ready::Death(*slot), worker.process.as_fd(), false));
             if worker.is_trusted() {
@@ -452,8 +460,10 @@ impl Host {
                 Ready::Bell | Ready::Death(_) => {}
                 Ready::Listener => self.admission.welcome_strangers(&self.listener),
                 Ready::Stranger(place) => {
-                    self.admission.listen(place, &self.config.worker_pool, &mut self.pools)
+                    let geometry = &self.config.worker_pool;
+                    self.admission.listen(place, geometry, &mut self.pools, &mut self.launchers);
                 }
+                Ready::Launcher(place) => self.launchers.hear(place),
                 Ready::Worker(slot) => self.hear(slot, take),
             }
         }
@@ -546,7 +556,7 @@ impl Host {
         take: &mut impl FnMut(HostEvent),
     ) -> Result<(), String> {
         match message {
-            ToGateway::Hello(_) => Err("a second hello".to_owned()),
+            ToGateway::Hello(_) | ToGateway::Launcher { .. } => Err("a second hello".to_owned()),
             ToGateway::Mapped => self.introduce(member, take),
             ToGateway::Done(step) => match self.links.done(member, step) {
                 Some(next) => {
@@ -701,18 +711,23 @@ impl Host {
             Err(remains) => tracing::error!(?remains, "slot_lost"),
         }
         let Worker { process, pid, .. } = worker;
-        self.obituaries.push(Obituary { member, pid, process, condemned, until: None });
+        self.obituaries.push(Obituary::new(member, pid, process, condemned));
     }
 
     fn publish_obituaries(&mut self, take: &mut impl FnMut(HostEvent)) {
-        let now = Instant::now();
-        self.obituaries.retain_mut(|obituary| match obituary.cause(now) {
-            Some(cause) => {
-                take(HostEvent::Died { member: obituary.member, pid: obituary.pid, cause });
+        let (now, launchers) = (Instant::now(), &mut self.launchers);
+        self.obituaries.retain_mut(|obituary| match obituary.publish(now, launchers) {
+            Some(event) => {
+                take(event);
                 false
             }
             None => true,
         });
+        let (workers, obituaries) = (&self.workers, &self.obituaries);
+        let is_awaited = |pid| {
+            workers.values().any(|worker| worker.pid == pid) || obituaries.iter().any(|one| one.pid() == pid)
+        };
+        launchers.stillborn(is_awaited).into_iter().for_each(take);
     }
 
     fn destroy_retired_pools(&mut self) {
@@ -786,6 +801,7 @@ enum Ready {
     Bell,
     Listener,
     Stranger(usize),
+    Launcher(usize),
     Worker(Slot),
     Death(Slot),
 }
@@ -822,23 +838,6 @@ impl Worker {
             if let Err(error) = self.process.kill(Signal::SIGKILL) {
                 tracing::error!(pid = self.pid, %error, "worker_not_killed");
             }
-        }
-    }
-}
-
-// === impl Obituary ===
-
-impl Obituary {
-    /// What is known now; at the deadline, that nothing is.
-    fn cause(&mut self, now: Instant) -> Option<DeathCause> {
-        let until = *self.until.get_or_insert(now + OBITUARY);
-        match self.process.exit_info() {
-            // It was we who sent the signal.
-            Some(Exit::Signal(9)) if self.condemned.is_some() => self.condemned,
-            Some(Exit::Signal(number)) => Some(DeathCause::Signal(number)),
-            Some(Exit::Code(code)) => Some(DeathCause::Exit(code)),
-            None if now >= until => Some(self.condemned.unwrap_or(DeathCause::Unknown)),
-            None => None,
         }
     }
 }

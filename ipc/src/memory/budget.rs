@@ -4,14 +4,16 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+
+use super::cgroup::{Dialect, MOUNT, membership};
 
 /// Compares the budget with what can still be charged to this process, before a byte is reserved.
 ///
 /// # Errors
 /// It is more than the cgroup's limits or the machine's available memory leave; or neither can be read.
 pub fn check(budget_bytes: u64) -> Result<(), BudgetError> {
-    check_at(budget_bytes, Path::new("/proc"), Path::new("/sys/fs/cgroup"))
+    check_at(budget_bytes, Path::new("/proc"), Path::new(MOUNT))
 }
 
 /// A budget that cannot be had, or not be judged.
@@ -76,22 +78,6 @@ impl fmt::Display for Limit {
     }
 }
 
-/// The names under which one version of cgroups keeps the same numbers.
-struct Dialect {
-    limit: &'static str,
-    usage: &'static str,
-    /// Key in `memory.stat` of the file cache that the kernel drops before it kills anyone.
-    droppable: &'static str,
-}
-
-const V1: Dialect = Dialect {
-    limit: "memory.limit_in_bytes",
-    usage: "memory.usage_in_bytes",
-    droppable: "total_inactive_file",
-};
-
-const V2: Dialect = Dialect { limit: "memory.max", usage: "memory.current", droppable: "inactive_file" };
-
 fn check_at(budget_bytes: u64, proc: &Path, cgroups: &Path) -> Result<(), BudgetError> {
     let mut tightest = (machine_available(proc)?, Limit::Machine);
     // Without cgroups in this kernel or container the file is absent, and so are their limits.
@@ -122,19 +108,6 @@ fn machine_available(proc: &Path) -> Result<u64, BudgetError> {
         .and_then(|line| line.trim().strip_suffix("kB"))
         .and_then(|number| number.trim().parse::<u64>().ok());
     kibibytes.and_then(|number| number.checked_mul(1024)).ok_or(BudgetError::Malformed { path })
-}
-
-/// What a line of `/proc/self/cgroup` says: `0::/path` in version 2, `4:cpu,memory:/path` in version 1.
-fn membership(line: &str, cgroups: &Path) -> Option<(Dialect, PathBuf, PathBuf)> {
-    let mut fields = line.splitn(3, ':');
-    let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-    // A namespace may show a path with `..`; what lies outside it is not mounted here.
-    let group = Path::new(path).components().filter(|part| matches!(part, Component::Normal(_))).collect();
-    if controllers.is_empty() {
-        return Some((V2, cgroups.to_owned(), group));
-    }
-    let has_memory = controllers.split(',').any(|controller| controller == "memory");
-    has_memory.then(|| (V1, cgroups.join("memory"), group))
 }
 
 /// What each group leaves, from this process's own up to the root of what is mounted here. A group that is not

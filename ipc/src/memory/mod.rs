@@ -5,6 +5,7 @@
 //! that is [`crate::lease`], which works on the cells that these maps lend.
 
 pub mod budget;
+mod cgroup;
 pub mod domain;
 pub mod geometry;
 pub mod map;
@@ -13,6 +14,7 @@ pub mod pool;
 mod sealed;
 
 pub use budget::BudgetError;
+pub use cgroup::MemoryGroup;
 pub use domain::{Domain, DomainError};
 pub use geometry::{Geometry, GeometryError, SizeClass};
 pub use map::{OutOfBlock, PoolInode, PoolMap, ProducerMap, ReaderMap};

@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(response.failing_node_id, "vad");
         assert_eq!(
             response.context,
-            r#"{"fault":{"Worker":{"node":"vad","worker":"rust-1","pid":77,"cause":{"Signal":11}}},"stream_error_type":"STREAM_ERROR_EXECUTION","failing_sequence":41}"#
+            r#"{"fault":{"Worker":{"node":"vad","worker":"rust-1","pid":77,"cause":{"Signal":11},"restarts":2,"last_lines":["loading","Segmentation fault"]}},"stream_error_type":"STREAM_ERROR_EXECUTION","failing_sequence":41}"#
         );
     }
 
@@ -257,6 +257,8 @@ mod tests {
             worker: "rust-1".to_owned(),
             pid: 77,
             cause: DeathCause::Signal(11),
+            restarts: 2,
+            last_lines: vec!["loading".to_owned(), "Segmentation fault".to_owned()],
         }
     }
 
@@ -297,6 +299,7 @@ mod tests {
                     node: node(),
                     node_type: text(),
                     known: text(),
+                    failing: text(),
                 }),
                 ErrorType::Validation,
                 NONE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import importlib
 import importlib.util
 import inspect
@@ -57,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """A whole worker process, or the supervisor of several. Gives its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = cast(Options, _parser().parse_args(words))
+    # What a crash in a C library leaves as last words: the Python lines that it was called from.
+    faulthandler.enable()
     sys.path.insert(0, os.getcwd())
     if options.replicas > 1 or options.reload:
         return _supervise(options, words)

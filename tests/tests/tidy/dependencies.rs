@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("python", &["core", "worker"]),
     ("runtime", &["core", "ipc"]),
     ("gateway", &["core", "protos", "runtime"]),
-    ("cli", &["core", "protos"]),
+    ("cli", &["core", "ipc", "protos"]),
 ];
 
 /// Rooms that drive the system from outside.

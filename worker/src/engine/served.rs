@@ -374,9 +374,15 @@ impl Plant {
         self.until(|_| plane.in_flight() == 0);
     }
 
+    /// The next that is not about waiting for a thread, of which there may be none or enough.
     fn reply(&mut self) -> SessionReply {
-        self.until(|plant| !plant.replies.is_empty());
-        self.replies.pop_front().unwrap()
+        loop {
+            self.until(|plant| !plant.replies.is_empty());
+            let reply = self.replies.pop_front().unwrap();
+            if !matches!(reply, SessionReply::Waits { .. }) {
+                return reply;
+            }
+        }
     }
 
     fn until(&mut self, mut done: impl FnMut(&Self) -> bool) {
@@ -396,7 +402,9 @@ impl Plant {
                     HostEvent::Arrival(arrival) => self.arrivals.push_back(arrival),
                     HostEvent::Reply { reply, .. } => self.replies.push_back(reply),
                     HostEvent::LinkUp { .. } | HostEvent::News { .. } => {}
-                    HostEvent::Condemned { .. } | HostEvent::Died { .. } => panic!("{event:?}"),
+                    HostEvent::Condemned { .. } | HostEvent::Stillborn(_) | HostEvent::Died { .. } => {
+                        panic!("{event:?}")
+                    }
                 }
             }
         }

@@ -35,7 +35,7 @@ pub(super) struct SessionCell {
     most_letters: usize,
     outlets: Outlets,
     gate: Mutex<Gate>,
-    /// Locked by the node thread whose turn it is, for all of it. Nobody else waits for it.
+    /// Locked by the node thread whose turn it is, for all of it. The I/O thread looks whether it is, and never waits.
     play: Mutex<Option<Play>>,
 }
 
@@ -161,7 +161,8 @@ impl SessionCell {
         self.schedule(&mut gate);
     }
 
-    /// Has everything dropped, after the call that a node may be in, and then says so.
+    /// Has everything dropped, after the call that a node may be in, and then says so; at once it says if there is no
+    /// such call, so that who waits for a thread is not taken for who does not return.
     pub(super) fn close(self: &Arc<Self>) {
         let mut gate = self.gate();
         match gate.phase {
@@ -170,6 +171,9 @@ impl SessionCell {
         }
         gate.phase = Phase::Closing;
         gate.drain();
+        if self.play.try_lock().is_ok() {
+            self.reply(SessionReply::Waits { session: self.id });
+        }
         self.schedule(&mut gate);
     }
 
@@ -455,7 +459,8 @@ fn make(node: &StageNode, place: &Place<'_>, membership: &Membership) -> Result<
         .map_err(|error| params_fault(ParamError::Shape { problem: error.to_string() }))?;
     membership.registry().create_at(&node.node_type, &params, place).map_err(|error| match error {
         CreateError::UnknownType { node_type, known } => {
-            PlacementError::UnknownType { node: node.id.clone(), node_type, known }.into()
+            let (node, failing) = (node.id.clone(), String::new());
+            PlacementError::UnknownType { node, node_type, known, failing }.into()
         }
         CreateError::Params(error) => params_fault(error),
         CreateError::Node(error) => Fault::Node(NodeFault {

@@ -1,0 +1,75 @@
+//! A death of which the cause is not known yet.
+
+use std::time::{Duration, Instant};
+
+use remotemedia_core::fault::DeathCause;
+
+use super::HostEvent;
+use super::launchers::Launchers;
+use crate::control::messages::Burial;
+use crate::death::{Exit, PidFd};
+use crate::slot::Member;
+
+/// One who is dead and buried, and of whom is still to be told.
+#[derive(Debug)]
+pub(super) struct Obituary {
+    member: Member,
+    pid: i32,
+    process: PidFd,
+    condemned: Option<DeathCause>,
+    /// When it is published all the same. Counted from the first look: burying many takes longer than this.
+    until: Option<Instant>,
+}
+
+/// How long the kernel's word is waited for: it knows the cause when the parent has reaped the process.
+const KERNEL: Duration = Duration::from_millis(50);
+
+/// How long the parent's word is waited for, where it is connected: it reads what the dead wrote last.
+const PARENT: Duration = Duration::from_millis(100);
+
+// === impl Obituary ===
+
+impl Obituary {
+    pub(super) const fn new(member: Member, pid: i32, process: PidFd, condemned: Option<DeathCause>) -> Self {
+        Self { member, pid, process, condemned, until: None }
+    }
+
+    pub(super) const fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// What is known now, if all is known that will be; at the deadline, that nothing is.
+    pub(super) fn publish(&mut self, now: Instant, launchers: &mut Launchers) -> Option<HostEvent> {
+        let awaits_parent = launchers.know(self.pid);
+        let until = *self.until.get_or_insert(now + if awaits_parent { PARENT } else { KERNEL });
+        let burial = launchers.take_burial(self.pid);
+        if burial.is_none() && awaits_parent && now < until {
+            return None;
+        }
+        let cause = match self.cause(burial.as_ref()) {
+            Some(cause) => cause,
+            None if now >= until => self.condemned.unwrap_or(DeathCause::Unknown),
+            None => return None,
+        };
+        launchers.forget(self.pid);
+        Some(HostEvent::Died { member: self.member, pid: self.pid, cause, burial })
+    }
+
+    /// As the parent says, who alone knows of a want of memory, or else as the kernel says.
+    fn cause(&self, burial: Option<&Burial>) -> Option<DeathCause> {
+        let exit = || match self.process.exit_info()? {
+            Exit::Signal(number) => Some(DeathCause::Signal(number)),
+            Exit::Code(code) => Some(DeathCause::Exit(code)),
+        };
+        match burial.map(|burial| burial.cause).or_else(exit)? {
+            // It was we who sent the signal.
+            DeathCause::Signal(9) => Some(self.condemned.unwrap_or(DeathCause::Signal(9))),
+            cause @ (DeathCause::Signal(_)
+            | DeathCause::Exit(_)
+            | DeathCause::OutOfMemory
+            | DeathCause::Hang
+            | DeathCause::Protocol
+            | DeathCause::Unknown) => Some(cause),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! A launcher's line to the gateway: it says which processes it has started, and how they died.
+//!
+//! The gateway knows a death by itself, and at once. What only the parent knows is what the dead wrote last and whether
+//! it was killed for want of memory, and for that the gateway waits a moment, if a launcher has said that the process is
+//! its child. A launcher takes no slot and maps no memory.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::control::messages::{Burial, FromLauncher, PROTOCOL, ToGateway};
+use crate::control::{Channel, ChannelError, codec};
+use crate::guest::SOCKET;
+
+/// A connection to the gateway for whoever is the parent of workers.
+#[derive(Debug)]
+pub struct Launcher(Channel);
+
+/// The gateway was not told.
+#[derive(Debug, thiserror::Error)]
+pub enum LauncherError {
+    /// The gateway is not there, or does not read.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// It cannot be encoded.
+    #[error(transparent)]
+    Codec(#[from] codec::CodecError),
+}
+
+// === impl Launcher ===
+
+impl Launcher {
+    /// Connects to the gateway in `runtime_dir`. Waits, until the deadline, only for room in its queue of connections.
+    ///
+    /// # Errors
+    /// There is no gateway.
+    pub fn connect(runtime_dir: &Path, deadline: Instant) -> Result<Self, LauncherError> {
+        let mut channel = Channel::connect(&runtime_dir.join(SOCKET), deadline)?;
+        channel.send(&codec::encode(&ToGateway::Launcher { protocol: PROTOCOL })?, &[])?;
+        Ok(Self(channel))
+    }
+
+    /// Says that a process is a child of this one. Never waits.
+    ///
+    /// # Errors
+    /// The gateway is gone, or does not read: it is to be connected to anew.
+    pub fn started(&mut self, pid: i32) -> Result<(), LauncherError> {
+        self.say(&FromLauncher::Started { pid })
+    }
+
+    /// Says how a child died. Never waits.
+    ///
+    /// # Errors
+    /// As [`Self::started`].
+    pub fn buried(&mut self, burial: Burial) -> Result<(), LauncherError> {
+        self.say(&FromLauncher::Buried(burial))
+    }
+
+    fn say(&mut self, message: &FromLauncher) -> Result<(), LauncherError> {
+        Ok(self.0.send(&codec::encode(message)?, &[])?)
+    }
+}
