@@ -162,7 +162,7 @@ impl Client {
     /// Begins a stream and has its session set up. Gives the session's name too.
     ///
     /// # Panics
-    /// `StreamReady` is not the first response.
+    /// `StreamReady` is not the first response, but for what it waits for.
     pub async fn stream(&self, manifest: &PipelineManifest) -> (Call, String) {
         self.stream_as(StreamInit { manifest: Some(manifest.clone()), ..StreamInit::default() }).await
     }
@@ -174,9 +174,13 @@ impl Client {
     pub async fn stream_as(&self, init: StreamInit) -> (Call, String) {
         let mut call = self.call().await;
         call.say(Request::Init(init)).await;
-        match call.next().await {
-            Some(Ok(Response::Ready(ready))) => (call, ready.session_id),
-            other => panic!("the first response is StreamReady, got {other:?}"),
+        loop {
+            match call.next().await {
+                // It waits for workers.
+                Some(Ok(Response::Status(_))) => {}
+                Some(Ok(Response::Ready(ready))) => return (call, ready.session_id),
+                other => panic!("the first response but for a status is StreamReady, got {other:?}"),
+            }
         }
     }
 }

@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 use remotemedia_cli::admin::Status;
 use remotemedia_core::Fault;
 use remotemedia_core::fault::{DeathCause, WorkerLost};
-use remotemedia_protos::v1::{
-    DataBuffer, ErrorResponse, ErrorType, ExecuteRequest, ResourceLimits, StreamInit,
-};
+use remotemedia_protos::v1::{DataBuffer, ErrorResponse, ErrorType, ResourceLimits, StreamInit};
 use remotemedia_tests::client::{Call, context, fault};
 use remotemedia_tests::deadline::until;
 use remotemedia_tests::pipeline::{RESAMPLE, chain, text, words};
@@ -198,8 +196,9 @@ async fn a_stuck_worker_that_nobody_would_start_again_is_left_and_given_work_whe
     };
     is("stuck").await;
     // It waits for the worker to come back, for no other has what it asks for.
-    let waited = plant.client().execute_request(request(DOOMED, "x")).await.unwrap().unwrap();
-    assert_eq!(words(&waited.data_outputs["doomed"]), "x");
+    let (waiting, _session) = plant.client().stream(&chain(&[DOOMED])).await;
+    let answers = waiting.run([text("x")]).await.closed();
+    assert_eq!(answers.of("doomed").map(words).collect::<Vec<_>>(), ["x"]);
     is("ready").await;
     plant.client().execute(&chain(&[PYPASS]), [("pass", text("again"))]).await.unwrap();
     plant.finish().await;
@@ -364,14 +363,6 @@ fn lost(error: &ErrorResponse) -> WorkerLost {
     lost
 }
 
-fn request(node: &str, word: &str) -> ExecuteRequest {
-    ExecuteRequest {
-        manifest: Some(chain(&[node])),
-        data_inputs: [("doomed".to_owned(), text(word))].into(),
-        ..ExecuteRequest::default()
-    }
-}
-
 fn limited(node: &str, timeout_ms: u64) -> StreamInit {
     let limits = ResourceLimits { max_timeout_ms: timeout_ms, ..ResourceLimits::default() };
     StreamInit { manifest: Some(chain(&[node])), resource_limits: Some(limits), ..StreamInit::default() }
@@ -382,7 +373,9 @@ fn pid_in(status: &Status, name: &str) -> Option<i32> {
     Some(worker.pid.cast_signed())
 }
 
+/// As soon as it has loaded.
 async fn pid_of(up: &Up, name: &str) -> i32 {
+    up.until(START, |status| pid_in(status, name).is_some()).await;
     pid_in(&up.look().await, name).expect("the worker is ready")
 }
 

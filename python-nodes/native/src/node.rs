@@ -131,6 +131,9 @@ impl Drop for PythonNode {
                 // Nobody waits for an answer: as an exception in a finaliser, it is told on standard error.
                 error.write_unraisable(py, Some(self.object.bind(py)));
             }
+            // Here, for what is dropped elsewhere waits for the interpreter's next call, with all frames that it holds.
+            self.more = None;
+            self.object = py.None();
         });
     }
 }
