@@ -13,7 +13,9 @@ use remotemedia_core::manifest::Manifest;
 use remotemedia_core::transport::{
     ExecutionMetrics, PipelineTransport as _, StreamRequest, StreamSession as _,
 };
-use remotemedia_runtime::{PipelineRunner, RunningSession, Runtime, RuntimeConfig, RuntimeStatus};
+use remotemedia_runtime::{
+    PipelineRunner, RunningSession, Runtime, RuntimeConfig, RuntimeStatus, WorkerState,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -102,8 +104,13 @@ impl Library {
         Ok(())
     }
 
+    async fn loaded(&self) -> usize {
+        let workers = self.status().await.workers;
+        workers.iter().filter(|worker| worker.state == WorkerState::Ready).count()
+    }
+
     async fn until_joined(&self) {
-        while self.status().await.workers.len() < self.workers.len() {
+        while self.loaded().await < self.workers.len() {
             tokio::time::sleep(PAUSE).await;
         }
     }

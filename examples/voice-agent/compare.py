@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ FRAME_MS = 20
 WORK_MS = 8.0
 """Processor time that a frame shall take: two calls fit into one processor, three do not."""
 
+WORKERS = 4
+
 SERVICE = """
 [gateway]
 grpc = "127.0.0.1:0"
@@ -39,7 +42,7 @@ admin = "127.0.0.1:0"
 
 [[pool]]
 kind = "python"
-workers = 4
+workers = {workers}
 command = ["{python}", "-m", "remotemedia.worker", "agent"]
 """
 
@@ -125,7 +128,7 @@ def play_after(scene: Path, binaries: Path, endpoint: str, calls: int, seconds: 
 @contextlib.contextmanager
 def service(scene: Path, binaries: Path) -> Iterator[str]:
     """Where `remotemedia up` serves, when four workers of the agent have joined."""
-    (scene / "service.toml").write_text(SERVICE.format(python=sys.executable))
+    (scene / "service.toml").write_text(SERVICE.format(python=sys.executable, workers=WORKERS))
     command = [binaries / "remotemedia", "up", "--config", scene / "service.toml"]
     with tempfile.TemporaryFile("w+") as log:
         # In this directory: workers find the module there.
@@ -136,10 +139,25 @@ def service(scene: Path, binaries: Path) -> Iterator[str]:
             if not line:
                 log.seek(0)
                 sys.exit(f"the service did not start:\n{log.read()}")
-            yield json.loads(line)["grpc"]
+            ready = json.loads(line)
+            until_loaded(ready["admin"])
+            yield ready["grpc"]
         finally:
             up.send_signal(signal.SIGTERM)
             up.wait(PATIENCE)
+
+
+def until_loaded(admin: str) -> None:
+    """Waits until all workers are ready: calls that come before would go to those that are."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with urllib.request.urlopen(f"http://{admin}/status", timeout=PATIENCE) as answer:
+            states = [worker["state"] for worker in json.load(answer)["workers"]]
+        if states.count("ready") == WORKERS:
+            return
+        if time.monotonic() > deadline:
+            sys.exit(f"after {PATIENCE:.0f} s the workers are {states}")
+        time.sleep(0.02)
 
 
 def calibrate() -> int:
