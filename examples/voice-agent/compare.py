@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 RATE = 16_000
 FRAME_MS = 20
 
-WORK_MS = 8.0
+WORK_MS = 7.5
 """Processor time that a frame shall take: two calls fit into one processor, three do not."""
 
 WORKERS = 4
@@ -69,7 +69,7 @@ class Lateness:
 def main() -> int:
     options = arguments()
     bands = calibrate()
-    print(f"{bands} bands are {WORK_MS:.0f} ms of work for each frame of {FRAME_MS} ms; {os.cpu_count()} processors", flush=True)
+    print(f"{bands} bands are {WORK_MS} ms of work for each frame of {FRAME_MS} ms; {os.cpu_count()} processors", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         scene = Path(directory)
         record(scene / "call.wav", options.seconds)
