@@ -202,7 +202,6 @@ async fn a_python_process_that_dies_takes_only_its_own_sessions_with_it() {
 #[tokio::test]
 async fn a_worker_that_joins_is_usable_at_once_and_one_that_is_asked_to_stop_goes() {
     let mut plant = plant(&[]).await;
-    plant.expect("worker_died");
     let manifest = chain(&["{ id: later, node_type: Later }"]);
     let error = plant.client().execute(&manifest, [("later", text("x"))]).await.unwrap_err();
     assert!(error.message.contains("'Later', which no worker offers"), "{}", error.message);
