@@ -45,7 +45,7 @@ Example configuration:
   workers = 1
   command = [\"/opt/mine/bin/my-worker\", \"--device\", \"0\"]
 
-Flags win over the file. When all workers have registered, one line is printed on standard output:
+Flags win over the file. When all workers are ready, one line is printed on standard output:
   {\"event\":\"ready\",\"grpc\":\"HOST:PORT\",\"admin\":\"HOST:PORT\",\"runtime_dir\":\"…\"}
 Logs go to standard error, each line with the name of the process that wrote it. What dies is
 started again, after a pause that doubles with each failure. A second Ctrl-C does not wait for

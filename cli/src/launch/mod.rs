@@ -32,8 +32,10 @@ pub use restart::{Action, Event, Lifecycle, Luck, Patience};
 use crate::admin::{AdminDoor, Serving};
 use last_lines::LastLines;
 
-/// How often the gateway is asked whether the workers have registered.
+/// How often the gateway is asked whether the workers are ready.
 const ASK_EVERY: Duration = Duration::from_millis(20);
+/// What the gateway says of a worker that sessions can use.
+const READY: &str = "ready";
 
 /// A gateway and its workers, as children of this process. Dropping it kills them.
 pub struct Service {
@@ -68,7 +70,7 @@ pub enum LaunchError {
     },
     /// Not everybody was there in time.
     #[error(
-        "not ready within {} s: {}, {registered} of {workers} workers registered{}",
+        "not ready within {} s: {}, {registered} of {workers} workers are ready{}",
         .within.as_secs(),
         if *.serving { "the gateway serves" } else { "the gateway does not serve" },
         Lines(.last_lines)
@@ -131,7 +133,7 @@ impl Service {
         Ok(Self { wish, state, last_lines, workers, thread: Some(thread), dir })
     }
 
-    /// Waits until the gateway serves and all workers have registered with it.
+    /// Waits until the gateway serves and all workers are ready.
     ///
     /// # Errors
     /// The service ended, or was not ready in time.
@@ -188,7 +190,7 @@ impl Service {
                 return Err(ended);
             }
             if let Some(serving) = state.serving {
-                *registered = registered_workers(&serving, &state.worker_pids).await;
+                *registered = ready_workers(&serving, &state.worker_pids).await;
                 if *registered >= self.workers {
                     return Ok(serving);
                 }
@@ -209,10 +211,14 @@ impl Drop for Service {
     }
 }
 
-/// How many of our workers the gateway knows. One that does not answer knows none: it is asked again.
-async fn registered_workers(serving: &Serving, pids: &[u32]) -> usize {
+/// How many of our workers the gateway knows as ready: what is joined and still loads has no node types yet. A gateway
+/// that does not answer knows none: it is asked again.
+async fn ready_workers(serving: &Serving, pids: &[u32]) -> usize {
     match AdminDoor::at(&serving.admin).status().await {
-        Ok(status) => status.workers.iter().filter(|worker| pids.contains(&worker.pid)).count(),
+        Ok(status) => {
+            let ours = status.workers.iter().filter(|worker| pids.contains(&worker.pid));
+            ours.filter(|worker| worker.state == READY).count()
+        }
         Err(_not_yet) => 0,
     }
 }
@@ -291,7 +297,7 @@ mod tests {
     async fn a_service_that_is_not_ready_in_time_says_what_is_missing() {
         let (_base, mut service) = start("exec sleep 1000", "exec sleep 1000");
         let error = service.ready(Duration::from_millis(200)).await.unwrap_err().to_string();
-        assert!(error.contains("the gateway does not serve, 0 of 2 workers registered"), "{error}");
+        assert!(error.contains("the gateway does not serve, 0 of 2 workers are ready"), "{error}");
     }
 
     #[tokio::test]

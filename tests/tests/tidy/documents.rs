@@ -134,7 +134,7 @@ fn test_names(text: &str) -> Vec<String> {
 }
 
 /// Paths from the root that a document links to; addresses on the network are left out.
-fn links(file: &SourceFile) -> Vec<String> {
+pub(crate) fn links(file: &SourceFile) -> Vec<String> {
     let base = Path::new(&file.path).parent().unwrap_or(Path::new(""));
     let targets = file.text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let local = targets.filter(|target| !target.contains("://") && !target.starts_with('#'));

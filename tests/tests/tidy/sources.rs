@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::Value;
 
 use crate::assert_none;
+use crate::documents::links;
 use crate::tree::{SourceFile, cargo, files, root, rust_files};
 
 /// Where unsafe code may be, and why it cannot be elsewhere.
@@ -111,9 +112,12 @@ fn leaves_safety(line: &str) -> bool {
         || code.contains(&format!("{keyword}("))
 }
 
-/// Whether the file names an example by its own name, as a test that joins paths does.
+/// Whether the file names an example by its own name, as a test that joins paths does, or is a document with a link to it.
 fn uses(file: &SourceFile, name: &str) -> bool {
-    file.path.ends_with(".rs") && file.text.contains(&format!("\"{name}\""))
+    let is_linked =
+        || links(file).iter().any(|target| target.split_once('/').is_some_and(|(_, rest)| rest == name));
+    (file.path.ends_with(".rs") && file.text.contains(&format!("\"{name}\"")))
+        || (file.path.ends_with(".md") && is_linked())
 }
 
 /// What cargo builds, and every module below.

@@ -151,6 +151,10 @@ impl Desk {
         for news in self.told.news(&told) {
             self.guest.announce(news)?;
         }
+        if self.told.loading.is_some() && told.loading.is_none() {
+            let types: Vec<&str> = told.nodes.iter().map(|info| info.name.as_str()).collect();
+            tracing::info!(types = types.join(", "), "ready");
+        }
         self.told = told;
         Ok(())
     }

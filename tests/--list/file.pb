@@ -1,0 +1,2 @@
+J
+/media/whole.bin

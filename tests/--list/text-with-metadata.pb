@@ -1,0 +1,6 @@
+*
+
+xutf-8R
+namelessR
+speakeräR
+void
