@@ -88,7 +88,7 @@ fn promises(text: &str) -> Vec<Promise> {
     let rows = text.lines().filter_map(|line| line.trim().strip_prefix('|')?.strip_suffix('|'));
     let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
     let promises = cells.filter_map(|cells| match cells.as_slice() {
-        [id, _, held_by] if id.contains('-') && !id.starts_with('-') => {
+        [id, _, held_by] if id.contains('-') && !id.starts_with(['-', '`']) => {
             let held_by = held_by.split('`').skip(1).step_by(2).map(str::to_owned).collect();
             Some(Promise { id: (*id).to_owned(), held_by })
         }
