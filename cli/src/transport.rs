@@ -14,13 +14,13 @@ use remotemedia_core::transport::{
     ChunkOutput, ExecuteRequest, Execution, ExecutionMetrics, PipelineTransport, StreamRequest,
     StreamSession, TransportData,
 };
-use remotemedia_protos::convert;
 use remotemedia_protos::v1::pipeline_execution_service_client::PipelineExecutionServiceClient;
 use remotemedia_protos::v1::stream_control::Command;
 use remotemedia_protos::v1::stream_request::Request;
 use remotemedia_protos::v1::stream_response::Response;
 use remotemedia_protos::v1::streaming_pipeline_service_client::StreamingPipelineServiceClient;
 use remotemedia_protos::v1::{self, execute_response::Outcome};
+use remotemedia_protos::{convert, details};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -195,7 +195,8 @@ impl GrpcTransport {
     }
 
     fn fault(&self, status: &Status) -> Fault {
-        broken(&self.endpoint, status_words(status))
+        details::error_in(status.details())
+            .map_or_else(|| broken(&self.endpoint, status_words(status)), convert::fault::from_wire)
     }
 }
 
@@ -203,7 +204,8 @@ impl PipelineTransport for GrpcTransport {
     type Session = GrpcSession;
 
     async fn execute(&self, request: ExecuteRequest) -> Result<Execution, Fault> {
-        let deadline = Self::deadline(&request.limits);
+        let start = Duration::from_millis(request.limits.start_ms.unwrap_or(0));
+        let deadline = Self::deadline(&request.limits) + start;
         let inputs = request.inputs.into_iter().map(|(node, frame)| {
             let buffer = convert::data::to_wire(frame.data, frame.metadata);
             buffer.map(|buffer| (node.clone(), buffer)).map_err(|error| Fault::Input { node, error })

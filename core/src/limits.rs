@@ -71,7 +71,8 @@ pub struct Granted {
     pub timeout: Duration,
     /// Samples of all channels in one piece of audio.
     pub audio_samples: u64,
-    /// How long it may wait for workers that are still loading. In a unary run its timeout ends that too.
+    /// How long it may wait for workers that are still loading. In a unary run that asks for none, this is part of its
+    /// timeout.
     pub start: Duration,
 }
 

@@ -10,12 +10,11 @@ use bytes::Bytes;
 use hyper::Request;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::header::HeaderMap;
-use prost::Message as _;
 use remotemedia_core::Fault;
 use remotemedia_core::fault::Unavailability;
 use remotemedia_core::limits::LimitExceeded;
-use remotemedia_protos::convert;
 use remotemedia_protos::v1::{ErrorResponse, ErrorType};
+use remotemedia_protos::{convert, details};
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
@@ -43,45 +42,6 @@ pub struct RescuedBody {
     inner: Body,
     rescue: Rescue,
 }
-
-/// The message that `grpc-status-details-bin` holds by convention, so that the tools of every language read it.
-#[derive(Clone, PartialEq, prost::Message)]
-struct RpcStatus {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
-}
-
-/// `google.protobuf.Any`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "bytes", tag = "2")]
-    value: Bytes,
-}
-
-/// `google.rpc.RetryInfo`: clients and proxies of every language wait so long before they try again.
-#[derive(Clone, PartialEq, prost::Message)]
-struct RetryInfo {
-    #[prost(message, optional, tag = "1")]
-    retry_delay: Option<Delay>,
-}
-
-/// `google.protobuf.Duration`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Delay {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
-    #[prost(int32, tag = "2")]
-    nanos: i32,
-}
-
-const RETRY_INFO_URL: &str = "type.googleapis.com/google.rpc.RetryInfo";
-const ERROR_RESPONSE_URL: &str = "type.googleapis.com/remotemedia.v1.ErrorResponse";
 
 /// Clients that retry by themselves wait so many milliseconds before they do.
 const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -143,7 +103,7 @@ pub fn of_stranger(problem: &str) -> Status {
         message: problem.to_owned(),
         ..ErrorResponse::default()
     };
-    with_details(Code::Unauthenticated, problem.to_owned(), &response, Vec::new(), MetadataMap::new())
+    with_details(Code::Unauthenticated, problem.to_owned(), &response, None, MetadataMap::new())
 }
 
 /// What the contract defines and this service does not do.
@@ -155,7 +115,7 @@ pub fn not_served(method: &str, reason: &str) -> Status {
         message: message.clone(),
         ..ErrorResponse::default()
     };
-    with_details(Code::Unimplemented, message, &response, Vec::new(), MetadataMap::new())
+    with_details(Code::Unimplemented, message, &response, None, MetadataMap::new())
 }
 
 /// Health was asked of what is not here.
@@ -167,7 +127,7 @@ pub fn of_unknown_service(service: &str) -> Status {
         message: message.clone(),
         ..ErrorResponse::default()
     };
-    with_details(Code::NotFound, message, &response, Vec::new(), MetadataMap::new())
+    with_details(Code::NotFound, message, &response, None, MetadataMap::new())
 }
 
 /// A door's own task is gone without a word.
@@ -180,9 +140,7 @@ pub fn of_panic(door: &str) -> Status {
 /// The error that a status of this service carries.
 #[must_use]
 pub fn error_in(status: &Status) -> Option<ErrorResponse> {
-    let details = RpcStatus::decode(status.details()).ok()?.details;
-    let any = details.into_iter().find(|any| any.type_url == ERROR_RESPONSE_URL)?;
-    ErrorResponse::decode(any.value).ok()
+    details::error_in(status.details())
 }
 
 /// The status code's name in the gRPC specification.
@@ -236,39 +194,23 @@ const fn call_code(fault: &Fault) -> Option<Code> {
 
 fn status(code: Code, fault: &Fault, response: &ErrorResponse) -> Status {
     let mut metadata = MetadataMap::new();
-    let mut more = Vec::new();
+    let mut retry = None;
     if let Fault::Unavailable { retry_after_ms, .. } | Fault::Starting { retry_after_ms, .. } = fault {
         metadata.insert(RETRY_PUSHBACK, (*retry_after_ms).into());
-        more.push(Any::retry_info(*retry_after_ms));
+        retry = Some(*retry_after_ms);
     }
-    with_details(code, response.message.clone(), response, more, metadata)
+    with_details(code, response.message.clone(), response, retry, metadata)
 }
 
 fn with_details(
     code: Code,
     message: String,
     response: &ErrorResponse,
-    more: Vec<Any>,
+    retry_after_ms: Option<u64>,
     metadata: MetadataMap,
 ) -> Status {
-    let value = response.encode_to_vec().into();
-    let mut details = vec![Any { type_url: ERROR_RESPONSE_URL.to_owned(), value }];
-    details.extend(more);
-    let details = RpcStatus { code: code.into(), message: message.clone(), details };
-    Status::with_details_and_metadata(code, message, details.encode_to_vec().into(), metadata)
-}
-
-// === impl Any ===
-
-impl Any {
-    fn retry_info(after_ms: u64) -> Self {
-        let delay = Delay {
-            seconds: i64::try_from(after_ms / 1_000).unwrap_or(i64::MAX),
-            nanos: i32::try_from(after_ms % 1_000 * 1_000_000).unwrap_or_default(),
-        };
-        let value = RetryInfo { retry_delay: Some(delay) }.encode_to_vec().into();
-        Self { type_url: RETRY_INFO_URL.to_owned(), value }
-    }
+    let details = details::encode(code.into(), &message, response, retry_after_ms);
+    Status::with_details_and_metadata(code, message, details.into(), metadata)
 }
 
 // === impl Rescue ===
@@ -341,7 +283,7 @@ fn malformed(problem: &str) -> Status {
         message: message.clone(),
         ..ErrorResponse::default()
     };
-    with_details(Code::InvalidArgument, message, &response, Vec::new(), MetadataMap::new())
+    with_details(Code::InvalidArgument, message, &response, None, MetadataMap::new())
 }
 
 impl Step for Rescue {

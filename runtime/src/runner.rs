@@ -100,10 +100,14 @@ impl PipelineTransport for PipelineRunner {
         let began = Instant::now();
         self.refuse_if_closing()?;
         let Granted { timeout, start, .. } = self.limits.grant(&request.limits)?;
-        // Over before the run's deadline, so that the answer says what was waited for.
-        let start_ms = u64::try_from(start.min(timeout - timeout / 10).as_millis()).ok();
+        let (start, deadline) = match request.limits.start_ms {
+            // Who says how long to wait does not mean it to be taken from the run's time.
+            Some(_) => (start, began + timeout + start),
+            // Over before the run's deadline, so that the answer says what was waited for.
+            None => (start.min(timeout - timeout / 10), began + timeout),
+        };
+        let start_ms = u64::try_from(start.as_millis()).ok();
         let request = ExecuteRequest { limits: LimitRequest { start_ms, ..request.limits }, ..request };
-        let deadline = began + timeout;
         let room = tokio::time::timeout_at(deadline, Arc::clone(&self.room).acquire_owned()).await;
         let room = room.map_err(|_elapsed| unavailable(Unavailability::Full))?;
         let room = room.map_err(|_closed| unavailable(Unavailability::ShuttingDown))?;

@@ -110,7 +110,9 @@ impl<B: Backend> Doors<B> {
         let Some(patience) = patience else { return limits };
         let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX).max(1);
         let asked = limits.timeout_ms.unwrap_or(self.limits.max_timeout_ms);
-        LimitRequest { timeout_ms: Some(asked.min(patience_ms)), ..limits }
+        // Over a little before the client's patience is, so that it hears what was waited for.
+        let start_ms = limits.start_ms.map(|start| start.min(patience_ms - patience_ms / 10));
+        LimitRequest { timeout_ms: Some(asked.min(patience_ms)), start_ms, ..limits }
     }
 
     /// # Errors
