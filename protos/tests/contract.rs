@@ -16,11 +16,24 @@ NodeManifest 100 own_process bool
 StreamInit 100 max_buffered_chunks uint64
 DataTypeHint 100 DATA_TYPE_HINT_CONTROL
 DataTypeHint 101 DATA_TYPE_HINT_NUMPY
+ResourceLimits 100 max_start_ms uint64 optional
+StreamResponse 100 status StreamStatus oneof=response
+";
+
+/// Messages of ours: nothing that is published has them.
+const OUR_MESSAGES: &str = "
+LoadingWorker 1 name string
+LoadingWorker 2 step string
+LoadingWorker 3 elapsed_ms uint64
+StreamStatus 1 node_id string
+StreamStatus 2 node_type string
+StreamStatus 3 waited_ms uint64
+StreamStatus 4 workers LoadingWorker repeated
 ";
 
 #[test]
 fn compiled_contract_is_the_published_one_and_our_additions() {
-    let published = [HEAD, WEBRTC, OURS].into_iter().flat_map(lines).collect::<BTreeSet<_>>();
+    let published = [HEAD, WEBRTC, OURS, OUR_MESSAGES].into_iter().flat_map(lines).collect::<BTreeSet<_>>();
     let compiled = Contract::decode().lines();
 
     let missing = published.difference(&compiled).collect::<Vec<_>>();
@@ -33,7 +46,7 @@ fn compiled_contract_is_the_published_one_and_our_additions() {
 
 #[test]
 fn published_tables_name_nothing_twice() {
-    let all = [HEAD, WEBRTC, OURS].into_iter().flat_map(lines).collect::<Vec<_>>();
+    let all = [HEAD, WEBRTC, OURS, OUR_MESSAGES].into_iter().flat_map(lines).collect::<Vec<_>>();
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
     assert!(all.len() > 300, "the tables shrank to {} lines", all.len());
 }
@@ -43,6 +56,14 @@ fn our_additions_leave_room_for_the_published_contract_to_grow() {
     for line in lines(OURS) {
         let number = line.split(' ').nth(1).and_then(|number| number.parse::<u32>().ok());
         assert!(number.is_some_and(|number| number >= 100), "'{line}' wants a number of 100 or more");
+    }
+    for line in lines(OUR_MESSAGES) {
+        let ours = line.split(' ').next().map(|name| format!("{name} "));
+        let published = [HEAD, WEBRTC].into_iter().flat_map(lines);
+        assert!(
+            !published.into_iter().any(|other| ours.as_ref().is_some_and(|ours| other.starts_with(ours))),
+            "{line}"
+        );
     }
 }
 

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = cast(Options, _parser().parse_args(words))
     # What a crash in a C library leaves as last words: the Python lines that it was called from.
-    faulthandler.enable()
+    faulthandler.enable(all_threads=False)
     sys.path.insert(0, os.getcwd())
     if options.replicas > 1 or options.reload:
         return _supervise(options, words)
