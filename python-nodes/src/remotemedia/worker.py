@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 import types
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, cast
 
@@ -225,16 +225,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _count:  # noqa: N801 — argparse shows the name
-    """A whole number from 1."""
+def _count(most: int) -> Callable[[str], int]:
+    """Reads a whole number from 1."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-
-    def __call__(self, word: str) -> int:
-        if not (word.isdecimal() and 1 <= int(word) <= self._most):
-            raise argparse.ArgumentTypeError(f"'{word}' is no number from 1 to {self._most}")
+    def read(word: str) -> int:
+        if not (word.isdecimal() and 1 <= int(word) <= most):
+            raise argparse.ArgumentTypeError(f"'{word}' is no number from 1 to {most}")
         return int(word)
+
+    return read
 
 
 def _seconds(word: str) -> float:
