@@ -88,14 +88,16 @@ class _Process:
 
     def run(self) -> int:
         """Until it is asked to stop, refused, or cannot load."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        threading.Thread(target=self._serve, name="worker", daemon=True).start()
+        engine = threading.Thread(target=self._serve, name="worker", daemon=True)
         try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._on_signal)
+            engine.start()
             self._load()
             self._loading = False
         except _Stopped:
-            pass
+            if engine.ident is None:
+                return 0
         except NodeDefinitionError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_USAGE
