@@ -55,6 +55,12 @@ pub struct Status {
     /// The latest death of each worker's name.
     #[serde(default)]
     pub losses: Vec<LossStatus>,
+    /// Times that work whose worker died was given to another.
+    #[serde(default)]
+    pub replays: u64,
+    /// Times that work was given up because it had killed too many workers.
+    #[serde(default)]
+    pub poisons: u64,
 }
 
 /// The gateway itself.

@@ -36,7 +36,8 @@ pub async fn nodes(args: NodesArgs, token: Option<Token>, home: &Home) -> Result
 
 /// What there is to know of a node type, with the JSON Schema of its parameters.
 fn with_schema(info: &NodeInfo) -> Value {
-    let NodeInfo { name, aliases, summary, accepts, ports, produces, parameters: _, repeatable } = info;
+    let NodeInfo { name, aliases, summary, accepts, ports, produces, parameters: _, repeatable, stateless } =
+        info;
     json!({
         "name": name,
         "aliases": aliases,
@@ -45,6 +46,7 @@ fn with_schema(info: &NodeInfo) -> Value {
         "ports": ports,
         "produces": produces,
         "repeatable": repeatable,
+        "stateless": stateless,
         "params_schema": info.params_schema(),
     })
 }
@@ -56,8 +58,7 @@ impl fmt::Display for Catalogue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, node) in self.0.iter().enumerate() {
             let blank = if place == 0 { "" } else { "\n" };
-            let NodeInfo { name, aliases, summary, accepts, ports, produces, parameters, repeatable: _ } =
-                node;
+            let NodeInfo { name, aliases, summary, accepts, ports, produces, parameters, .. } = node;
             writeln!(f, "{blank}{name} ({} -> {})", Kinds(accepts), Kinds(produces))?;
             writeln!(f, "  {summary}")?;
             if !aliases.is_empty() {

@@ -334,7 +334,10 @@ async fn receive_all<S: StreamSession>(
     sink: &mut Sink,
     traffic: &RefCell<Traffic>,
 ) -> Result<(), CommandError> {
-    while let Some(ChunkOutput { sequence, outputs, dropped: _, latency: _ }) = session.receive().await? {
+    while let Some(ChunkOutput { sequence, outputs, missed, latency: _ }) = session.receive().await? {
+        if let Some(fault) = missed {
+            crate::say(&fault.to_string());
+        }
         let mut traffic = traffic.borrow_mut();
         traffic.answered(sequence);
         for (node, frame) in &outputs {
@@ -412,6 +415,7 @@ const fn is_of_the_service(fault: &Fault) -> bool {
         | Fault::TypeMismatch { .. }
         | Fault::Entry(_)
         | Fault::Node(_)
+        | Fault::Poison(_)
         | Fault::Limit(_)
         | Fault::Stream(_) => false,
     }

@@ -31,7 +31,7 @@ struct Report(Status);
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { gateway, workers, frame_pools, sessions, losses } = &self.0;
+        let Status { gateway, workers, frame_pools, sessions, losses, replays, poisons } = &self.0;
         writeln!(
             f,
             "gateway {} (pid {}) serves {} for {:.0} s",
@@ -56,6 +56,12 @@ impl fmt::Display for Report {
             writeln!(f)?;
         }
         losses.iter().try_for_each(|loss| writeln!(f, "{}", Last(loss)))?;
+        if *replays > 0 {
+            writeln!(
+                f,
+                "work of the dead was given to others {replays} times, and given up {poisons} times"
+            )?;
+        }
         let mut table = Table::new(["frame pool", "owner", "size", "blocks", "in use", "state"]);
         for pool in frame_pools {
             table.row([
@@ -117,7 +123,8 @@ mod tests {
                 "frame_pools":[{"id":1,"owner":"gateway","bytes":67108864,"blocks":64,"blocks_in_use":2,"state":"active"}],
                 "sessions":[],
                 "losses":[{"worker":"python-1","pid":9,"cause":"exited with code 4","ready":false,"deaths":3,
-                           "last_lines":["Traceback","ImportError: no model",""]}]}"#,
+                           "last_lines":["Traceback","ImportError: no model",""]}],
+                "replays":4,"poisons":1}"#,
         )
         .unwrap();
         assert_eq!(
@@ -126,7 +133,8 @@ mod tests {
              worker  pid  kind  state  sessions  restarts\n\
              rust-1  8    rust  ready  1         0\n\n\
              python-1 (pid 9) exited with code 4 before it was ready, death 3 of this name; it wrote last: \
-             ImportError: no model\n\n\
+             ImportError: no model\n\
+             work of the dead was given to others 4 times, and given up 1 times\n\n\
              frame pool  owner    size      blocks  in use  state\n\
              1           gateway  64.0 MiB  64      2       active\n\n\
              no sessions\n"

@@ -383,6 +383,14 @@ impl GrpcSession {
             };
             match message.response {
                 Some(Response::Result(result)) => return chunk(result).map(Some),
+                Some(Response::Error(error)) if !convert::fault::ends_stream(&error) => {
+                    return Ok(Some(ChunkOutput {
+                        sequence: convert::fault::sequence_of(&error).unwrap_or_default(),
+                        outputs: BTreeMap::new(),
+                        missed: Some(convert::fault::from_wire(error)),
+                        latency: Duration::ZERO,
+                    }));
+                }
                 Some(Response::Error(error)) => {
                     responses.closed = true;
                     return Err(convert::fault::from_wire(error));
@@ -465,7 +473,7 @@ fn chunk(result: v1::ChunkResult) -> Result<ChunkOutput, Fault> {
     Ok(ChunkOutput {
         sequence: result.sequence,
         outputs: outputs.collect::<Result<_, Fault>>()?,
-        dropped: None,
+        missed: None,
         latency: Duration::try_from_secs_f64(result.processing_time_ms / 1e3).unwrap_or_default(),
     })
 }

@@ -60,6 +60,9 @@ pub enum Fault {
     /// The process is gone.
     #[error(transparent)]
     Worker(#[from] WorkerLost),
+    /// The input kills whoever works on it.
+    #[error(transparent)]
+    Poison(#[from] Poison),
     /// A bound was hit.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
@@ -135,7 +138,7 @@ pub struct NodeFault {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
 #[error("node '{node}' is gone: worker '{worker}' (pid {pid}) {cause}")]
 pub struct WorkerLost {
-    /// The first node of the session that ran there.
+    /// The node that it was in a call of; else the first node of the session that ran there.
     pub node: String,
     /// The worker's name.
     pub worker: String,
@@ -149,6 +152,36 @@ pub struct WorkerLost {
     /// What it wrote last to its standard error, oldest first; empty where nobody told.
     #[serde(default)]
     pub last_lines: Vec<String>,
+    /// How often this work had been given to another worker before.
+    #[serde(default)]
+    pub replays: u32,
+}
+
+/// An input that has killed as many workers as one may.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+#[error(
+    "the input{} has killed {deaths} workers in node '{node}', the last '{worker}' (pid {pid}), which {cause}: it is given to no other for {} s{}",
+    of_sequence(*sequence),
+    refused_ms.div_ceil(1_000),
+    kept(capture.as_deref())
+)]
+pub struct Poison {
+    /// The node that was working on it.
+    pub node: String,
+    /// Its sequence, on a stream.
+    pub sequence: Option<u64>,
+    /// How many died of it.
+    pub deaths: u32,
+    /// The last one's name.
+    pub worker: String,
+    /// Its process id.
+    pub pid: i32,
+    /// How it ended.
+    pub cause: DeathCause,
+    /// For how long an input with the same content is refused from now on.
+    pub refused_ms: u64,
+    /// The file that it is kept in, on the service's machine, for `remotemedia replay`.
+    pub capture: Option<String>,
 }
 
 /// How a process ended.
@@ -329,6 +362,14 @@ pub enum StreamFault {
         /// Of what was dropped.
         sequence: u64,
     },
+    /// A worker died, and its nodes began anew without what they knew. It does not end the stream.
+    #[error("{}node '{}' began anew: worker '{}' (pid {}) {}", lost_chunk(*sequence), lost.node, lost.worker, lost.pid, lost.cause)]
+    Gap {
+        /// Of an input that was under way and is lost; none if none was.
+        sequence: Option<u64>,
+        /// Who died.
+        lost: Box<WorkerLost>,
+    },
     /// Nothing came for too long.
     #[error("no input for {idle_ms} ms: send chunks or COMMAND_CLOSE")]
     Idle {
@@ -375,6 +416,8 @@ impl Fault {
             }
             Self::Node(fault) => Some(&fault.node),
             Self::Worker(lost) => Some(&lost.node),
+            Self::Poison(poison) => Some(&poison.node),
+            Self::Stream(StreamFault::Gap { lost, .. }) => Some(&lost.node),
             Self::Starting { starting, .. } => Some(&starting.node),
             Self::Placement(
                 PlacementError::UnknownType { node, .. }
@@ -423,6 +466,7 @@ impl Fault {
             | Self::TypeMismatch { .. }
             | Self::Entry(_)
             | Self::Worker(_)
+            | Self::Poison(_)
             | Self::Limit(_)
             | Self::Deadline { .. }
             | Self::Stream(_)
@@ -432,6 +476,20 @@ impl Fault {
             | Self::Internal { .. } => None,
         }
     }
+}
+
+fn of_sequence(sequence: Option<u64>) -> String {
+    sequence.map_or_else(String::new, |sequence| format!(" of sequence {sequence}"))
+}
+
+fn lost_chunk(sequence: Option<u64>) -> String {
+    sequence.map_or_else(String::new, |sequence| format!("chunk {sequence} is lost: "))
+}
+
+fn kept(capture: Option<&str>) -> String {
+    capture.map_or_else(String::new, |path| {
+        format!("; it is kept on the service's machine: `remotemedia replay {path}`")
+    })
 }
 
 /// What is said behind a message, if anything is.

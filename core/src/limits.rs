@@ -47,6 +47,12 @@ pub struct Limits {
     /// How long after its deadline a call of a node may go on before its worker is killed: a call that is merely slow
     /// comes back, and the worker keeps its models.
     pub hang_grace_ms: u64,
+    /// How often work whose worker died is given to another, where the client asks for nothing, and at most: one death
+    /// may be chance, three of the same work are not.
+    pub max_replays: u32,
+    /// How long content that has killed more workers than that is refused: long enough for a client that repeats it to
+    /// be told why instead of taking the pool down, short enough for a mended node to be tried.
+    pub poison_ms: u64,
 }
 
 /// What a client asks of one execution; nothing asked means the service's default.
@@ -60,6 +66,8 @@ pub struct LimitRequest {
     pub audio_samples: Option<u64>,
     /// Milliseconds to wait for workers that are still loading; 0 means not at all.
     pub start_ms: Option<u64>,
+    /// How often work whose worker died is given to another; 0 means never.
+    pub replays: Option<u32>,
 }
 
 /// What one execution got.
@@ -74,6 +82,8 @@ pub struct Granted {
     /// How long it may wait for workers that are still loading. In a unary run that asks for none, this is part of its
     /// timeout.
     pub start: Duration,
+    /// How often work whose worker died is given to another.
+    pub replays: u32,
 }
 
 /// A bound was hit: which, by what, and what to do.
@@ -116,6 +126,8 @@ impl Default for Limits {
             idle_timeout_ms: 60_000,
             loan_timeout_ms: 2_000,
             hang_grace_ms: 2_000,
+            max_replays: 2,
+            poison_ms: 60_000,
         }
     }
 }
@@ -134,8 +146,10 @@ impl Limits {
         within("max_timeout_ms", timeout, self.max_timeout_ms, "ms")?;
         within("max_audio_samples", samples, self.max_audio_samples, "samples")?;
         within("max_start_ms", start, self.max_start_ms, "ms")?;
+        let replays = request.replays.unwrap_or(self.max_replays);
+        within("max_replays", replays.into(), self.max_replays.into(), "replays")?;
         let [timeout, start] = [timeout, start].map(Duration::from_millis);
-        Ok(Granted { memory_bytes: memory, timeout, audio_samples: samples, start })
+        Ok(Granted { memory_bytes: memory, timeout, audio_samples: samples, start, replays })
     }
 
     /// How long the opening of a session may take.
@@ -154,6 +168,12 @@ impl Limits {
     #[must_use]
     pub const fn loan_timeout(&self) -> Duration {
         Duration::from_millis(self.loan_timeout_ms)
+    }
+
+    /// How long content that has killed workers is refused.
+    #[must_use]
+    pub const fn poison(&self) -> Duration {
+        Duration::from_millis(self.poison_ms)
     }
 
     /// How long after its deadline a call of a node may go on.

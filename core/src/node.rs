@@ -128,8 +128,13 @@ pub struct NodeInfo {
     pub produces: Vec<Kind>,
     /// Its parameters.
     pub parameters: Vec<Parameter>,
-    /// Whether the same input through a fresh node gives the same output, so that work may be replayed.
+    /// Whether the same input through a fresh node gives the same output and has no effect elsewhere, so that work may be
+    /// replayed. One that is not is called at most once for an input.
     pub repeatable: bool,
+    /// Whether what it gives for an input depends on that input alone, and its flush gives nothing: then a stream goes on
+    /// with a fresh node where another has died.
+    #[serde(default)]
+    pub stateless: bool,
 }
 
 /// The node could not do its work.
@@ -229,6 +234,12 @@ impl NodeInfo {
         }
         let found = self.ports.iter().find(|listed| listed.name == port)?;
         Some(&found.accepts)
+    }
+
+    /// Whether an input of a stream may be given to a fresh node because another died of it, or beside it.
+    #[must_use]
+    pub const fn is_replayable(&self) -> bool {
+        self.repeatable && self.stateless
     }
 
     /// Checks parameters as a manifest gives them. Gives them as a node is told them: under the declared names, with

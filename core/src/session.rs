@@ -3,14 +3,25 @@
 //! Every accepted input sequence is answered by one or more deliveries, in the order of sequences; by one without
 //! outputs if nothing came of it. What a flush yields carries the last sequence. Nothing follows the end.
 //!
+//! Workers may die under it and be replaced: then what is not answered goes through the new ones again, and what of it had
+//! been given already is not given twice, which is right where nodes give the same again.
+//!
 //! Entries whose data meets at a sink, directly or by way of others, are a group: their inputs of one sequence are
 //! answered together, when all sinks behind any of them are through with it.
 
-use std::collections::{BTreeSet, VecDeque};
+mod group;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::fault::{Fault, StreamFault};
-use crate::graph::{Graph, NodeIndex};
+use crate::graph::NodeIndex;
+
+use self::group::{Group, Pending};
+pub use shape::Shape;
 
 /// One client's run of one pipeline, seen from the gateway. `F` is whatever stands for a frame.
 #[derive(Debug)]
@@ -21,18 +32,11 @@ pub struct Session<F> {
     /// By the numbers that entries and sinks have of them.
     groups: Vec<Group<F>>,
     stages: usize,
+    /// Stages of a new set that stand, while not all do.
+    resuming: Option<usize>,
     clocks: Clocks,
     /// A node failed, and earlier inputs are not answered yet.
     failing: Option<Failing>,
-}
-
-/// Where data comes in and goes out.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Shape {
-    /// The nodes that the client feeds, by id.
-    entries: Vec<String>,
-    /// The nodes whose output the client gets, and the entries from which that comes.
-    sinks: Vec<(NodeIndex, BTreeSet<usize>)>,
 }
 
 /// What happened.
@@ -72,6 +76,20 @@ pub enum Event<F> {
     },
     /// A stage has sent its measurements, which it does after its flush.
     StageReported,
+    /// The stages are gone, and others are to take their place: none of the old ones says anything more.
+    Resuming,
+    /// The new stages are known, and are setting up their nodes.
+    Placed {
+        /// How many they are.
+        stages: usize,
+    },
+    /// An input is given up: a mere mark goes into the pipeline in its place.
+    GivenUp {
+        /// Place in [`Session::entries`].
+        entry: usize,
+        /// The client's sequence number.
+        sequence: u64,
+    },
     /// The client sends nothing more.
     Close,
     /// The client wants nothing more.
@@ -96,7 +114,19 @@ pub enum Action<F> {
         /// When the input came.
         arrived: Instant,
     },
-    /// The client is told that its input was dropped.
+    /// What a new stage gave was given before: its credit goes back.
+    Repeated {
+        /// Place in [`Session::sinks`].
+        sink: usize,
+        /// What it gave.
+        frame: F,
+    },
+    /// The new stages stand: all input that is not answered goes to them, and then the flush mark if that is wanted.
+    Resend {
+        /// Whether it is.
+        flush: bool,
+    },
+    /// The client is told that its input was dropped, or given up.
     TellDropped {
         /// Place in [`Session::entries`].
         entry: usize,
@@ -105,12 +135,14 @@ pub enum Action<F> {
         /// When it was to go into the pipeline.
         arrived: Instant,
     },
-    /// These inputs are answered in full.
+    /// The inputs of a sequence are answered in full.
     Answered {
         /// Their sequence.
         sequence: u64,
-        /// How many entries had one.
-        inputs: usize,
+        /// The entries that had one, as places in [`Session::entries`].
+        entries: Vec<usize>,
+        /// The entries whose input was dropped or given up.
+        missed: Vec<usize>,
         /// When the latest came.
         arrived: Instant,
     },
@@ -164,31 +196,6 @@ struct Entry {
     last_arrival: Option<Instant>,
 }
 
-/// The inputs of some entries that are not answered in full, by sequence.
-#[derive(Debug)]
-struct Group<F>(VecDeque<Pending<F>>);
-
-/// Inputs of one sequence.
-#[derive(Debug)]
-struct Pending<F> {
-    sequence: u64,
-    /// Without those that were dropped.
-    inputs: usize,
-    /// Entries whose input was dropped, which the client has not been told.
-    dropped: Vec<usize>,
-    /// The latest of them.
-    arrived: Instant,
-    /// The entry of the latest.
-    entry: usize,
-    /// Sinks that may still send something for it.
-    waiting: BTreeSet<usize>,
-    answered: bool,
-    /// Frames that came while an earlier sequence was unanswered.
-    early: Vec<(usize, F)>,
-    /// The last frame of each sink, given to the client together.
-    merged: Vec<(usize, F)>,
-}
-
 #[derive(Debug)]
 struct Sink {
     node: NodeIndex,
@@ -196,7 +203,13 @@ struct Sink {
     /// The entries before it.
     entries: BTreeSet<usize>,
     drained: bool,
+    /// The last sequence that it is through with.
     finished: Option<u64>,
+    /// The same of all sets of stages together: what comes of it once more is known.
+    known: Option<u64>,
+    /// Frames that came of the flush, and how many of them are still to come again.
+    flushed: usize,
+    flushed_again: usize,
 }
 
 /// What the end will be, behind the answers to what came before it.
@@ -237,14 +250,24 @@ impl<F> Session<F> {
         let entries: Vec<Entry> = entries.collect();
         let sinks = shape.sinks.into_iter().map(|(node, entries)| {
             let group = entries.first().map_or(0, |entry| groups[*entry]);
-            Sink { node, group, entries, drained: false, finished: None }
+            Sink {
+                node,
+                group,
+                entries,
+                drained: false,
+                finished: None,
+                known: None,
+                flushed: 0,
+                flushed_again: 0,
+            }
         });
         Self {
             phase: Phase::Opening { ready: 0 },
             sinks: sinks.collect(),
-            groups: entries.iter().map(|_| Group(VecDeque::new())).collect(),
+            groups: entries.iter().map(|_| Group::default()).collect(),
             entries,
             stages,
+            resuming: None,
             clocks: Clocks { patience, opened: now, last_input: now, draining_since: now },
             failing: None,
         }
@@ -275,7 +298,7 @@ impl<F> Session<F> {
     /// Sequences of which some input is not answered in full.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.groups.iter().flat_map(|group| &group.0).filter(|pending| pending.inputs > 0).count()
+        self.groups.iter().flat_map(|group| &group.0).filter(|pending| !pending.inputs.is_empty()).count()
     }
 
     /// When to send [`Event::Tick`] at the latest.
@@ -313,6 +336,12 @@ impl<F> Session<F> {
             }
             Event::SinkDrained { sink } => self.sink_drained(sink),
             Event::StageReported => Ok(self.stage_reported()),
+            Event::Resuming => self.resume().map(|()| Vec::new()),
+            Event::Placed { stages } => {
+                self.stages = stages;
+                Ok(Vec::new())
+            }
+            Event::GivenUp { entry, sequence } => Ok(self.give_up(entry, sequence)),
             Event::Close => Ok(self.close(now)),
             Event::Cancel => Ok(self.end(End::Cancelled)),
             Event::Failed(fault) => self.failed(now, fault),
@@ -323,6 +352,11 @@ impl<F> Session<F> {
 
     // Opening => (Opening | Running)
     fn stage_ready(&mut self, now: Instant) -> Vec<Action<F>> {
+        if let Some(ready) = self.resuming {
+            self.resuming = Some(ready + 1).filter(|ready| *ready < self.stages);
+            let flush = matches!(self.phase, Phase::Draining { .. });
+            return if self.resuming.is_none() { vec![Action::Resend { flush }] } else { Vec::new() };
+        }
         let Phase::Opening { ready } = self.phase else { return Vec::new() };
         if ready + 1 < self.stages {
             self.phase = Phase::Opening { ready: ready + 1 };
@@ -334,14 +368,50 @@ impl<F> Session<F> {
     }
 
     fn input(&mut self, now: Instant, place: usize, sequence: u64) -> Result<(), Fault> {
-        self.count(now, place, sequence)?.inputs += 1;
+        self.count(now, place, sequence)?.inputs.push(place);
         Ok(())
     }
 
     fn dropped(&mut self, now: Instant, place: usize, sequence: u64) -> Result<Vec<Action<F>>, Fault> {
-        self.count(now, place, sequence)?.dropped.push(place);
+        self.count(now, place, sequence)?.miss(place);
         let group = self.entries[place].group;
         Ok(self.groups[group].deliver())
+    }
+
+    // (Opening | Running | Draining) => the same, from its beginning
+    fn resume(&mut self) -> Result<(), Fault> {
+        if let Some(failing) = self.failing.take() {
+            return Err(failing.fault);
+        }
+        match &mut self.phase {
+            Phase::Opening { ready } => *ready = 0,
+            Phase::Draining { sinks, stages } => {
+                (*sinks, *stages) = (0, 0);
+                self.resuming = Some(0);
+            }
+            Phase::Running | Phase::Ended => self.resuming = Some(0),
+        }
+        for sink in &mut self.sinks {
+            sink.drained = false;
+            sink.flushed_again = sink.flushed;
+            if let Some(first) = self.groups[sink.group].0.front() {
+                sink.finished = first.sequence.checked_sub(1);
+            }
+        }
+        for pending in self.groups.iter_mut().flat_map(|group| &mut group.0) {
+            pending.again = pending.taken.clone();
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, entry: usize, sequence: u64) -> Vec<Action<F>> {
+        let Some(group) = self.entries.get(entry).map(|entry| entry.group) else { return Vec::new() };
+        let group = &mut self.groups[group];
+        if let Some(pending) = group.0.iter_mut().find(|pending| pending.sequence == sequence) {
+            pending.inputs.retain(|other| *other != entry);
+            pending.miss(entry);
+        }
+        group.deliver()
     }
 
     /// Takes the sequence of an input, dropped or not, which has to be the next one.
@@ -390,6 +460,8 @@ impl<F> Session<F> {
             }
             sink.finished = Some(sequence);
         }
+        let known = !repeated && sink.known.is_some_and(|known| sequence <= known);
+        sink.known = sink.known.max(sink.finished);
         let before = || sink.entries.iter().map(|entry| &self.entries[*entry]);
         let final_sequence = before().filter_map(|entry| entry.previous).max();
         let draining = matches!(self.phase, Phase::Draining { .. });
@@ -397,13 +469,23 @@ impl<F> Session<F> {
         if repeated && !of_flush {
             return Err(lie(format!("an output for sequence {sequence}, which sink {place} had finished")));
         }
+        if known {
+            return Ok(frame.map(|frame| Action::Repeated { sink: place, frame }).into_iter().collect());
+        }
         let group = &mut self.groups[sink.group];
         match group.0.iter().position(|pending| pending.sequence == sequence) {
             Some(pending) => {
-                group.0[pending].take(place, frame, last);
-                Ok(group.deliver())
+                let repeated = group.0[pending].take(place, frame, last);
+                let mut actions = group.deliver();
+                actions.extend(repeated.map(|frame| Action::Repeated { sink: place, frame }));
+                Ok(actions)
+            }
+            None if of_flush && sink.flushed_again > 0 => {
+                sink.flushed_again -= 1;
+                Ok(frame.map(|frame| Action::Repeated { sink: place, frame }).into_iter().collect())
             }
             None if of_flush => {
+                sink.flushed += 1;
                 let arrived = before().filter_map(|entry| entry.last_arrival).max();
                 let arrived = arrived.unwrap_or(self.clocks.opened);
                 let outputs: Vec<_> = frame.into_iter().map(|frame| (place, frame)).collect();
@@ -541,131 +623,6 @@ impl<F> Session<F> {
     }
 }
 
-// === impl Shape ===
-
-impl Shape {
-    /// The shape of a graph of which the client feeds these nodes.
-    #[must_use]
-    pub fn of(graph: &Graph, entries: &[NodeIndex]) -> Self {
-        let sinks = graph.sinks().map(|sink| {
-            let upstream = graph.upstream(sink);
-            let before = |place: &usize| upstream.contains(&entries[*place]);
-            (sink, (0..entries.len()).filter(before).collect())
-        });
-        Self {
-            entries: entries.iter().map(|entry| graph.node(*entry).id.clone()).collect(),
-            sinks: sinks.collect(),
-        }
-    }
-
-    fn sinks_behind(&self, entry: usize) -> BTreeSet<usize> {
-        let behind = |(place, (_, entries)): (usize, &(NodeIndex, BTreeSet<usize>))| {
-            entries.contains(&entry).then_some(place)
-        };
-        self.sinks.iter().enumerate().filter_map(behind).collect()
-    }
-
-    /// For each entry the first one of its group.
-    fn groups(&self) -> Vec<usize> {
-        let mut groups: Vec<usize> = (0..self.entries.len()).collect();
-        for (_, entries) in &self.sinks {
-            let met: BTreeSet<usize> = entries.iter().map(|entry| groups[*entry]).collect();
-            let Some(first) = met.first() else { continue };
-            for group in groups.iter_mut().filter(|group| met.contains(group)) {
-                *group = *first;
-            }
-        }
-        groups
-    }
-}
-
-// === impl Group ===
-
-impl<F> Group<F> {
-    /// What is to be answered of a sequence, with one more entry that has had it.
-    fn expect(
-        &mut self,
-        sequence: u64,
-        entry: usize,
-        sinks: &BTreeSet<usize>,
-        now: Instant,
-    ) -> &mut Pending<F> {
-        let place = self.0.partition_point(|pending| pending.sequence < sequence);
-        if self.0.get(place).is_none_or(|pending| pending.sequence != sequence) {
-            self.0.insert(place, Pending::new(sequence, entry, now));
-        }
-        let pending = &mut self.0[place];
-        pending.waiting.extend(sinks);
-        (pending.entry, pending.arrived) = (entry, now);
-        pending
-    }
-
-    /// Gives what can be given without overtaking an earlier sequence.
-    fn deliver(&mut self) -> Vec<Action<F>> {
-        let mut actions = Vec::new();
-        while let Some(first) = self.0.front_mut() {
-            actions.extend(first.tell_dropped());
-            actions.extend(first.give_early());
-            if !first.waiting.is_empty() {
-                break;
-            }
-            actions.extend(first.give_merged());
-            let Pending { sequence, inputs, arrived, .. } = *first;
-            if inputs > 0 {
-                actions.push(Action::Answered { sequence, inputs, arrived });
-            }
-            self.0.pop_front();
-        }
-        actions
-    }
-}
-
-// === impl Pending ===
-
-impl<F> Pending<F> {
-    fn new(sequence: u64, entry: usize, arrived: Instant) -> Self {
-        Self {
-            sequence,
-            inputs: 0,
-            dropped: Vec::new(),
-            arrived,
-            entry,
-            waiting: BTreeSet::new(),
-            answered: false,
-            early: Vec::new(),
-            merged: Vec::new(),
-        }
-    }
-
-    fn take(&mut self, sink: usize, frame: Option<F>, last: bool) {
-        if last {
-            self.waiting.remove(&sink);
-            self.merged.extend(frame.map(|frame| (sink, frame)));
-        } else {
-            self.early.extend(frame.map(|frame| (sink, frame)));
-        }
-    }
-
-    fn tell_dropped(&mut self) -> impl Iterator<Item = Action<F>> + use<'_, F> {
-        let (sequence, arrived) = (self.sequence, self.arrived);
-        self.dropped.drain(..).map(move |entry| Action::TellDropped { entry, sequence, arrived })
-    }
-
-    fn give_early(&mut self) -> impl Iterator<Item = Action<F>> + use<'_, F> {
-        let (sequence, arrived) = (self.sequence, self.arrived);
-        self.answered |= !self.early.is_empty();
-        self.early.drain(..).map(move |output| Action::Deliver { sequence, outputs: vec![output], arrived })
-    }
-
-    fn give_merged(&mut self) -> Option<Action<F>> {
-        if self.merged.is_empty() && (self.answered || self.inputs == 0) {
-            return None;
-        }
-        let outputs = std::mem::take(&mut self.merged);
-        Some(Action::Deliver { sequence: self.sequence, outputs, arrived: self.arrived })
-    }
-}
-
 /// A worker said what cannot be.
 fn lie(problem: String) -> Fault {
     Fault::Internal { place: "a worker's answers".to_owned(), problem }
@@ -673,286 +630,4 @@ fn lie(problem: String) -> Fault {
 
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fault::{NodeFault, Unavailability};
-    use crate::limits::Limits;
-    use crate::manifest::{Connection, Manifest, NodeManifest, VERSION};
-
-    const PATIENCE: Patience = Patience {
-        open: Duration::from_secs(1),
-        result: Duration::from_secs(5),
-        idle: Duration::from_secs(60),
-    };
-
-    /// `in` feeds `x` and `y`: one entry, two sinks.
-    fn fan_out() -> Graph {
-        graph(&["in", "x", "y"], &[("in", "x"), ("in", "y")])
-    }
-
-    fn graph(ids: &[&str], connections: &[(&str, &str)]) -> Graph {
-        let node = |id: &&str| NodeManifest {
-            id: (*id).to_owned(),
-            node_type: "PassThrough".to_owned(),
-            ..NodeManifest::default()
-        };
-        let edge = |(from, to): &(&str, &str)| Connection { from: (*from).to_owned(), to: (*to).to_owned() };
-        let manifest = Manifest {
-            version: VERSION.to_owned(),
-            nodes: ids.iter().map(node).collect(),
-            connections: connections.iter().map(edge).collect(),
-            ..Manifest::default()
-        };
-        Graph::check(&manifest, &Limits::default()).unwrap()
-    }
-
-    fn shape(graph: &Graph) -> Shape {
-        Shape::of(graph, &graph.entries().collect::<Vec<_>>())
-    }
-
-    fn open(stages: usize) -> (Session<&'static str>, Instant) {
-        let now = Instant::now();
-        let mut session = Session::new(shape(&fan_out()), stages, PATIENCE, now);
-        let actions: Vec<_> = (0..stages).flat_map(|_| session.on(now, Event::StageReady)).collect();
-        assert_eq!(actions, [Action::Open]);
-        (session, now)
-    }
-
-    fn input(sequence: u64) -> Event<&'static str> {
-        Event::Input { entry: 0, sequence }
-    }
-
-    fn output(sink: usize, sequence: u64, frame: Option<&'static str>, last: bool) -> Event<&'static str> {
-        Event::Output { sink, sequence, frame, last }
-    }
-
-    fn given(actions: Vec<Action<&'static str>>) -> Vec<(u64, Vec<&'static str>)> {
-        actions
-            .into_iter()
-            .filter_map(|action| match action {
-                Action::Deliver { sequence, outputs, .. } => {
-                    Some((sequence, outputs.into_iter().map(|(_, frame)| frame).collect()))
-                }
-                Action::Answered { .. } | Action::TellDropped { .. } => None,
-                other @ (Action::Open | Action::Flush | Action::End(_)) => panic!("{other:?}"),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn last_outputs_of_all_sinks_come_together_and_in_order() {
-        let (mut session, now) = open(2);
-        assert!(session.on(now, input(7)).is_empty());
-        assert!(session.on(now, input(8)).is_empty());
-        assert!(session.on(now, output(0, 7, Some("x7"), true)).is_empty());
-        assert!(session.on(now, output(0, 8, Some("x8 early"), false)).is_empty());
-        assert!(session.on(now, output(0, 8, None, true)).is_empty());
-        assert_eq!(
-            given(session.on(now, output(1, 7, Some("y7"), true))),
-            [(7, vec!["x7", "y7"]), (8, vec!["x8 early"])]
-        );
-        assert!(given(session.on(now, output(1, 8, None, true))).is_empty());
-        assert_eq!(session.pending(), 0);
-    }
-
-    #[test]
-    fn a_nodes_fault_waits_for_the_answers_to_earlier_inputs_and_no_longer_than_they_may_take() {
-        let fault = |sequence| {
-            let words = ["bad", "Bad", "no", ""].map(str::to_owned);
-            let [node, node_type, message, backtrace] = words;
-            Fault::Node(NodeFault { node, node_type, sequence, message, backtrace })
-        };
-        let over = |sequence| Action::End(End::Failed(fault(sequence)));
-        let (mut session, now) = open(1);
-        for sequence in 5..8 {
-            session.on(now, input(sequence));
-        }
-        assert!(session.on(now, Event::Failed(fault(7))).is_empty(), "5 and 6 are on their way");
-        assert!(session.on(now, Event::Failed(fault(6))).is_empty(), "another one failed before it");
-        assert!(session.on(now, output(0, 5, Some("x5"), true)).is_empty());
-        let mut actions = session.on(now, output(1, 5, None, true));
-        assert_eq!(actions.pop(), Some(over(6)));
-        assert_eq!(given(actions), [(5, vec!["x5"])]);
-
-        let (mut session, now) = open(1);
-        session.on(now, input(5));
-        session.on(now, input(6));
-        assert!(session.on(now, Event::Failed(fault(6))).is_empty());
-        assert_eq!(session.deadline(), Some(now + SETTLING));
-        assert_eq!(session.on(now + SETTLING, Event::Tick), [over(6)]);
-
-        let (mut session, now) = open(1);
-        session.on(now, input(5));
-        session.on(now, input(6));
-        assert!(session.on(now, Event::Failed(fault(6))).is_empty());
-        let gone = Fault::Unavailable { state: Unavailability::ShuttingDown, retry_after_ms: 0 };
-        assert_eq!(session.on(now, Event::Failed(gone)), [over(6)]);
-    }
-
-    #[test]
-    fn an_input_of_which_nothing_came_is_answered_empty() {
-        let (mut session, now) = open(1);
-        session.on(now, input(0));
-        session.on(now, output(0, 0, None, true));
-        assert_eq!(given(session.on(now, output(1, 0, None, true))), [(0, vec![])]);
-    }
-
-    #[test]
-    fn a_gap_or_repeat_ends_the_session() {
-        for wrong in [3, 5, 0] {
-            let (mut session, now) = open(1);
-            session.on(now, input(3));
-            let actions = session.on(now, input(wrong));
-            let expected = StreamFault::InvalidSequence {
-                node: "in".to_owned(),
-                received: wrong,
-                previous: 3,
-                expected: 4,
-            };
-            assert_eq!(actions, [Action::End(End::Failed(expected.into()))]);
-            assert!(session.on(now, input(4)).is_empty(), "nothing follows the end");
-        }
-    }
-
-    #[test]
-    fn a_dropped_input_keeps_its_place_among_the_answers() {
-        let (mut session, now) = open(1);
-        session.on(now, input(0));
-        assert!(session.on(now, Event::Dropped { entry: 0, sequence: 1 }).is_empty());
-        session.on(now, input(2));
-        assert_eq!(session.pending(), 2, "what was dropped is not answered");
-        session.on(now, output(0, 0, Some("x0"), true));
-        let actions = session.on(now, output(1, 0, None, true));
-        let told = Action::TellDropped { entry: 0, sequence: 1, arrived: now };
-        assert_eq!(actions.last(), Some(&told), "{actions:?}");
-        assert_eq!(given(actions), [(0, vec!["x0"])]);
-        session.on(now, output(0, 1, None, true));
-        assert!(session.on(now, output(1, 1, None, true)).is_empty(), "it is told once");
-        session.on(now, output(0, 2, None, true));
-        assert_eq!(given(session.on(now, output(1, 2, Some("y2"), true))), [(2, vec!["y2"])]);
-    }
-
-    #[test]
-    fn a_gap_before_or_behind_a_dropped_input_ends_the_session() {
-        for dropped in [4, 5] {
-            let (mut session, now) = open(1);
-            session.on(now, input(3));
-            session.on(now, Event::Dropped { entry: 0, sequence: dropped });
-            let gap = session.is_over() || {
-                session.on(now, input(6));
-                session.is_over()
-            };
-            assert!(gap, "a dropped input {dropped}");
-        }
-    }
-
-    #[test]
-    fn a_close_drains_and_a_flush_carries_the_last_sequence() {
-        let (mut session, now) = open(1);
-        session.on(now, input(1));
-        assert_eq!(session.on(now, Event::Close), [Action::Flush]);
-        session.on(now, output(0, 1, Some("x"), true));
-        assert_eq!(given(session.on(now, output(1, 1, Some("y"), true))), [(1, vec!["x", "y"])]);
-        assert_eq!(given(session.on(now, output(0, 1, Some("tail"), false))), [(1, vec!["tail"])]);
-        assert!(session.on(now, Event::SinkDrained { sink: 0 }).is_empty());
-        assert!(session.on(now, Event::SinkDrained { sink: 1 }).is_empty());
-        assert_eq!(session.on(now, Event::StageReported), [Action::End(End::Drained)]);
-    }
-
-    #[test]
-    fn a_worker_that_lies_ends_its_session_and_nothing_else() {
-        let lies = [
-            output(5, 1, None, true),
-            output(0, 2, Some("never sent"), true),
-            Event::SinkDrained { sink: 0 },
-        ];
-        for lie in lies {
-            let (mut session, now) = open(1);
-            session.on(now, input(1));
-            let actions = session.on(now, lie);
-            assert!(
-                matches!(&actions[..], [Action::End(End::Failed(Fault::Internal { .. }))]),
-                "{actions:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn every_wait_has_a_deadline_that_says_for_what() {
-        let now = Instant::now();
-        let mut session: Session<()> = Session::new(shape(&fan_out()), 1, PATIENCE, now);
-        assert_eq!(session.deadline(), Some(now + PATIENCE.open));
-        session.on(now, Event::StageReady);
-        assert_eq!(session.deadline(), Some(now + PATIENCE.idle));
-        session.on(now, Event::Input { entry: 0, sequence: 0 });
-        assert_eq!(session.deadline(), Some(now + PATIENCE.result));
-        session.excuse(Duration::from_secs(1));
-        assert!(session.on(now + PATIENCE.result, Event::Tick).is_empty(), "the client was slow, not we");
-        let actions = session.on(now + PATIENCE.result + Duration::from_secs(1), Event::Tick);
-        let Some(Action::End(End::Failed(fault))) = actions.first() else { panic!("{actions:?}") };
-        assert!(fault.to_string().contains("the results of sequence 0 of node 'in'"), "{fault}");
-    }
-    /// `a` and `b` meet in `both`; `a` also feeds `own`; `c` has nothing to do with them.
-    fn joined() -> (Session<&'static str>, Instant) {
-        let now = Instant::now();
-        let graph = graph(
-            &["a", "b", "c", "both", "own", "other"],
-            &[("a", "both"), ("b", "both"), ("a", "own"), ("c", "other")],
-        );
-        let mut session = Session::new(shape(&graph), 1, PATIENCE, now);
-        session.on(now, Event::StageReady);
-        (session, now)
-    }
-
-    #[test]
-    fn inputs_of_one_sequence_that_meet_are_answered_together() {
-        let (mut session, now) = joined();
-        for entry in [0, 2, 1] {
-            assert!(session.on(now, Event::Input { entry, sequence: 4 }).is_empty());
-        }
-        assert!(session.on(now, output(1, 4, Some("own"), true)).is_empty());
-        assert_eq!(given(session.on(now, output(2, 4, Some("other"), true))), [(4, vec!["other"])]);
-        let actions = session.on(now, output(0, 4, Some("both"), true));
-        assert!(actions.contains(&Action::Answered { sequence: 4, inputs: 2, arrived: now }), "{actions:?}");
-        assert_eq!(given(actions), [(4, vec!["own", "both"])]);
-        assert_eq!(session.pending(), 0);
-    }
-
-    #[test]
-    fn what_a_dropped_input_was_to_meet_is_answered_alone() {
-        let (mut session, now) = joined();
-        session.on(now, Event::Input { entry: 1, sequence: 4 });
-        let told = session.on(now, Event::Dropped { entry: 0, sequence: 4 });
-        assert_eq!(told, [Action::TellDropped { entry: 0, sequence: 4, arrived: now }]);
-        session.on(now, output(1, 4, None, true));
-        assert_eq!(given(session.on(now, output(0, 4, None, true))), [(4, vec![])]);
-    }
-
-    #[test]
-    fn entries_that_meet_may_begin_at_different_sequences() {
-        let (mut session, now) = joined();
-        session.on(now, Event::Input { entry: 0, sequence: 3 });
-        session.on(now, Event::Input { entry: 1, sequence: 2 });
-        session.on(now, output(1, 3, None, true));
-        assert_eq!(given(session.on(now, output(0, 2, Some("b alone"), true))), [(2, vec!["b alone"])]);
-        assert!(session.on(now, Event::Close).contains(&Action::Flush));
-        assert_eq!(given(session.on(now, output(0, 3, Some("a alone"), true))), [(3, vec!["a alone"])]);
-        assert_eq!(given(session.on(now, output(0, 3, Some("tail"), false))), [(3, vec!["tail"])]);
-    }
-
-    #[test]
-    fn an_input_that_waits_for_its_counterpart_says_so() {
-        let (mut session, now) = joined();
-        session.on(now, Event::Input { entry: 0, sequence: 0 });
-        assert_eq!(session.deadline(), Some(now + PATIENCE.idle));
-        let actions = session.on(now + PATIENCE.idle, Event::Tick);
-        let Some(Action::End(End::Failed(fault))) = actions.first() else { panic!("{actions:?}") };
-        assert!(
-            fault.to_string().contains("sequence 0 of node 'b', which is joined with that of node 'a'"),
-            "{fault}"
-        );
-    }
 }

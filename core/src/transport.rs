@@ -59,7 +59,7 @@ pub struct TransportData {
     pub sequence: u64,
     /// A frame each for any of the entry's ports, or one under the empty name for an entry without ports. What their
     /// sequences are does not matter: all have this input's. None at all says that the input was dropped on its way:
-    /// its sequence counts, and the answer to it is [`ChunkOutput::dropped`]; a way that cannot tell refuses it.
+    /// its sequence counts, and the answer to it is [`ChunkOutput::missed`]; a way that cannot tell refuses it.
     pub frames: BTreeMap<String, Frame>,
 }
 
@@ -85,15 +85,16 @@ pub struct StreamRequest {
     pub listener: Option<StartListener>,
 }
 
-/// What one input sequence gave, or a part of it, or that its input was dropped.
+/// What one input sequence gave, or a part of it, or why it gives nothing.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ChunkOutput {
     /// The input's sequence.
     pub sequence: u64,
     /// At most one frame a sink, by node id; empty if nothing came of the input.
     pub outputs: BTreeMap<String, Frame>,
-    /// The entry whose input was dropped; then there are no outputs.
-    pub dropped: Option<String>,
+    /// Why there are no outputs and will be none, where the input was dropped, lost or given up. It does not end the
+    /// session.
+    pub missed: Option<Fault>,
     /// From the input's arrival to this result's being ready, whenever it is taken.
     pub latency: Duration,
 }
@@ -121,7 +122,7 @@ pub struct ExecutionMetrics {
     pub nodes: BTreeMap<String, NodeReport>,
     /// Inputs answered in full, the last of their results handed out.
     pub chunks: u64,
-    /// Inputs dropped.
+    /// Inputs dropped, lost or given up.
     pub dropped: u64,
     /// Items that entered (samples for audio, pieces otherwise).
     pub items: u64,

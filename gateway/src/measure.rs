@@ -148,9 +148,9 @@ impl Metrics {
         Ok(text)
     }
 
-    /// A chunk was answered, or dropped.
+    /// A chunk was answered, or gave nothing.
     pub(crate) fn chunk(&self, output: &ChunkOutput) {
-        match output.dropped {
+        match output.missed {
             Some(_) => self.0.dropped_chunks.inc(),
             None => self.0.chunk_seconds.observe(output.latency.as_secs_f64()),
         }

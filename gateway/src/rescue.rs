@@ -185,6 +185,7 @@ const fn call_code(fault: &Fault) -> Option<Code> {
         | Fault::Entry(_)
         | Fault::Node(_)
         | Fault::Worker(_)
+        | Fault::Poison(_)
         | Fault::Limit(_)
         | Fault::Stream(_)
         | Fault::Version { .. }

@@ -3,6 +3,7 @@
 //! The only crate that names iceoryx2 and bincode, and the only one whose unsafe code touches the data path.
 //! A [`host`] (the gateway) admits processes into a domain; each admitted process is a [`guest`] with a slot.
 
+pub mod calls;
 pub mod cleaner;
 pub mod control;
 pub mod death;

@@ -17,11 +17,15 @@ StreamInit 100 max_buffered_chunks uint64
 DataTypeHint 100 DATA_TYPE_HINT_CONTROL
 DataTypeHint 101 DATA_TYPE_HINT_NUMPY
 ResourceLimits 100 max_start_ms uint64 optional
+ResourceLimits 101 max_replays uint32 optional
+PipelineManifest 100 on_worker_loss WorkerLossPolicy
 StreamResponse 100 status StreamStatus oneof=response
 ";
 
 /// Messages of ours: nothing that is published has them.
 const OUR_MESSAGES: &str = "
+WorkerLossPolicy 0 WORKER_LOSS_POLICY_END
+WorkerLossPolicy 1 WORKER_LOSS_POLICY_RESTART
 LoadingWorker 1 name string
 LoadingWorker 2 step string
 LoadingWorker 3 elapsed_ms uint64

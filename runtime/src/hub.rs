@@ -13,6 +13,7 @@ use remotemedia_core::graph::Graph;
 use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::starting::{StartListener, Starting};
+use remotemedia_ipc::calls::Call;
 use remotemedia_ipc::control::messages::{Burial, News, SessionCommand, SessionReply, StagePlan};
 use remotemedia_ipc::doorbell;
 use remotemedia_ipc::guest::Waker;
@@ -31,6 +32,7 @@ use crate::status::{
     WorkerStatus,
 };
 use crate::stragglers::{Due, Lateness, Stragglers};
+use crate::survival::Loss;
 use crate::waiting::WaitingRoom;
 use crate::wiring::{Draughtsman, Drawing, Wiring};
 
@@ -62,6 +64,9 @@ struct HubShared {
     starving: Mutex<Vec<Starving>>,
     /// Told at every turn of the hub: there may be free blocks.
     turned: Notify,
+    /// Times that work whose worker died was given to another, and that it was given up.
+    replays: AtomicU64,
+    poisons: AtomicU64,
 }
 
 /// A sender at the end of its credit.
@@ -74,7 +79,10 @@ struct Starving {
 /// A session to be opened.
 #[derive(Debug)]
 pub(crate) struct OpenOrder {
+    /// What frames and commands are to speak of.
     pub(crate) id: SessionId,
+    /// The session that it is opened for, as its client knows it.
+    pub(crate) session: SessionId,
     pub(crate) pipeline: String,
     pub(crate) graph: Arc<Graph>,
     pub(crate) memory_bytes: u64,
@@ -109,7 +117,9 @@ struct Loop {
 
 /// A session as the hub sees it.
 struct Entry {
+    session: SessionId,
     pipeline: String,
+    graph: Arc<Graph>,
     since: Instant,
     events: mpsc::Sender<FromHub>,
     phase: Phase,
@@ -146,6 +156,8 @@ impl Hub {
             node_infos: RwLock::default(),
             starving: Mutex::default(),
             turned: Notify::new(),
+            replays: AtomicU64::new(0),
+            poisons: AtomicU64::new(0),
         });
         let (plane, waker) = (host.plane().clone(), host.waker());
         let edges = Edges::new(link_capacity, limits.credit_window);
@@ -230,6 +242,16 @@ impl HubHandle {
         self.shared.starving.lock().unwrap_or_else(PoisonError::into_inner).push(starving);
     }
 
+    /// Work whose worker died is given to another.
+    pub(crate) fn count_replay(&self) {
+        self.shared.replays.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Work is given up that has killed too many.
+    pub(crate) fn count_poison(&self) {
+        self.shared.poisons.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The hub has gone round once more, at most a tick later.
     pub(crate) async fn turned(&self) {
         self.shared.turned.notified().await;
@@ -288,7 +310,9 @@ impl Loop {
                 self.registry.condemn_unless_gone(member);
                 self.on_workers();
             }
-            HostEvent::Died { member, pid, cause, burial } => self.on_death(member, pid, cause, burial),
+            HostEvent::Died { member, pid, cause, calls, burial } => {
+                self.on_death(member, pid, cause, &calls, burial);
+            }
             HostEvent::Stillborn(burial) => self.on_stillbirth(burial.pid, burial.cause, Some(burial)),
         }
     }
@@ -392,7 +416,14 @@ impl Loop {
         self.send_plans(ready);
     }
 
-    fn on_death(&mut self, member: Member, pid: i32, cause: DeathCause, burial: Option<Burial>) {
+    fn on_death(
+        &mut self,
+        member: Member,
+        pid: i32,
+        cause: DeathCause,
+        calls: &[Call],
+        burial: Option<Burial>,
+    ) {
         let Some(worker) = self.registry.bury(member, cause, burial.as_ref()) else {
             // It had not joined, so no session had heard of it.
             return self.on_stillbirth(pid, cause, burial);
@@ -407,6 +438,8 @@ impl Loop {
         let (restarts, last_lines) =
             burial.map_or((counted, Vec::new()), |burial| (burial.restarts, burial.last_lines));
         tracing::warn!(worker = name, pid, %cause, "worker_died");
+        let lost =
+            WorkerLost { node: String::new(), worker: name, pid, cause, restarts, last_lines, replays: 0 };
         let touched: Vec<SessionId> = self
             .sessions
             .iter()
@@ -415,11 +448,13 @@ impl Loop {
             .collect();
         for id in touched {
             if let Some(entry) = self.sessions.get(&id)
-                && let Some(node) = entry.stages.get(&member)
+                && let Some(first) = entry.stages.get(&member)
             {
-                let (node, worker, last_lines) = (node.clone(), name.clone(), last_lines.clone());
-                let lost = WorkerLost { node, worker, pid, cause, restarts, last_lines };
-                entry.tell(id, FromHub::Failed(lost.into()));
+                let call = calls.iter().find(|call| call.session == id).copied();
+                let called = call.and_then(|call| entry.graph.nodes().get(call.node.index()));
+                let node = called.map_or(first, |node| &node.id).clone();
+                let loss = Loss { lost: WorkerLost { node, ..lost.clone() }, call };
+                entry.tell(id, FromHub::Lost(Box::new(loss)));
             }
             self.stage_closed(id, member);
         }
@@ -482,7 +517,9 @@ impl Loop {
             (*member, plan.nodes.first().map_or_else(String::new, |node| node.id.clone()))
         });
         let entry = Entry {
+            session: order.session,
             pipeline: order.pipeline.clone(),
+            graph: Arc::clone(&order.graph),
             since: Instant::now(),
             events: order.events.clone(),
             phase: Phase::Planned,
@@ -651,8 +688,8 @@ impl Loop {
             nodes: worker.hello.nodes.iter().map(|info| info.name.clone()).collect(),
         });
         let pools = self.host.plane().pools().into_iter().map(|pool| self.pool_status(&pool));
-        let sessions = self.sessions.iter().map(|(id, entry)| SessionStatus {
-            id: id.to_string(),
+        let sessions = self.sessions.values().map(|entry| SessionStatus {
+            id: entry.session.to_string(),
             pipeline: entry.pipeline.clone(),
             state: entry.phase.state(),
             age_s: entry.since.elapsed().as_secs_f64(),
@@ -670,6 +707,8 @@ impl Loop {
             deaths: self.registry.causes().map(|(cause, count)| DeathStatus { cause, count }).collect(),
             last_death: self.registry.last_death().map(str::to_owned),
             losses: self.registry.losses().map(|(name, loss)| LossStatus::of(name, loss)).collect(),
+            replays: self.shared.replays.load(Ordering::Relaxed),
+            poisons: self.shared.poisons.load(Ordering::Relaxed),
         }
     }
 

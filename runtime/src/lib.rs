@@ -22,11 +22,13 @@ mod hub;
 mod machine;
 mod measures;
 mod placement;
+mod poison;
 mod registry;
 mod runner;
 mod session;
 mod status;
 mod stragglers;
+mod survival;
 mod waiting;
 mod wiring;
 
@@ -48,6 +50,7 @@ pub use status::{
 };
 
 use hub::Hub;
+use poison::Poisons;
 
 /// A domain with its workers. Dropping it ends the domain; [`Self::shutdown`] lets sessions finish first.
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub struct Runtime {
     limits: Arc<Limits>,
     /// Room for sessions, shared by all runners.
     room: Arc<Semaphore>,
+    /// Content that kills workers, likewise.
+    poisons: Arc<Poisons>,
 }
 
 /// What a runtime is made of.
@@ -121,13 +126,19 @@ impl Runtime {
         let limits = Arc::new(config.limits);
         let hub = Hub::start(host, Arc::clone(&limits), config.link_capacity).map_err(StartError::Thread)?;
         let room = Arc::new(Semaphore::new(limits.max_sessions));
-        Ok(Self { hub, limits, room })
+        let poisons = Arc::new(Poisons::new(limits.max_replays, limits.poison()));
+        Ok(Self { hub, limits, room, poisons })
     }
 
     /// What runs pipelines here. Cheap to clone.
     #[must_use]
     pub fn runner(&self) -> PipelineRunner {
-        PipelineRunner::new(self.hub.handle(), Arc::clone(&self.limits), Arc::clone(&self.room))
+        PipelineRunner::new(
+            self.hub.handle(),
+            Arc::clone(&self.limits),
+            Arc::clone(&self.room),
+            Arc::clone(&self.poisons),
+        )
     }
 
     /// The node types that workers offer now, in order of names.

@@ -97,12 +97,13 @@ impl Measures {
     pub(crate) fn answer(&mut self, sequence: u64, inputs: usize, latency: Duration) {
         self.answers = self.answers.saturating_add(1);
         self.latency += latency;
-        for _ in 0..inputs {
-            let place = self.pending.iter().position(|pending| pending.sequence == sequence);
-            let Some(Pending { items, payloads, .. }) = place.and_then(|place| self.pending.remove(place))
-            else {
-                return;
-            };
+        (0..inputs).for_each(|_| self.give_up(sequence));
+    }
+
+    /// An input of a sequence is never answered.
+    pub(crate) fn give_up(&mut self, sequence: u64) {
+        let place = self.pending.iter().position(|pending| pending.sequence == sequence);
+        if let Some(Pending { items, payloads, .. }) = place.and_then(|place| self.pending.remove(place)) {
             self.buffered_items -= items;
             payloads.into_iter().for_each(|place| self.held.remove(place));
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use remotemedia_core::fault::{EntryError, Fault, Unavailability};
+use remotemedia_core::fault::{EntryError, Fault, Unavailability, WorkerLost};
 use remotemedia_core::frame::Frame;
 use remotemedia_core::graph::Graph;
 use remotemedia_core::limits::{Granted, LimitExceeded, LimitRequest, Limits};
@@ -11,13 +11,17 @@ use remotemedia_core::transport::{
     ExecuteRequest, Execution, ExecutionMetrics, PipelineTransport, StreamRequest, StreamSession as _,
     TransportData,
 };
+use remotemedia_ipc::calls::Call;
+use remotemedia_ipc::plane::Prepared;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::Span;
 use tracing::field::display;
 
 use crate::hub::{HubHandle, unavailable};
-use crate::session::RunningSession;
+use crate::poison::Poisons;
+use crate::session::{Opening, RunningSession};
+use crate::survival::{Pieces, may_run_again};
 
 /// Runs pipelines on a runtime's workers. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -25,13 +29,19 @@ pub struct PipelineRunner {
     hub: HubHandle,
     limits: Arc<Limits>,
     room: Arc<Semaphore>,
+    poisons: Arc<Poisons>,
 }
 
 // === impl PipelineRunner ===
 
 impl PipelineRunner {
-    pub(crate) fn new(hub: HubHandle, limits: Arc<Limits>, room: Arc<Semaphore>) -> Self {
-        Self { hub, limits, room }
+    pub(crate) const fn new(
+        hub: HubHandle,
+        limits: Arc<Limits>,
+        room: Arc<Semaphore>,
+        poisons: Arc<Poisons>,
+    ) -> Self {
+        Self { hub, limits, room, poisons }
     }
 
     /// What is allowed here.
@@ -40,15 +50,8 @@ impl PipelineRunner {
         &self.limits
     }
 
-    async fn open(
-        &self,
-        request: StreamRequest,
-        room: OwnedSemaphorePermit,
-    ) -> Result<RunningSession, Fault> {
-        let graph = Arc::new(Graph::check(&request.manifest, &self.limits)?);
-        let granted = self.limits.grant(&request.limits)?;
-        let name = request.manifest.metadata.name.clone();
-        RunningSession::open(self.hub.clone(), &self.limits, graph, name, granted, request.listener, room)
+    async fn open(&self, opening: Opening) -> Result<RunningSession, Fault> {
+        RunningSession::open(self.hub.clone(), Arc::clone(&self.poisons), Arc::clone(&self.limits), opening)
             .await
     }
 
@@ -56,39 +59,76 @@ impl PipelineRunner {
         if self.hub.is_closing() { Err(unavailable(Unavailability::ShuttingDown)) } else { Ok(()) }
     }
 
+    /// Runs it, and again where a worker died under it and it may.
     async fn execute_in(
         &self,
         request: ExecuteRequest,
         room: OwnedSemaphorePermit,
     ) -> Result<Execution, Fault> {
-        let stream = StreamRequest { manifest: request.manifest, limits: request.limits, listener: None };
-        let session = self.open(stream, room).await?;
-        // Filled in where the caller's span has a field for it.
-        Span::current().record("session_id", display(session.id()));
-        let mut held = Held::of(&request.inputs, session.granted().memory_bytes)?;
-        let inputs = by_entry(&session, request.inputs)?;
-        let mut outputs: BTreeMap<String, Vec<Frame>> =
-            session.sinks().map(|sink| (sink.to_owned(), Vec::new())).collect();
-        let send = async {
-            for input in inputs {
-                session.send(input).await?;
-            }
-            session.close().await
-        };
-        let receive = async {
-            while let Some(chunk) = session.receive().await? {
-                for (node, frame) in chunk.outputs {
-                    held.take(&frame)?;
-                    outputs.entry(node).or_default().push(frame);
+        let graph = Arc::new(Graph::check(&request.manifest, &self.limits)?);
+        let granted = self.limits.grant(&request.limits)?;
+        let mut run = Run { inputs: request.inputs, pieces: BTreeMap::new() };
+        let room = Arc::new(room);
+        let mut died: Option<WorkerLost> = None;
+        loop {
+            let replays = died.as_ref().map_or(0, |lost| lost.replays);
+            let opening = Opening {
+                graph: Arc::clone(&graph),
+                pipeline: request.manifest.metadata.name.clone(),
+                granted,
+                listener: None,
+                stream: None,
+                room: Arc::clone(&room),
+            };
+            let session = match (self.open(opening).await, died) {
+                (Ok(session), _) => session,
+                (Err(fault @ (Fault::Worker(_) | Fault::Poison(_))), _) | (Err(fault), None) => {
+                    return Err(fault);
                 }
+                // That there is nobody else is no news: what died, and why, is.
+                (Err(_), Some(lost)) => return Err(lost.into()),
+            };
+            // Filled in where the caller's span has a field for it.
+            Span::current().record("session_id", display(session.id()));
+            let outcome = run.through(&session, |run| self.refuse_poison(&graph, run)).await;
+            let Err(Fault::Worker(lost)) = outcome else { return outcome };
+            let loss = session.take_loss().filter(|loss| loss.lost.pid == lost.pid);
+            let call = loss.as_ref().and_then(|loss| loss.call);
+            self.strike(&graph, &run, &lost, call)?;
+            if replays == granted.replays || !may_run_again(&graph, &session.infos(), call.as_ref()) {
+                return Err(WorkerLost { replays, ..lost }.into());
             }
-            Ok(())
-        };
-        tokio::try_join!(send, receive)?;
-        let metrics = session.metrics();
-        // All outputs are held to the end; the session only knows of those that nobody had taken.
-        let peak_memory_bytes = metrics.peak_memory_bytes.max(held.outputs);
-        Ok(Execution { outputs, metrics: ExecutionMetrics { peak_memory_bytes, ..metrics } })
+            self.hub.count_replay();
+            tracing::info!(session = %session.id(), worker = lost.worker, "run_begins_again");
+            died = Some(WorkerLost { replays: replays + 1, ..lost });
+        }
+    }
+
+    /// Counts a death against the input that the worker was in a call with. An error if that was once too often.
+    fn strike(&self, graph: &Graph, run: &Run, lost: &WorkerLost, call: Option<Call>) -> Result<(), Fault> {
+        if call.is_none_or(|call| call.sequence.is_none()) {
+            return Ok(());
+        }
+        let content = self.poisons.content(graph, run.pieces());
+        match self.poisons.strike(content, lost, None) {
+            Some(poison) => {
+                tracing::warn!(node = lost.node, deaths = poison.deaths, "input_is_poison");
+                self.hub.count_poison();
+                Err(poison.into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What has killed too many workers is not given to another.
+    fn refuse_poison(&self, graph: &Graph, run: &Run) -> Result<(), Fault> {
+        if self.poisons.is_empty() {
+            return Ok(());
+        }
+        match self.poisons.refusal(self.poisons.content(graph, run.pieces()), None) {
+            Some(poison) => Err(poison.into()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -129,7 +169,72 @@ impl PipelineTransport for PipelineRunner {
         self.refuse_if_closing()?;
         let room = Arc::clone(&self.room).try_acquire_owned();
         let room = room.map_err(|_| unavailable(Unavailability::Full))?;
-        self.open(request, room).await
+        let manifest = &request.manifest;
+        self.open(Opening {
+            graph: Arc::new(Graph::check(manifest, &self.limits)?),
+            pipeline: manifest.metadata.name.clone(),
+            granted: self.limits.grant(&request.limits)?,
+            listener: request.listener,
+            stream: Some(manifest.on_worker_loss),
+            room: Arc::new(room),
+        })
+        .await
+    }
+}
+
+/// A unary run, whose input stays until it is answered.
+struct Run {
+    inputs: BTreeMap<String, Frame>,
+    /// By entry: what its input was sent as.
+    pieces: BTreeMap<String, Pieces>,
+}
+
+// === impl Run ===
+
+impl Run {
+    /// Runs it through a session; before anything goes in, `check` sees what will.
+    async fn through(
+        &mut self,
+        session: &RunningSession,
+        check: impl Fn(&Self) -> Result<(), Fault>,
+    ) -> Result<Execution, Fault> {
+        let mut held = Held::of(&self.inputs, session.granted().memory_bytes)?;
+        let inputs = by_entry(session, self.inputs.clone())?;
+        let mut outputs: BTreeMap<String, Vec<Frame>> =
+            session.sinks().map(|sink| (sink.to_owned(), Vec::new())).collect();
+        let is_first = self.pieces.is_empty();
+        for input in inputs.iter().filter(|_| is_first) {
+            let pieces = session.prepare_input(input).await?;
+            self.pieces.insert(input.node.clone(), pieces);
+        }
+        check(self)?;
+        let pieces = &self.pieces;
+        let send = async {
+            for input in inputs {
+                let before = pieces.get(&input.node).cloned();
+                session.take_in(input, before).await?;
+            }
+            session.close().await
+        };
+        let receive = async {
+            while let Some(chunk) = session.receive().await? {
+                for (node, frame) in chunk.outputs {
+                    held.take(&frame)?;
+                    outputs.entry(node).or_default().push(frame);
+                }
+            }
+            Ok(())
+        };
+        tokio::try_join!(send, receive)?;
+        let metrics = session.metrics();
+        // All outputs are held to the end; the session only knows of those that nobody had taken.
+        let peak_memory_bytes = metrics.peak_memory_bytes.max(held.outputs);
+        Ok(Execution { outputs, metrics: ExecutionMetrics { peak_memory_bytes, ..metrics } })
+    }
+
+    /// All that goes in, in order of entries.
+    fn pieces(&self) -> impl Iterator<Item = &Prepared> {
+        self.pieces.values().flat_map(|pieces| pieces.iter().flatten())
     }
 }
 
@@ -180,7 +285,7 @@ impl Held {
 
 /// A unary run has one input for each entry, given as a whole or port by port.
 fn by_entry(session: &RunningSession, inputs: BTreeMap<String, Frame>) -> Result<Vec<TransportData>, Fault> {
-    let ids: Vec<String> = session.entries().map(str::to_owned).collect();
+    let ids: Vec<String> = session.entries();
     let mut by_entry: Vec<BTreeMap<String, Frame>> = ids.iter().map(|_| BTreeMap::new()).collect();
     for (name, frame) in inputs {
         let (place, port) = session.entry(&name)?;

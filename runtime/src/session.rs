@@ -1,49 +1,84 @@
 //! A session under way: core's state machine, driven by whoever sends and receives.
+//!
+//! It runs on an attempt: a set of workers with the edges between them. When a worker dies the session may go on with
+//! another attempt, as [`crate::survival`] says, and its user does not notice but by the time it takes.
+
+mod intake;
+mod surviving;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use remotemedia_core::RuntimeData;
-use remotemedia_core::fault::{EntryError, Fault, StreamFault, Unavailability};
+use remotemedia_core::fault::{Fault, StreamFault, Unavailability};
 use remotemedia_core::frame::{Frame, SessionId};
 use remotemedia_core::graph::{Graph, NodeIndex};
-use remotemedia_core::joined::ports_in_words;
 use remotemedia_core::limits::{Granted, LimitExceeded, Limits};
+use remotemedia_core::manifest::OnWorkerLoss;
 use remotemedia_core::session::{Action, End, Event, Patience, Session, Shape};
 use remotemedia_core::starting::StartListener;
 use remotemedia_core::transport::{ChunkOutput, ExecutionMetrics, NodeReport, StreamSession, TransportData};
-use remotemedia_ipc::plane::{Arrival, Content, EdgeOut, Header, NoBlock, Prepared};
+use remotemedia_ipc::plane::{Arrival, Content, Header};
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::timeout_at;
+use tokio::time::sleep_until;
 
 use crate::hub::{HubHandle, OpenOrder, unavailable};
 use crate::measures::Measures;
-use crate::placement;
+use crate::poison::Poisons;
 use crate::stragglers::Due;
-use crate::wiring::{EntryWires, Wiring};
+use crate::survival::{Kept, Loss, Survival};
+use crate::wiring::Wiring;
 
 /// A session under way. Dropped, it is cancelled.
 #[derive(Debug)]
 pub struct RunningSession {
     id: SessionId,
     hub: HubHandle,
+    poisons: Arc<Poisons>,
+    limits: Arc<Limits>,
     graph: Arc<Graph>,
-    wiring: Wiring,
+    pipeline: String,
     sink_nodes: Vec<NodeIndex>,
     granted: Granted,
     calls: Calls,
+    survival: Survival,
+    is_stream: bool,
     state: Mutex<State>,
-    inbound: AsyncMutex<mpsc::Receiver<FromHub>>,
+    inbound: AsyncMutex<Inbound>,
     /// Senders take turns.
     sending: AsyncMutex<()>,
-    /// Told when an entry has credit again, or the session is over.
+    /// Told when an entry has credit again, the attempt is another, or the session is over.
     fed: Arc<Notify>,
+    /// Told when an edge has credit again on which something is to go in again.
+    refed: Arc<Notify>,
     /// Told when the state changed by other means than the hub's events.
     changed: Notify,
     over: AtomicBool,
-    _room: OwnedSemaphorePermit,
+    _room: Arc<OwnedSemaphorePermit>,
+}
+
+/// What a session is opened with.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) graph: Arc<Graph>,
+    pub(crate) pipeline: String,
+    pub(crate) granted: Granted,
+    /// Who is told what it waits for.
+    pub(crate) listener: Option<StartListener>,
+    /// What a stream's manifest asks for when a worker dies; none for a unary run, which ends and may begin again.
+    pub(crate) stream: Option<OnWorkerLoss>,
+    pub(crate) room: Arc<OwnedSemaphorePermit>,
+}
+
+/// A set of workers that a session runs on.
+#[derive(Debug)]
+struct Attempt {
+    /// Of which frames and commands speak: no two attempts have one in common.
+    id: SessionId,
+    /// Counted from 0.
+    number: u32,
+    wiring: Wiring,
 }
 
 /// A session that the hub was asked for. Dropped without an owner it is closed: the user may go between the hub's
@@ -71,10 +106,20 @@ pub(crate) enum FromHub {
     StageReady,
     /// It cannot go on.
     Failed(Fault),
+    /// A worker of it is dead.
+    Lost(Box<Loss>),
     /// A worker's part has flushed: its measurements, by node id.
     Reported(BTreeMap<String, NodeReport>),
     /// Something came of a sink.
     Arrival { sink: usize, arrival: Arrival },
+}
+
+/// What comes from the hub.
+#[derive(Debug)]
+struct Inbound {
+    events: mpsc::Receiver<FromHub>,
+    /// The wiring of an attempt that was asked for.
+    placing: Option<oneshot::Receiver<Result<Wiring, Fault>>>,
 }
 
 #[derive(Debug)]
@@ -85,6 +130,22 @@ struct State {
     measures: Measures,
     /// When `receive` last returned: the time until it is called again is the client's.
     left: Option<Instant>,
+    attempt: Arc<Attempt>,
+    /// The attempt that the hub was asked for last.
+    asked: SessionId,
+    /// Whether the attempt takes input: else it is being set up, or gets again what is not answered.
+    stands: bool,
+    /// Whether any input has gone in.
+    has_begun: bool,
+    kept: Kept,
+    /// What is to go in again, by sequence and entry.
+    resend: VecDeque<(u64, usize)>,
+    /// The flush is to follow that.
+    flush_behind: bool,
+    /// Deaths at which no input was to blame.
+    losses: u32,
+    /// The latest death.
+    loss: Option<Loss>,
 }
 
 /// A result that nobody has taken yet.
@@ -92,8 +153,10 @@ struct State {
 struct Ready {
     sequence: u64,
     outputs: Vec<(usize, Frame)>,
-    /// The entry whose input was dropped.
-    dropped: Option<usize>,
+    /// The attempt that gave them.
+    attempt: u32,
+    /// Why there are none and will be none.
+    missed: Option<Fault>,
     latency: Duration,
     /// Inputs of which this is the last result.
     answers: u64,
@@ -105,23 +168,21 @@ impl RunningSession {
     /// Places the pipeline and waits until its nodes stand.
     pub(crate) async fn open(
         hub: HubHandle,
-        limits: &Limits,
-        graph: Arc<Graph>,
-        pipeline: String,
-        granted: Granted,
-        listener: Option<StartListener>,
-        room: OwnedSemaphorePermit,
+        poisons: Arc<Poisons>,
+        limits: Arc<Limits>,
+        opening: Opening,
     ) -> Result<Self, Fault> {
         let began = Instant::now();
+        let Opening { graph, pipeline, granted, listener, stream, room } = opening;
         let id = hub.next_session();
-        let (events, inbound) = mpsc::channel(most_events(&graph, limits));
+        let (events, inbound) = mpsc::channel(most_events(&graph, &limits));
         let (placed, placing) = oneshot::channel();
-        let memory_bytes = granted.memory_bytes;
         let order = OpenOrder {
             id,
-            pipeline,
+            session: id,
+            pipeline: pipeline.clone(),
             graph: Arc::clone(&graph),
-            memory_bytes,
+            memory_bytes: granted.memory_bytes,
             since: began,
             until: began + granted.start,
             listener,
@@ -140,28 +201,27 @@ impl RunningSession {
         let wiring = placing.await.map_err(|_| gone())??;
         let patience =
             Patience { open: limits.open_timeout(), result: granted.timeout, idle: limits.idle_timeout() };
-        let now = Instant::now();
         let entries: Vec<NodeIndex> = wiring.entries.iter().map(|entry| entry.node).collect();
-        let machine = Session::new(Shape::of(&graph, &entries), wiring.stages, patience, now);
+        let machine = Session::new(Shape::of(&graph, &entries), wiring.stages, patience, Instant::now());
         asked.has_owner = true;
         let session = Self {
             id,
             hub,
+            poisons,
+            limits,
+            pipeline,
             sink_nodes: graph.sinks().collect(),
-            graph,
-            wiring,
             granted,
             calls,
-            state: Mutex::new(State {
-                machine,
-                ready: VecDeque::new(),
-                end: None,
-                measures: Measures::new(began),
-                left: None,
-            }),
-            inbound: AsyncMutex::new(inbound),
+            is_stream: stream.is_some(),
+            survival: stream
+                .map_or(Survival::End, |asked| Survival::of_stream(&wiring.infos, asked, granted.replays)),
+            graph,
+            state: Mutex::new(State::new(machine, Measures::new(began), Attempt { id, number: 0, wiring })),
+            inbound: AsyncMutex::new(Inbound { events: inbound, placing: None }),
             sending: AsyncMutex::new(()),
             fed: Arc::new(Notify::new()),
+            refed: Arc::new(Notify::new()),
             changed: Notify::new(),
             over: AtomicBool::new(false),
             _room: room,
@@ -176,55 +236,15 @@ impl RunningSession {
     }
 
     /// Ids of the nodes that take input.
-    pub fn entries(&self) -> impl Iterator<Item = &str> {
-        self.wiring.entries.iter().map(|entry| self.graph.node(entry.node).id.as_str())
+    #[must_use]
+    pub fn entries(&self) -> Vec<String> {
+        let id = |node: NodeIndex| self.graph.node(node).id.clone();
+        self.attempt().wiring.entries.iter().map(|entry| id(entry.node)).collect()
     }
 
     /// Ids of the nodes whose output comes back.
     pub fn sinks(&self) -> impl Iterator<Item = &str> {
         self.sink_nodes.iter().map(|index| self.graph.node(*index).id.as_str())
-    }
-
-    /// Which entry a name means, and which port of it, empty where none is named. An empty name means the only entry.
-    pub(crate) fn entry<'a>(&self, name: &'a str) -> Result<(usize, &'a str), Fault> {
-        if name.is_empty() && self.wiring.entries.len() == 1 {
-            return Ok((0, ""));
-        }
-        let entries = || self.entries().collect::<Vec<_>>().join(", ");
-        let Some((node, port)) = self.graph.find_input(name) else {
-            return Err(EntryError::UnknownNode { node: name.to_owned(), entries: entries() }.into());
-        };
-        match self.wiring.entries.iter().position(|entry| entry.node == node) {
-            Some(place) => Ok((place, port)),
-            None => Err(EntryError::NotAnEntry { node: name.to_owned(), entries: entries() }.into()),
-        }
-    }
-
-    /// What goes on each edge of an entry: the frame for its port, or none if it has no part in this input, as none
-    /// has in one that was dropped.
-    fn sort_by_port(
-        &self,
-        entry: &EntryWires,
-        input: TransportData,
-        port: &str,
-    ) -> Result<Vec<Option<Frame>>, Fault> {
-        let node = || self.graph.node(entry.node).id.clone();
-        let mut frames: Vec<Option<Frame>> = entry.ports.iter().map(|_| None).collect();
-        for (name, frame) in input.frames {
-            let name = if name.is_empty() { port } else { name.as_str() };
-            let Some(place) = entry.ports.iter().position(|(other, _)| other == name) else {
-                let fed = self.graph.edges_to(entry.node).any(|edge| edge.port == name);
-                let known = || ports_in_words(&self.wiring.infos[entry.node.index()].ports);
-                let ports = if fed { "another node feeds it".to_owned() } else { known() };
-                return Err(EntryError::UnknownPort { node: node(), port: name.to_owned(), ports }.into());
-            };
-            self.check_input(entry.node, name, &frame.data)?;
-            let frame = Frame { sequence: input.sequence, ..frame };
-            if frames[place].replace(frame).is_some() {
-                return Err(EntryError::RepeatedPort { node: node(), port: name.to_owned() }.into());
-            }
-        }
-        Ok(frames)
     }
 
     async fn until_open(&self) -> Result<(), Fault> {
@@ -241,19 +261,22 @@ impl RunningSession {
         }
     }
 
-    /// Waits for one event of the hub, a change by others, or the machine's deadline, and acts on it.
-    async fn next_event(&self, inbound: &mut mpsc::Receiver<FromHub>) {
+    /// Waits for one event of the hub, a change by others, or the machine's deadline, and acts on it. Dropping the
+    /// future loses nothing.
+    async fn next_event(&self, inbound: &mut Inbound) {
         let deadline =
             self.lock().machine.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
-        let event = tokio::select! {
+        tokio::select! {
             biased;
-            event = timeout_at(deadline.into(), inbound.recv()) => event,
-            () = self.changed.notified() => return,
-        };
-        match event {
-            Ok(Some(event)) => self.on_hub(event),
-            Ok(None) => self.on(Event::Failed(unavailable(Unavailability::ShuttingDown))),
-            Err(_elapsed) => self.on(Event::Tick),
+            placed = placed(&mut inbound.placing) => self.on_placed(placed),
+            event = inbound.events.recv() => match event {
+                Some(FromHub::Lost(loss)) => self.on_loss(*loss, inbound),
+                Some(event) => self.on_hub(event),
+                None => self.on(Event::Failed(unavailable(Unavailability::ShuttingDown))),
+            },
+            () = self.resend_next() => {}
+            () = self.changed.notified() => {}
+            () = sleep_until(deadline.into()) => self.on(Event::Tick),
         }
     }
 
@@ -261,6 +284,7 @@ impl RunningSession {
         match event {
             FromHub::StageReady => self.on(Event::StageReady),
             FromHub::Failed(fault) => self.on(Event::Failed(fault)),
+            FromHub::Lost(loss) => self.on(Event::Failed(loss.lost.into())),
             FromHub::Reported(nodes) => {
                 let sinks: Vec<&str> = self.sinks().collect();
                 self.lock().measures.report(nodes, &sinks);
@@ -287,7 +311,7 @@ impl RunningSession {
                 self.on(Event::Output { sink, sequence, frame, last });
             }
             Content::Mark => {
-                self.wiring.sinks[sink].give_back(self.hub.plane());
+                self.attempt().wiring.sinks[sink].give_back(self.hub.plane());
                 self.on(Event::Output { sink, sequence, frame: None, last });
             }
             Content::Flush => self.on(Event::SinkDrained { sink }),
@@ -299,153 +323,72 @@ impl RunningSession {
     }
 
     fn on(&self, event: Event<Frame>) {
-        let mut state = self.lock();
+        self.act(&mut self.lock(), event);
+    }
+
+    fn act(&self, state: &mut State, event: Event<Frame>) {
         let now = Instant::now();
-        let actions = state.machine.on(now, event);
-        for action in actions {
+        for action in state.machine.on(now, event) {
             match action {
-                Action::Open => {}
-                Action::Answered { sequence, inputs, arrived } => {
-                    state.answer(sequence, inputs, now.saturating_duration_since(arrived));
+                Action::Open => state.stands = true,
+                Action::Answered { sequence, entries, missed, arrived } => {
+                    entries.iter().chain(&missed).for_each(|entry| drop(state.kept.forget(sequence, *entry)));
+                    if !entries.is_empty() {
+                        state.answer(sequence, entries.len(), now.saturating_duration_since(arrived));
+                    }
                 }
                 Action::Deliver { sequence, outputs, arrived } => {
-                    let latency = now.saturating_duration_since(arrived);
-                    state.ready.push_back(Ready { sequence, outputs, dropped: None, latency, answers: 0 });
+                    state.put(sequence, outputs, None, now.saturating_duration_since(arrived));
                 }
                 Action::TellDropped { entry, sequence, arrived } => {
-                    let (outputs, dropped) = (Vec::new(), Some(entry));
-                    let latency = now.saturating_duration_since(arrived);
-                    state.ready.push_back(Ready { sequence, outputs, dropped, latency, answers: 0 });
+                    let fault = self.why_missed(state, sequence, entry);
+                    state.put(sequence, Vec::new(), Some(fault), now.saturating_duration_since(arrived));
                 }
-                Action::Flush => self.flush(),
+                Action::Repeated { sink, frame } => {
+                    state.measures.release(frame.data.payload());
+                    state.attempt.wiring.sinks[sink].give_back(self.hub.plane());
+                }
+                Action::Resend { flush } => self.begin_resending(state, flush),
+                Action::Flush if state.stands => self.flush(&state.attempt),
+                Action::Flush => state.flush_behind = true,
                 Action::End(end) => {
                     let due = self.calls.due(now, &end);
                     state.end = Some(end);
                     state.measures.end(now);
-                    self.finish(due);
+                    self.finish(state.asked, due);
                 }
             }
         }
     }
 
     /// Behind the frames. A link that is gone is a worker that is dead, of which the hub will tell.
-    fn flush(&self) {
-        for (_, edge) in self.wiring.entries.iter().flat_map(|entry| &entry.ports) {
-            let header = Header { session: self.id.0, edge: edge.edge().index, sequence: 0, last: false };
+    fn flush(&self, attempt: &Attempt) {
+        for (_, edge) in attempt.wiring.entries.iter().flat_map(|entry| &entry.ports) {
+            let header = Header { session: attempt.id.0, edge: edge.edge().index, sequence: 0, last: false };
             if let Err(error) = self.hub.plane().send_flush(edge.to(), &header) {
                 tracing::debug!(session = %self.id, %error, "flush_not_sent");
             }
         }
     }
 
-    fn finish(&self, due: Due) {
+    fn finish(&self, asked: SessionId, due: Due) {
         if !self.over.swap(true, Ordering::Relaxed) {
-            self.hub.close(self.id, due);
-            self.fed.notify_waiters();
-            self.fed.notify_one();
+            self.hub.close(asked, due);
+            self.wake_senders();
         }
     }
 
-    fn check_input(&self, node: NodeIndex, port: &str, data: &RuntimeData) -> Result<(), Fault> {
-        let id = &self.graph.node(node).id;
-        let accepts = self.wiring.infos[node.index()].accepted(port).unwrap_or_default();
-        if !accepts.is_empty() && !accepts.contains(&data.kind()) {
-            return Err(Fault::TypeMismatch {
-                node: id.clone(),
-                expected: placement::names(accepts),
-                received: data.kind(),
-            });
-        }
-        if let RuntimeData::Audio(audio) = data
-            && audio.sample_count() > self.granted.audio_samples
-        {
-            let advice = format!("send the audio for node '{id}' in smaller pieces");
-            return Err(exceeded(
-                "audio",
-                audio.sample_count(),
-                self.granted.audio_samples,
-                "samples",
-                advice,
-            )
-            .into());
-        }
-        let bytes = data.payload().len() as u64;
-        if bytes > self.granted.memory_bytes {
-            let advice = "ask for a higher max_memory_bytes, or send smaller pieces".to_owned();
-            return Err(exceeded("the input", bytes, self.granted.memory_bytes, "bytes", advice).into());
-        }
-        Ok(())
-    }
-
-    async fn credit(&self, edge: &Arc<EdgeOut>) -> Result<(), Fault> {
-        while !edge.has_credit(self.hub.plane()) {
-            self.check_open()?;
-            let fed = self.fed.notified();
-            self.hub.starve(edge, &self.fed);
-            fed.await;
-        }
-        self.check_open()
+    fn wake_senders(&self) {
+        self.fed.notify_waiters();
+        self.fed.notify_one();
     }
 
     fn check_open(&self) -> Result<(), Fault> {
-        match &self.lock().end {
-            Some(End::Failed(fault)) => Err(fault.clone()),
-            Some(End::Drained | End::Cancelled) => Err(StreamFault::Closed.into()),
-            None => Ok(()),
-        }
+        self.lock().check_open()
     }
 
-    /// Waits for free blocks as long as a result may take.
-    async fn prepare(&self, frame: &Frame) -> Result<Prepared, Fault> {
-        let deadline = Instant::now() + self.granted.timeout;
-        loop {
-            let plane = self.hub.plane();
-            match plane
-                .prepare(&frame.data, &frame.metadata, frame.timestamp_us, |plane, bytes| plane.loan(bytes))
-            {
-                Ok(prepared) => return Ok(prepared),
-                Err(NoBlock::TooLarge { bytes, largest }) => {
-                    let advice = "send smaller pieces, or have the gateway's frame pool enlarged".to_owned();
-                    return Err(exceeded("the input", bytes as u64, largest, "bytes", advice).into());
-                }
-                Err(NoBlock::AllHeld { .. }) => {
-                    self.check_open()?;
-                    if timeout_at(deadline.into(), self.hub.turned()).await.is_err() {
-                        return Err(Fault::Deadline {
-                            limit_ms: u64::try_from(self.granted.timeout.as_millis()).unwrap_or(u64::MAX),
-                            waiting_for: "a free block of the gateway's frame pool".to_owned(),
-                        });
-                    }
-                }
-            }
-        }
-    }
-
-    /// Sends what an input has for an edge that has credit, or a mark if that is nothing.
-    fn push(&self, edge: &EdgeOut, sequence: u64, prepared: Option<&Prepared>) -> Result<(), Fault> {
-        let header = Header { session: self.id.0, edge: edge.edge().index, sequence, last: true };
-        edge.spend();
-        let plane = self.hub.plane();
-        let sent = match prepared {
-            Some(prepared) => plane.send(edge.to(), &header, prepared),
-            None => plane.send_mark(edge.to(), &header),
-        };
-        match sent {
-            Ok(()) => Ok(()),
-            // The worker is dead: the hub is about to say of what.
-            Err(error) if error.is_death() => {
-                tracing::debug!(session = %self.id, %error, "input_not_sent");
-                Ok(())
-            }
-            Err(error) => {
-                self.on(Event::Failed(Fault::Internal {
-                    place: "the data plane".to_owned(),
-                    problem: error.to_string(),
-                }));
-                self.changed.notify_one();
-                self.check_open()
-            }
-        }
+    fn attempt(&self) -> Arc<Attempt> {
+        Arc::clone(&self.lock().attempt)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -455,19 +398,21 @@ impl RunningSession {
     /// Hands a result out: its credit goes back.
     fn take_ready(&self) -> Option<ChunkOutput> {
         let mut state = self.lock();
-        let Ready { sequence, outputs, dropped, latency, answers } = state.ready.pop_front()?;
+        let Ready { sequence, outputs, attempt, missed, latency, answers } = state.ready.pop_front()?;
         state.measures.count_answered(answers);
-        if dropped.is_some() {
+        if missed.is_some() {
             state.measures.count_dropped();
         }
         let mut by_node = BTreeMap::new();
         for (sink, frame) in outputs {
             state.measures.release(frame.data.payload());
-            self.wiring.sinks[sink].give_back(self.hub.plane());
+            // Nobody has use for credit of the dead.
+            if attempt == state.attempt.number {
+                state.attempt.wiring.sinks[sink].give_back(self.hub.plane());
+            }
             by_node.insert(self.graph.node(self.sink_nodes[sink]).id.clone(), frame);
         }
-        let dropped = dropped.map(|place| self.graph.node(self.wiring.entries[place].node).id.clone());
-        Some(ChunkOutput { sequence, outputs: by_node, dropped, latency })
+        Some(ChunkOutput { sequence, outputs: by_node, missed, latency })
     }
 
     fn returned<T>(&self, outcome: T) -> T {
@@ -482,37 +427,7 @@ impl StreamSession for RunningSession {
     }
 
     async fn send(&self, input: TransportData) -> Result<(), Fault> {
-        let (place, port) = self.entry(&input.node)?;
-        let (entry, port, sequence) = (&self.wiring.entries[place], port.to_owned(), input.sequence);
-        let frames = self.sort_by_port(entry, input, &port)?;
-        let _turn = self.sending.lock().await;
-        self.check_open()?;
-        for (_, edge) in &entry.ports {
-            self.credit(edge).await?;
-        }
-        let mut prepared = Vec::with_capacity(frames.len());
-        for frame in &frames {
-            prepared.push(match frame {
-                Some(frame) => Some(self.prepare(frame).await?),
-                None => None,
-            });
-        }
-        // From here nothing waits: the input is sent whole, or the future was dropped before.
-        if frames.iter().all(Option::is_none) {
-            self.on(Event::Dropped { entry: place, sequence });
-        } else {
-            let pieces = frames.iter().zip(&prepared).filter_map(|(frame, prepared)| {
-                Some((&frame.as_ref()?.data, prepared.as_ref()?.payload_in_pool()))
-            });
-            self.lock().measures.take_in(sequence, pieces);
-            self.on(Event::Input { entry: place, sequence });
-        }
-        self.changed.notify_one();
-        self.check_open()?;
-        for ((_, edge), prepared) in entry.ports.iter().zip(prepared) {
-            self.push(edge, sequence, prepared.as_ref())?;
-        }
-        Ok(())
+        self.take_in(input, None).await
     }
 
     async fn receive(&self) -> Result<Option<ChunkOutput>, Fault> {
@@ -556,13 +471,46 @@ impl StreamSession for RunningSession {
 
 impl Drop for RunningSession {
     fn drop(&mut self) {
-        self.finish(self.calls.due(Instant::now(), &End::Cancelled));
+        let asked = self.lock().asked;
+        self.finish(asked, self.calls.due(Instant::now(), &End::Cancelled));
     }
 }
 
 // === impl State ===
 
 impl State {
+    fn new(machine: Session<Frame>, measures: Measures, attempt: Attempt) -> Self {
+        Self {
+            machine,
+            ready: VecDeque::new(),
+            end: None,
+            measures,
+            left: None,
+            asked: attempt.id,
+            attempt: Arc::new(attempt),
+            stands: false,
+            has_begun: false,
+            kept: Kept::default(),
+            resend: VecDeque::new(),
+            flush_behind: false,
+            losses: 0,
+            loss: None,
+        }
+    }
+
+    fn check_open(&self) -> Result<(), Fault> {
+        match &self.end {
+            Some(End::Failed(fault)) => Err(fault.clone()),
+            Some(End::Drained | End::Cancelled) => Err(StreamFault::Closed.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn put(&mut self, sequence: u64, outputs: Vec<(usize, Frame)>, missed: Option<Fault>, latency: Duration) {
+        let attempt = self.attempt.number;
+        self.ready.push_back(Ready { sequence, outputs, attempt, missed, latency, answers: 0 });
+    }
+
     /// An input that is answered in full counts when the last of its results is taken, or now if all are.
     fn answer(&mut self, sequence: u64, inputs: usize, latency: Duration) {
         self.measures.answer(sequence, inputs, latency);
@@ -598,6 +546,13 @@ impl Drop for Asked {
             self.hub.close(self.id, self.calls.due(Instant::now(), &End::Cancelled));
         }
     }
+}
+
+async fn placed(placing: &mut Option<oneshot::Receiver<Result<Wiring, Fault>>>) -> Result<Wiring, Fault> {
+    let Some(asked) = placing else { return std::future::pending().await };
+    let placed = asked.await;
+    *placing = None;
+    placed.unwrap_or_else(|_closed| Err(unavailable(Unavailability::ShuttingDown)))
 }
 
 /// As many as credit lets be under way, and what workers say apart from that: ready, report, and a fault each.

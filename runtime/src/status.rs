@@ -19,6 +19,10 @@ pub struct RuntimeStatus {
     pub last_death: Option<String>,
     /// The latest death of each worker's name, in order of names.
     pub losses: Vec<LossStatus>,
+    /// Times that work whose worker died was given to another.
+    pub replays: u64,
+    /// Times that work was given up because it had killed too many.
+    pub poisons: u64,
 }
 
 /// Workers that died of one cause.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use prost::Message as _;
 use remotemedia_cli::transport::Bearer;
 use remotemedia_core::Fault;
-use remotemedia_core::fault::StreamFault;
 use remotemedia_core::token::Token;
 use remotemedia_protos::convert;
 use remotemedia_protos::v1::execute_response::Outcome;
@@ -49,8 +48,8 @@ pub struct Call {
 pub struct Answers {
     /// The results, in order.
     pub results: Vec<ChunkResult>,
-    /// What told of chunks that were dropped, in order.
-    pub dropped: Vec<ErrorResponse>,
+    /// What told of chunks that gave nothing, in order.
+    pub missed: Vec<ErrorResponse>,
     /// The sequences of both, in order.
     pub answered: Vec<u64>,
     /// After how many results each report of metrics came.
@@ -281,9 +280,9 @@ impl Call {
                 }
                 Response::Closed(closed) => answers.closed = Some(closed),
                 Response::Error(error) => {
-                    if let Fault::Stream(StreamFault::Dropped { sequence, .. }) = fault(&error) {
-                        answers.answered.push(sequence);
-                        answers.dropped.push(error);
+                    if !remotemedia_protos::convert::fault::ends_stream(&error) {
+                        answers.answered.extend(remotemedia_protos::convert::fault::sequence_of(&error));
+                        answers.missed.push(error);
                     } else {
                         answers.error = Some(error);
                     }

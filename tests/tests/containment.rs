@@ -14,7 +14,8 @@ use remotemedia_tests::pipeline::{RESAMPLE, chain, text, words};
 use remotemedia_tests::plant::Process;
 use remotemedia_tests::{Plant, audio};
 
-const PASS: &str = "{ id: pass, node_type: PassThrough }";
+/// Forwards what comes. Its work is not done again when its worker dies.
+const PASS: &str = "{ id: pass, node_type: Fault, params: { how: fail, at: 1000000 } }";
 
 /// From the death of a worker to the error at the client.
 const AT_ONCE: Duration = Duration::from_millis(100);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use remotemedia_core::data::{Audio, ChannelCount, RuntimeData, SampleFormat, SampleRate};
-use remotemedia_core::fault::Fault;
+use remotemedia_core::fault::{Fault, StreamFault};
 use remotemedia_core::frame::Frame;
 use remotemedia_core::limits::LimitRequest;
 use remotemedia_core::manifest::Manifest;
@@ -96,12 +96,19 @@ async fn an_input_that_its_sender_dropped_is_answered_in_its_place() {
     session.close().await.unwrap();
     let mut answers = Vec::new();
     while let Some(chunk) = session.receive().await.unwrap() {
-        assert!(chunk.dropped.is_none() || chunk.outputs.is_empty(), "{chunk:?}");
-        answers.push((chunk.sequence, chunk.dropped));
+        assert!(chunk.missed.is_none() || chunk.outputs.is_empty(), "{chunk:?}");
+        answers.push((chunk.sequence, chunk.missed));
     }
     // What the flush yields has the last sequence too.
     answers.dedup();
-    assert_eq!(answers, [(0, None), (1, Some("resample".to_owned())), (2, None)]);
+    assert_eq!(
+        answers,
+        [
+            (0, None),
+            (1, Some(StreamFault::Dropped { node: "resample".to_owned(), sequence: 1 }.into())),
+            (2, None)
+        ]
+    );
     assert_eq!(session.metrics().dropped, 1);
     drop(session);
     service.stop().await;

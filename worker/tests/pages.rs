@@ -55,8 +55,13 @@ fn page(name: &str) -> PathBuf {
 fn head(info: &NodeInfo) -> String {
     let mut head = format!("# {}\n\n{}\n\n", info.name, info.summary);
     let (takes, gives) = (kinds(&info.accepts), kinds(&info.produces));
-    let repeatable = if info.repeatable { "is" } else { "is not" };
-    writeln!(head, "Takes {takes}, gives {gives}; {repeatable} repeatable.").unwrap();
+    let repeats = match (info.repeatable, info.stateless) {
+        (true, true) => "is repeatable and stateless",
+        (true, false) => "is repeatable",
+        (false, true) => "is stateless, and called at most once for an input",
+        (false, false) => "is called at most once for an input",
+    };
+    writeln!(head, "Takes {takes}, gives {gives}; {repeats}.").unwrap();
     if !info.aliases.is_empty() {
         writeln!(head, "Manifests may also call it {}.", quoted(info.aliases.iter().map(String::as_str)))
             .unwrap();

@@ -116,6 +116,7 @@ impl Draft {
             | Fault::Entry(_)
             | Fault::Node(_)
             | Fault::Worker(_)
+            | Fault::Poison(_)
             | Fault::Limit(_)
             | Fault::Deadline { .. }
             | Fault::Stream(_)
@@ -193,7 +194,7 @@ impl<'a> Fields<'a> {
 
 impl Reader {
     fn manifest(&mut self, document: &Document) -> Manifest {
-        let known = ["version", "metadata", "nodes", "connections"];
+        let known = ["version", "metadata", "nodes", "connections", "on_worker_loss"];
         let Some(fields) = self.fields(document, Path::root(), &known, &["version", "nodes"]) else {
             return Manifest::default();
         };
@@ -202,6 +203,7 @@ impl Reader {
             metadata: self.nested(&fields, "metadata", Self::metadata).unwrap_or_default(),
             nodes: self.list(&fields, "nodes", Self::node),
             connections: self.list(&fields, "connections", Self::connection),
+            on_worker_loss: self.nested(&fields, "on_worker_loss", Self::word).unwrap_or_default(),
         }
     }
 

@@ -31,6 +31,21 @@ pub struct Manifest {
     /// Who feeds whom.
     #[serde(default)]
     pub connections: Vec<Connection>,
+    /// What becomes of a stream when a worker dies and its nodes' state with it.
+    #[serde(default, skip_serializing_if = "OnWorkerLoss::is_end")]
+    pub on_worker_loss: OnWorkerLoss,
+}
+
+/// What becomes of a stream when a worker dies and the state of its nodes with it. Where nodes have no state, the stream
+/// goes on without anybody's noticing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnWorkerLoss {
+    /// It ends with the error.
+    #[default]
+    End,
+    /// All nodes begin anew, and the client is told what was lost.
+    Restart,
 }
 
 /// What people call a pipeline.
@@ -171,6 +186,24 @@ pub enum ParseError {
         /// What is wrong there.
         problem: String,
     },
+    /// A number that stands for nothing.
+    #[error("manifest: {field} = {value} is not defined: {allowed}")]
+    Undefined {
+        /// The field.
+        field: String,
+        /// As sent.
+        value: i64,
+        /// What there is.
+        allowed: String,
+    },
+}
+
+// === impl OnWorkerLoss ===
+
+impl OnWorkerLoss {
+    const fn is_end(&self) -> bool {
+        matches!(self, Self::End)
+    }
 }
 
 // === impl RuntimeHint ===
@@ -255,12 +288,12 @@ connections:
             Manifest::from_json("{\"nodes\": [],\n \"version\": \"v1\",\n \"knots\": []\n}").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "manifest JSON, line 3, column 2: knots: unknown field 'knots': there are version, metadata, nodes, connections"
+            "manifest JSON, line 3, column 2: knots: unknown field 'knots': there are version, metadata, nodes, connections, on_worker_loss"
         );
         let error = Manifest::from_yaml("version: v1\nnodes: []\nconections: []\n").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "manifest YAML, line 3, column 1: conections: unknown field 'conections': there are version, metadata, nodes, connections; did you mean 'connections'?"
+            "manifest YAML, line 3, column 1: conections: unknown field 'conections': there are version, metadata, nodes, connections, on_worker_loss; did you mean 'connections'?"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! What the runtime is at the moment of the question, as metrics.
 
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use remotemedia_runtime::{RuntimeStatus, WorkerState};
 
 /// Made anew for every question, so that nothing is shown of what is gone.
@@ -31,6 +31,15 @@ fn workers(status: &RuntimeStatus, registry: &Registry) -> Result<(), prometheus
     for death in &status.deaths {
         deaths.with_label_values(&[death.cause]).inc_by(death.count);
     }
+    let replays = "remotemedia_replays_total";
+    let replays = IntCounter::new(replays, "Times that work whose worker died was given to another")?;
+    replays.inc_by(status.replays);
+    let poisons = "remotemedia_poisons_total";
+    let poisons =
+        IntCounter::new(poisons, "Times that an input was given up because it had killed too many workers")?;
+    poisons.inc_by(status.poisons);
+    registry.register(Box::new(replays))?;
+    registry.register(Box::new(poisons))?;
     registry.register(Box::new(workers))?;
     registry.register(Box::new(deaths))
 }

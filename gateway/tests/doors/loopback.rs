@@ -148,7 +148,7 @@ impl StreamSession for EchoSession {
         let output = ChunkOutput {
             sequence,
             outputs: BTreeMap::from([(node, frame)]),
-            dropped: None,
+            missed: None,
             latency: Duration::from_millis(1),
         };
         let outputs = self.outputs.lock().unwrap().clone();

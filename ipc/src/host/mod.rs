@@ -37,6 +37,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use remotemedia_core::fault::DeathCause;
 
+use crate::calls::Call;
 use crate::cleaner::{self, Cleaner};
 use crate::control::messages::{
     Burial, Hello, News, SessionCommand, SessionReply, Step, ToGateway, ToWorker,
@@ -123,6 +124,8 @@ pub enum HostEvent {
         pid: i32,
         /// How it ended.
         cause: DeathCause,
+        /// The calls of nodes that it was in.
+        calls: Vec<Call>,
         /// What its parent has told, if that is a launcher.
         burial: Option<Burial>,
     },
@@ -706,12 +709,14 @@ impl Host {
         for other in told {
             self.say(other, &ToWorker::PeerDown { member }, &[]).unwrap_or_default();
         }
+        let calls = self.plane.domain().calls(slot);
+        self.plane.domain().forget_calls(slot);
         match remains.vacate(self.plane.domain()) {
             Ok(vacancy) => self.vacancies.extend(vacancy),
             Err(remains) => tracing::error!(?remains, "slot_lost"),
         }
         let Worker { process, pid, .. } = worker;
-        self.obituaries.push(Obituary::new(member, pid, process, condemned));
+        self.obituaries.push(Obituary::new(member, pid, process, condemned, calls));
     }
 
     fn publish_obituaries(&mut self, take: &mut impl FnMut(HostEvent)) {

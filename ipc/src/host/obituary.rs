@@ -6,6 +6,7 @@ use remotemedia_core::fault::DeathCause;
 
 use super::HostEvent;
 use super::launchers::Launchers;
+use crate::calls::Call;
 use crate::control::messages::Burial;
 use crate::death::{Exit, PidFd};
 use crate::slot::Member;
@@ -17,6 +18,7 @@ pub(super) struct Obituary {
     pid: i32,
     process: PidFd,
     condemned: Option<DeathCause>,
+    calls: Vec<Call>,
     /// When it is published all the same. Counted from the first look: burying many takes longer than this.
     until: Option<Instant>,
 }
@@ -30,8 +32,14 @@ const PARENT: Duration = Duration::from_millis(100);
 // === impl Obituary ===
 
 impl Obituary {
-    pub(super) const fn new(member: Member, pid: i32, process: PidFd, condemned: Option<DeathCause>) -> Self {
-        Self { member, pid, process, condemned, until: None }
+    pub(super) const fn new(
+        member: Member,
+        pid: i32,
+        process: PidFd,
+        condemned: Option<DeathCause>,
+        calls: Vec<Call>,
+    ) -> Self {
+        Self { member, pid, process, condemned, calls, until: None }
     }
 
     pub(super) const fn pid(&self) -> i32 {
@@ -52,7 +60,8 @@ impl Obituary {
             None => return None,
         };
         launchers.forget(self.pid);
-        Some(HostEvent::Died { member: self.member, pid: self.pid, cause, burial })
+        let calls = std::mem::take(&mut self.calls);
+        Some(HostEvent::Died { member: self.member, pid: self.pid, cause, calls, burial })
     }
 
     /// As the parent says, who alone knows of a want of memory, or else as the kernel says.

@@ -1,4 +1,5 @@
-//! The one file that all processes of a domain share: who is alive, what was handled, who sleeps, what credit is left.
+//! The one file that all processes of a domain share: who is alive, what was handled, who sleeps, what credit is left,
+//! and which calls of nodes are under way.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -14,8 +15,11 @@ use crate::slot::{SLOTS, Slot};
 /// Edges between processes that can have credit at one time, over all sessions.
 pub const EDGES: u32 = 8192;
 
+/// Calls of nodes that a process can be in at one time and be known to be in: one for each of its node threads.
+pub const CALLS: usize = 16;
+
 /// The version of the domain file's layout. It changes whenever an offset below does.
-pub const LAYOUT: u64 = 1;
+pub const LAYOUT: u64 = 2;
 
 /// "rmdomain", as it lies in memory on our little-endian machines.
 const MAGIC: u64 = u64::from_le_bytes(*b"rmdomain");
@@ -35,7 +39,8 @@ const STATES_AT: usize = LINE;
 const ASLEEP_AT: usize = STATES_AT + SLOTS * LINE;
 const ACKS_AT: usize = ASLEEP_AT + SLOTS * LINE;
 const CREDITS_AT: usize = ACKS_AT + SLOTS * ACK_ROW;
-const BYTES: usize = (CREDITS_AT + EDGES as usize * LINE).next_multiple_of(4096);
+const CALLS_AT: usize = CREDITS_AT + EDGES as usize * LINE;
+const BYTES: usize = (CALLS_AT + SLOTS * CALLS * LINE).next_multiple_of(4096);
 
 /// The domain file, mapped. Made by the gateway anew at each boot, passed to every process it admits.
 pub struct Domain {
@@ -137,6 +142,14 @@ impl Domain {
         let edge = usize::try_from(edge).ok().filter(|edge| *edge < EDGES as usize)?;
         Some(self.mapping.atomic_u64(CREDITS_AT + edge * LINE))
     }
+
+    /// The four words of one of a process's places for calls (see [`crate::calls`]); none if it has fewer. Only the
+    /// process in the slot writes them, and the gateway when nobody is there.
+    #[must_use]
+    pub fn call(&self, slot: Slot, place: usize) -> Option<[&AtomicU64; 4]> {
+        let line = CALLS_AT + (slot.index() * CALLS + Some(place).filter(|place| *place < CALLS)?) * LINE;
+        Some([0, 1, 2, 3].map(|word| self.mapping.atomic_u64(line + word * size_of::<u64>())))
+    }
 }
 
 fn map_file(fd: &OwnedFd) -> Result<Mapping, DomainError> {
@@ -181,6 +194,9 @@ mod tests {
         assert_eq!(gateway.asleep(b).load(Ordering::Acquire), 1);
         assert_eq!(gateway.credit(EDGES - 1).unwrap().load(Ordering::Acquire), 7);
         assert!(gateway.credit(EDGES).is_none());
+        worker.call(b, CALLS - 1).unwrap()[3].store(8, Ordering::Release);
+        assert_eq!(gateway.call(b, CALLS - 1).unwrap()[3].load(Ordering::Acquire), 8);
+        assert!(gateway.call(b, CALLS).is_none());
     }
 
     #[test]
@@ -201,8 +217,13 @@ mod tests {
         for edge in 0..EDGES {
             assert!(lines.insert(domain.credit(edge).unwrap().as_ptr().addr() / LINE));
         }
+        for (slot, place) in Slot::all().flat_map(|slot| (0..CALLS).map(move |place| (slot, place))) {
+            let words = domain.call(slot, place).unwrap();
+            assert!(lines.insert(words[0].as_ptr().addr() / LINE));
+            assert!(words.iter().all(|word| word.as_ptr().addr() / LINE == words[0].as_ptr().addr() / LINE));
+        }
         assert_eq!(cells.len(), SLOTS * SLOTS);
-        assert_eq!(lines.len(), 2 * SLOTS + SLOTS * ACK_ROW / LINE + EDGES as usize);
+        assert_eq!(lines.len(), 2 * SLOTS + SLOTS * ACK_ROW / LINE + EDGES as usize + SLOTS * CALLS);
         assert!(!lines.contains(&(domain.mapping.base().addr().get() / LINE)), "the header has its own line");
     }
 

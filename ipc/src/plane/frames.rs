@@ -1,5 +1,6 @@
 //! Frames as descriptors, and descriptors as frames. What they say of each kind of data is [`Description`]'s.
 
+use std::hash::{Hash as _, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -187,6 +188,13 @@ impl Prepared {
     #[must_use]
     pub const fn copied_bytes(&self) -> usize {
         self.copied_bytes
+    }
+
+    /// Feeds all that receivers get of it, but for its time, to a hash: equal data, wherever its blocks are, feeds the
+    /// same.
+    pub fn hash_content(&self, hasher: &mut impl Hasher) {
+        (self.descriptor.kind, self.descriptor.fixed).hash(hasher);
+        self.holds.iter().for_each(|held| held.hash(hasher));
     }
 
     /// Bytes of the payload.

@@ -149,8 +149,8 @@ impl Incoming {
         let sequence = LinkSequence::new(descriptor.link_sequence).ok()?;
         let outcome = self.intake.receive(domain, pools, sequence, &References::of(descriptor));
         if let Err(refusal) = outcome {
-            self.refused(plane, descriptor, &refusal);
-            return Some(Content::Lost);
+            // Of the death of its sender the session hears in another way.
+            return self.is_loss(plane, descriptor, &refusal).then_some(Content::Lost);
         }
         trace::payload(pools, Step::Arrived, self.from, descriptor);
         match frames::read(pools, descriptor) {
@@ -168,19 +168,22 @@ impl Incoming {
         }
     }
 
-    fn refused(&self, plane: &Plane, descriptor: &Descriptor, refusal: &Refusal) {
+    /// Whether a frame that cannot be accepted is lost by a sender that lives.
+    fn is_loss(&self, plane: &Plane, descriptor: &Descriptor, refusal: &Refusal) -> bool {
         if let Refusal::Corrupt(damage) = refusal {
             // Nothing that this process holds can be trusted any more. Its death is contained, its life would not be.
             tracing::error!(from = %self.from, %damage, "lease_words_damaged");
             std::process::abort();
         }
         let counters = &plane.0.counters;
-        if state::is_live(plane.domain(), self.from) {
+        let lives = state::is_live(plane.domain(), self.from);
+        if lives {
             counters.lost_of_living.fetch_add(1, Ordering::Relaxed);
             tracing::error!(from = %self.from, session = descriptor.session, %refusal, "frame_of_living_sender_lost");
         } else {
             counters.lost_of_dead.fetch_add(1, Ordering::Relaxed);
             tracing::info!(from = %self.from, session = descriptor.session, %refusal, "frame_of_dead_sender_lost");
         }
+        lives
     }
 }

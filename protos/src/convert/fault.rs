@@ -4,7 +4,7 @@
 //! Rust gets back the very fault that the service met; those words are part of what is promised to clients. On a
 //! stream it also holds `stream_error_type`, and `failing_sequence` where one chunk is to blame.
 
-use remotemedia_core::fault::{Fault, NodeFault, PlacementError, StreamFault};
+use remotemedia_core::fault::{Fault, NodeFault, PlacementError, Poison, StreamFault};
 use remotemedia_core::graph::GraphError;
 use serde::{Deserialize, Serialize};
 
@@ -13,25 +13,47 @@ use crate::v1::{ErrorResponse, ErrorType, StreamErrorType};
 /// A fault of a unary call, or of a stream before it began.
 #[must_use]
 pub fn to_wire(fault: &Fault) -> ErrorResponse {
-    response(fault, None, None)
+    response(fault, None, None, true)
 }
 
 /// A fault of a stream, which ends it unless it is [`StreamFault::Dropped`]. `sequence` is that of the last chunk taken, if the fault names none itself.
 #[must_use]
 pub fn to_wire_on_stream(fault: &Fault, sequence: Option<u64>) -> ErrorResponse {
-    response(fault, Some(stream_error_type(fault)), failing_sequence(fault, sequence))
+    response(fault, Some(stream_error_type(fault)), failing_sequence(fault, sequence), true)
+}
+
+/// What a client is told of a chunk that gives nothing, on a stream that goes on.
+#[must_use]
+pub fn to_wire_in_stream(fault: &Fault, sequence: Option<u64>) -> ErrorResponse {
+    response(fault, Some(stream_error_type(fault)), failing_sequence(fault, sequence), false)
+}
+
+/// Whether an error on a stream is its end. It is unless it says otherwise.
+#[must_use]
+pub fn ends_stream(response: &ErrorResponse) -> bool {
+    read(response).is_none_or(|context| context.ends_stream)
+}
+
+/// The sequence of the chunk that an error on a stream is about, if it is about one.
+#[must_use]
+pub fn sequence_of(response: &ErrorResponse) -> Option<u64> {
+    read(response)?.failing_sequence
+}
+
+fn read(response: &ErrorResponse) -> Option<Context> {
+    serde_json::from_str(&response.context).ok()
 }
 
 /// The fault that the service met; from a service that does not tell, an internal error in its words.
 #[must_use]
 pub fn from_wire(response: ErrorResponse) -> Fault {
     let error_type = response.error_type().as_str_name();
-    match serde_json::from_str::<Context>(&response.context) {
-        Ok(Context { fault: Fault::Node(fault), .. }) => {
+    match read(&response) {
+        Some(Context { fault: Fault::Node(fault), .. }) => {
             Fault::Node(NodeFault { backtrace: response.stack_trace, ..fault })
         }
-        Ok(Context { fault, .. }) => fault,
-        Err(_) => Fault::Internal {
+        Some(Context { fault, .. }) => fault,
+        None => Fault::Internal {
             place: "the service".to_owned(),
             problem: format!("{error_type}: {}", response.message),
         },
@@ -70,7 +92,9 @@ pub const fn error_type(fault: &Fault) -> ErrorType {
             | StreamFault::Closed
             | StreamFault::UnknownCommand { .. },
         ) => ErrorType::Validation,
-        Fault::Node(_) | Fault::Worker(_) => ErrorType::NodeExecution,
+        Fault::Node(_) | Fault::Worker(_) | Fault::Poison(_) | Fault::Stream(StreamFault::Gap { .. }) => {
+            ErrorType::NodeExecution
+        }
         Fault::Unavailable { .. } | Fault::Starting { .. } | Fault::Internal { .. } => ErrorType::Internal,
     }
 }
@@ -87,7 +111,9 @@ pub const fn stream_error_type(fault: &Fault) -> StreamErrorType {
         Fault::Limit(_) | Fault::Stream(StreamFault::Dropped { .. }) => {
             StreamErrorType::StreamErrorBufferOverflow
         }
-        Fault::Node(_) | Fault::Worker(_) => StreamErrorType::StreamErrorExecution,
+        Fault::Node(_) | Fault::Worker(_) | Fault::Poison(_) | Fault::Stream(StreamFault::Gap { .. }) => {
+            StreamErrorType::StreamErrorExecution
+        }
         Fault::Stream(
             StreamFault::InitRepeated
             | StreamFault::EmptyMessage
@@ -115,14 +141,32 @@ struct Context {
     stream_error_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failing_sequence: Option<u64>,
+    /// Said only where it is not so.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    ends_stream: bool,
 }
 
-fn response(fault: &Fault, stream: Option<StreamErrorType>, failing_sequence: Option<u64>) -> ErrorResponse {
+const fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the derive gives it so")]
+const fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+fn response(
+    fault: &Fault,
+    stream: Option<StreamErrorType>,
+    failing_sequence: Option<u64>,
+    ends_stream: bool,
+) -> ErrorResponse {
     let (told, stack_trace) = without_backtrace(fault.clone());
     let context = Context {
         fault: told,
         stream_error_type: stream.map(|stream| stream.as_str_name().to_owned()),
         failing_sequence,
+        ends_stream,
     };
     ErrorResponse {
         error_type: error_type(fault).into(),
@@ -149,6 +193,7 @@ fn without_backtrace(fault: Fault) -> (Fault, String) {
         | Fault::TypeMismatch { .. }
         | Fault::Entry(_)
         | Fault::Worker(_)
+        | Fault::Poison(_)
         | Fault::Limit(_)
         | Fault::Deadline { .. }
         | Fault::Stream(_)
@@ -164,8 +209,12 @@ fn failing_sequence(fault: &Fault, last: Option<u64>) -> Option<u64> {
     if let Fault::Node(NodeFault { sequence, .. }) = fault {
         return Some(*sequence);
     }
+    if let Fault::Poison(Poison { sequence: Some(sequence), .. }) = fault {
+        return Some(*sequence);
+    }
     let Fault::Stream(fault) = fault else { return last };
     match fault {
+        StreamFault::Gap { sequence, .. } => *sequence,
         StreamFault::InvalidSequence { received: sequence, .. } | StreamFault::Dropped { sequence, .. } => {
             Some(*sequence)
         }
@@ -185,7 +234,7 @@ mod tests {
 
     use remotemedia_core::Kind;
     use remotemedia_core::data::DataError;
-    use remotemedia_core::fault::{DeathCause, EntryError, Unavailability, WorkerLost};
+    use remotemedia_core::fault::{DeathCause, EntryError, Poison, Unavailability, WorkerLost};
     use remotemedia_core::limits::LimitExceeded;
     use remotemedia_core::manifest::ParseError;
     use remotemedia_core::node::ParamError;
@@ -213,7 +262,7 @@ mod tests {
         assert_eq!(response.failing_node_id, "vad");
         assert_eq!(
             response.context,
-            r#"{"fault":{"Worker":{"node":"vad","worker":"rust-1","pid":77,"cause":{"Signal":11},"restarts":2,"last_lines":["loading","Segmentation fault"]}},"stream_error_type":"STREAM_ERROR_EXECUTION","failing_sequence":41}"#
+            r#"{"fault":{"Worker":{"node":"vad","worker":"rust-1","pid":77,"cause":{"Signal":11},"restarts":2,"last_lines":["loading","Segmentation fault"],"replays":1}},"stream_error_type":"STREAM_ERROR_EXECUTION","failing_sequence":41}"#
         );
     }
 
@@ -226,6 +275,20 @@ mod tests {
             let response = to_wire_on_stream(&fault, last);
             assert_eq!(context(&response).get("failing_sequence"), None, "{fault}");
         }
+    }
+
+    #[test]
+    fn an_error_that_does_not_end_its_stream_says_so() {
+        let fault = Fault::Poison(poison());
+        let beside = to_wire_in_stream(&fault, None);
+        assert!(!ends_stream(&beside), "{}", beside.context);
+        assert_eq!(context(&beside)["failing_sequence"], 7);
+        for response in [to_wire_on_stream(&fault, None), to_wire(&fault), ErrorResponse::default()] {
+            assert!(ends_stream(&response), "{}", response.context);
+        }
+        let lost = Box::new(worker_lost());
+        let gap = to_wire_in_stream(&StreamFault::Gap { sequence: None, lost }.into(), Some(9));
+        assert_eq!(context(&gap).get("failing_sequence"), None, "nothing was under way");
     }
 
     #[test]
@@ -259,6 +322,20 @@ mod tests {
             cause: DeathCause::Signal(11),
             restarts: 2,
             last_lines: vec!["loading".to_owned(), "Segmentation fault".to_owned()],
+            replays: 1,
+        }
+    }
+
+    fn poison() -> Poison {
+        Poison {
+            node: "vad".to_owned(),
+            sequence: Some(7),
+            deaths: 3,
+            worker: "rust-1".to_owned(),
+            pid: 77,
+            cause: DeathCause::Signal(11),
+            refused_ms: 60_000,
+            capture: Some("/var/lib/remotemedia/captures/1.capture".to_owned()),
         }
     }
 
@@ -350,6 +427,12 @@ mod tests {
         vec![
             (Fault::Node(node_fault()), ErrorType::NodeExecution, "STREAM_ERROR_EXECUTION"),
             (Fault::Worker(worker_lost()), ErrorType::NodeExecution, "STREAM_ERROR_EXECUTION"),
+            (Fault::Poison(poison()), ErrorType::NodeExecution, "STREAM_ERROR_EXECUTION"),
+            (
+                Fault::Stream(StreamFault::Gap { sequence: Some(7), lost: Box::new(worker_lost()) }),
+                ErrorType::NodeExecution,
+                "STREAM_ERROR_EXECUTION",
+            ),
             (
                 Fault::Limit(LimitExceeded {
                     what: text(),

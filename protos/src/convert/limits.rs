@@ -7,7 +7,7 @@ use crate::v1::ResourceLimits;
 /// What is absent on the wire, or 0 where 0 makes no sense, asks for the service's default.
 #[must_use]
 pub fn from_wire(limits: Option<ResourceLimits>) -> LimitRequest {
-    let ResourceLimits { max_memory_bytes, max_timeout_ms, max_audio_samples, max_start_ms } =
+    let ResourceLimits { max_memory_bytes, max_timeout_ms, max_audio_samples, max_start_ms, max_replays } =
         limits.unwrap_or_default();
     let asked = |number: u64| (number != 0).then_some(number);
     LimitRequest {
@@ -15,6 +15,7 @@ pub fn from_wire(limits: Option<ResourceLimits>) -> LimitRequest {
         timeout_ms: asked(max_timeout_ms),
         audio_samples: asked(max_audio_samples),
         start_ms: max_start_ms,
+        replays: max_replays,
     }
 }
 
@@ -26,6 +27,7 @@ pub fn to_wire(request: &LimitRequest) -> ResourceLimits {
         max_timeout_ms: request.timeout_ms.unwrap_or(0),
         max_audio_samples: request.audio_samples.unwrap_or(0),
         max_start_ms: request.start_ms,
+        max_replays: request.replays,
     }
 }
 

@@ -4,12 +4,12 @@ use remotemedia_core::data::Kind;
 use remotemedia_core::fault::{Fault, PlacementError};
 use remotemedia_core::manifest::{
     Capabilities, Connection, CpuRequirement, GpuRequirement, Manifest, ManifestMetadata, NodeManifest,
-    Params, RuntimeHint,
+    OnWorkerLoss, Params, ParseError, RuntimeHint,
 };
 use remotemedia_core::node::ParamError;
 use serde_json::Value;
 
-use crate::v1::{self, DataTypeHint, PipelineManifest};
+use crate::v1::{self, DataTypeHint, PipelineManifest, WorkerLossPolicy};
 
 /// Takes the manifest over as written; `Graph::check` tells whether it is a pipeline.
 ///
@@ -25,6 +25,7 @@ pub fn from_wire(manifest: PipelineManifest) -> Result<Manifest, Fault> {
             .into_iter()
             .map(|connection| Connection { from: connection.from, to: connection.to })
             .collect(),
+        on_worker_loss: loss_policy_from_wire(manifest.on_worker_loss)?,
     })
 }
 
@@ -41,6 +42,26 @@ pub fn to_wire(manifest: Manifest) -> PipelineManifest {
             .into_iter()
             .map(|connection| v1::Connection { from: connection.from, to: connection.to })
             .collect(),
+        on_worker_loss: loss_policy_to_wire(manifest.on_worker_loss).into(),
+    }
+}
+
+fn loss_policy_from_wire(number: i32) -> Result<OnWorkerLoss, Fault> {
+    match WorkerLossPolicy::try_from(number) {
+        Ok(WorkerLossPolicy::End) => Ok(OnWorkerLoss::End),
+        Ok(WorkerLossPolicy::Restart) => Ok(OnWorkerLoss::Restart),
+        Err(_) => Err(Fault::Parse(ParseError::Undefined {
+            field: "on_worker_loss".to_owned(),
+            value: i64::from(number),
+            allowed: "0 is WORKER_LOSS_POLICY_END, 1 is WORKER_LOSS_POLICY_RESTART".to_owned(),
+        })),
+    }
+}
+
+const fn loss_policy_to_wire(policy: OnWorkerLoss) -> WorkerLossPolicy {
+    match policy {
+        OnWorkerLoss::End => WorkerLossPolicy::End,
+        OnWorkerLoss::Restart => WorkerLossPolicy::Restart,
     }
 }
 

@@ -60,6 +60,7 @@ class Spec:
             "produces": _kinds(self.produces),
             "parameters": list(self.parameters),
             "repeatable": self.node.repeatable,
+            "stateless": self.node.stateless,
         }
         return json.dumps(document)
 

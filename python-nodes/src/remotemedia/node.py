@@ -29,7 +29,11 @@ class Node:
     aliases: ClassVar[tuple[str, ...]] = ()
     """Other names of the type in manifests."""
     repeatable: ClassVar[bool] = False
-    """Whether the same input through a fresh node gives the same output, so that work may be done again."""
+    """Whether the same input through a fresh node gives the same output, and has no effect elsewhere, so that work may be
+    done again when a worker dies. A node that is not is called at most once for an input."""
+    stateless: ClassVar[bool] = False
+    """Whether what it gives for an input depends on that input alone, and its flush gives nothing: a stream goes on with
+    a fresh node where another has died."""
 
     @classmethod
     def setup(cls) -> None:

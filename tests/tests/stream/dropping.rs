@@ -37,14 +37,14 @@ async fn what_a_clients_own_limit_leaves_no_room_for_is_dropped_and_told_in_its_
     // The last ones had nobody to make way for.
     assert!(answers.sequences().ends_with(&(CHUNKS - 8..CHUNKS).collect::<Vec<_>>()));
     let sequences = answers.answered.iter().filter(|sequence| !answers.sequences().contains(sequence));
-    for (error, sequence) in answers.dropped.iter().zip(sequences) {
+    for (error, sequence) in answers.missed.iter().zip(sequences) {
         let told = context(error);
         assert_eq!((error.error_type(), &*error.failing_node_id), (ErrorType::ResourceLimit, "slow"));
         assert_eq!(told["stream_error_type"], "STREAM_ERROR_BUFFER_OVERFLOW", "{}", error.message);
         assert_eq!(told["failing_sequence"], *sequence, "{}", error.message);
     }
 
-    let (results, dropped) = (answers.results.len() as u64, answers.dropped.len() as u64);
+    let (results, dropped) = (answers.results.len() as u64, answers.missed.len() as u64);
     let metrics = answers.metrics.last().unwrap();
     assert_eq!((metrics.chunks_processed, metrics.chunks_dropped), (results, dropped));
     assert_eq!((metrics.total_items, metrics.buffer_items), (results, 0));

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::Around;
+use super::logbook;
 use super::session::SessionCell;
 
 /// The node threads. Dropping it joins them, after the calls of nodes that they are in.
@@ -42,6 +43,7 @@ impl Crew {
             let thread = thread::Builder::new().name(format!("nodes-{number}"));
             crew.threads.push(thread.spawn(move || {
                 let _fuse = Fuse;
+                logbook::take_place(number);
                 around(&mut || work(&roster));
             })?);
         }

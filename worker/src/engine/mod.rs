@@ -15,6 +15,7 @@ mod contained;
 mod crew;
 mod held;
 mod joint;
+mod logbook;
 mod mailbox;
 mod membership;
 mod offer;

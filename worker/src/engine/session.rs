@@ -17,6 +17,7 @@ use remotemedia_core::transport::NodeReport;
 use remotemedia_ipc::control::messages::{SessionReply, StageNode, StagePlan};
 use remotemedia_ipc::plane::{Arrival, Content, EdgeIn};
 
+use super::logbook::Logbook;
 use super::mailbox::Note;
 use super::membership::Membership;
 use super::outlets::{Departing, OutletError, Outlets, Sent};
@@ -387,7 +388,11 @@ impl Play {
                 ..NodeReport::default()
             };
             let place = Place { session: plan.session, node: &node.id, memory_bytes: plan.memory_bytes };
+            let logbook = Logbook::new(membership.plane(), plan.session, node.index);
+            let entry = logbook.enter(None, 0);
             let made = Station::set_up(&node.id, &node.node_type, report, || make(node, &place, membership))?;
+            drop(entry);
+            let made = made.logged_in(logbook);
             stations.push(match membership.registry().info(&node.node_type) {
                 Some(info) => made.held_to(info),
                 None => made,

@@ -32,6 +32,7 @@ use remotemedia_core::transport::{MAX_REPORTED_METADATA, NodeReport};
 use super::contained::{Panic, contained};
 use super::held::Held;
 use super::joint::{Due, Joint, JointError};
+use super::logbook::Logbook;
 use super::routes::{Doorway, Routes};
 
 /// The nodes of one session in this process.
@@ -58,6 +59,8 @@ pub(super) struct Station {
     has_more: bool,
     held: Arc<Held>,
     report: NodeReport,
+    /// Where its calls are entered, if anywhere.
+    logbook: Option<Logbook>,
 }
 
 /// What comes to a node.
@@ -381,6 +384,7 @@ impl Station {
             has_more: false,
             held: Arc::default(),
             report,
+            logbook: None,
         };
         let stopwatch = Stopwatch::start();
         match contained(make) {
@@ -394,6 +398,12 @@ impl Station {
     /// Holds its inputs and outputs to what its type declares.
     pub(super) fn held_to(mut self, declared: &NodeInfo) -> Self {
         self.declared = declared.clone();
+        self
+    }
+
+    /// Has its calls entered.
+    pub(super) fn logged_in(mut self, logbook: Logbook) -> Self {
+        self.logbook = Some(logbook);
         self
     }
 
@@ -439,9 +449,12 @@ impl Station {
         let (outputs, lent_bytes, copied_bytes) = (Vec::new(), 0, 0);
         let mut collected = Collected { lend, held: &held, outputs, max_outputs, lent_bytes, copied_bytes };
         let Guarded(Some(node)) = &mut self.node else { return Ok(Vec::new()) };
+        let logbook = self.logbook.as_ref();
+        let entry = logbook.and_then(|book| book.enter(Some(self.latest.sequence), self.report.calls));
         let stopwatch = Stopwatch::start();
         let outcome = contained(|| work(node.as_mut(), &mut collected).map(|()| node.has_more()));
         let (busy, cpu) = stopwatch.stop();
+        drop(entry);
         let Collected { outputs, lent_bytes, copied_bytes, .. } = collected;
         self.report.calls += 1;
         self.report.busy += busy;

@@ -59,6 +59,7 @@ impl NodeType for AudioLevel {
             accepts: vec![Kind::Audio],
             produces: vec![Kind::Json],
             repeatable: true,
+            stateless: true,
             ..NodeInfo::default()
         }
     }

@@ -95,6 +95,7 @@ impl NodeType for Calculator {
                 "Rounds results that are no integers; without it they are not rounded.",
             )],
             repeatable: true,
+            stateless: true,
             ..NodeInfo::default()
         }
     }

@@ -18,6 +18,7 @@ impl NodeType for PassThrough {
             produces: Vec::new(),
             parameters: Vec::new(),
             repeatable: true,
+            stateless: true,
             ..NodeInfo::default()
         }
     }

@@ -53,15 +53,14 @@ pub(crate) struct Body {
     task: JoinSet<LastWord>,
 }
 
-/// What came of a chunk; or that it was dropped, which ends nothing.
+/// What came of a chunk; or why nothing did, which ends nothing.
 ///
 /// # Errors
 /// An output that the contract cannot carry.
 pub(super) fn answer(output: ChunkOutput, items: u64) -> Result<Response, Halt> {
-    let ChunkOutput { sequence, outputs, dropped, latency } = output;
-    if let Some(node) = dropped {
-        let fault = StreamFault::Dropped { node, sequence }.into();
-        return Ok(Response::Error(convert::fault::to_wire_on_stream(&fault, None)));
+    let ChunkOutput { sequence, outputs, missed, latency } = output;
+    if let Some(fault) = missed {
+        return Ok(Response::Error(convert::fault::to_wire_in_stream(&fault, Some(sequence))));
     }
     let buffers =
         outputs.into_iter().map(|(node, frame)| match convert::data::to_wire(frame.data, frame.metadata) {

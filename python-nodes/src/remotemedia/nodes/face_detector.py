@@ -24,6 +24,7 @@ class FaceDetector(Node):
 
     aliases = ("FaceDetectorNode",)
     repeatable = True
+    stateless = True
 
     cv2: ClassVar[Any]
     cascade: ClassVar[str]

@@ -20,6 +20,7 @@ class TextEmbedding(Node):
 
     aliases = ("TextEmbeddingNode",)
     repeatable = True
+    stateless = True
 
     model: ClassVar[SentenceModel]
 

@@ -28,6 +28,7 @@ class TextToSpeech(Node):
 
     aliases = ("TextToSpeechNode",)
     repeatable = True
+    stateless = True
 
     program: ClassVar[str]
 

@@ -9,6 +9,7 @@ mod diary;
 mod fault;
 mod join;
 mod liar;
+mod mortal;
 mod multi;
 mod silent;
 mod slow;
@@ -33,6 +34,9 @@ fn registered() -> Result<Registry, DuplicateType> {
         .register::<fault::Fault>()?
         .register::<join::Join>()?
         .register::<liar::Liar>()?
+        .register::<mortal::CountingMortal>()?
+        .register::<mortal::Mortal>()?
+        .register::<mortal::OnceMortal>()?
         .register::<multi::Multi>()?
         .register::<silent::Silent>()?
         .register::<slow::Slow>()?

@@ -1,0 +1,102 @@
+//! Which calls of nodes a process is in, written where it outlives the process: so that after a death it is known which
+//! node died, and on what.
+//!
+//! Each node thread has a place in the domain file. A call is written there before it begins and taken off when it
+//! returns. The process may die at any of these writes: the session is written last and taken off first, so what is
+//! read of the dead is a whole call or none.
+
+use std::sync::atomic::Ordering;
+
+use remotemedia_core::frame::SessionId;
+use remotemedia_core::graph::NodeIndex;
+
+use crate::memory::Domain;
+use crate::memory::domain::CALLS;
+use crate::slot::Slot;
+
+/// A call of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Call {
+    /// The session. Sessions are counted from 1.
+    pub session: SessionId,
+    /// The node, by its place in the pipeline.
+    pub node: NodeIndex,
+    /// The input that it works on; of a flush, the last. None while the node is made.
+    pub sequence: Option<u64>,
+    /// Calls of this node in this session before; none of them while it is made.
+    pub earlier: u64,
+}
+
+/// Stands for no sequence. A client that counts so far has no next one.
+const MAKING: u64 = u64::MAX;
+
+impl Domain {
+    /// Says that the process in `slot` begins a call in one of its places.
+    pub fn begin_call(&self, slot: Slot, place: usize, call: &Call) {
+        let Some([session, node, sequence, earlier]) = self.call(slot, place) else { return };
+        node.store(u64::from(call.node.0), Ordering::Relaxed);
+        sequence.store(call.sequence.unwrap_or(MAKING), Ordering::Relaxed);
+        earlier.store(call.earlier, Ordering::Relaxed);
+        session.store(call.session.0, Ordering::Release);
+    }
+
+    /// Says that the call in this place is over.
+    pub fn end_call(&self, slot: Slot, place: usize) {
+        if let Some([session, ..]) = self.call(slot, place) {
+            session.store(0, Ordering::Release);
+        }
+    }
+
+    /// The calls that the process in `slot` is in, or was when it died.
+    #[must_use]
+    pub fn calls(&self, slot: Slot) -> Vec<Call> {
+        let read = |place| {
+            let [session, node, sequence, earlier] = self.call(slot, place)?;
+            let session = session.load(Ordering::Acquire);
+            // It is a process's word about itself: a node that does not exist is looked for in vain.
+            let node = NodeIndex(u16::try_from(node.load(Ordering::Relaxed)).ok()?);
+            (session != 0).then(|| Call {
+                session: SessionId(session),
+                node,
+                sequence: Some(sequence.load(Ordering::Relaxed)).filter(|sequence| *sequence != MAKING),
+                earlier: earlier.load(Ordering::Relaxed),
+            })
+        };
+        (0..CALLS).filter_map(read).collect()
+    }
+
+    /// Takes off what a dead process left, before its slot is used again.
+    pub(crate) fn forget_calls(&self, slot: Slot) {
+        (0..CALLS).for_each(|place| self.end_call(slot, place));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_was_in_when_it_died_is_read_whole_until_its_slot_is_used_again() {
+        let gateway = Domain::create(1).unwrap();
+        let worker = Domain::map(gateway.fd().try_clone_to_owned().unwrap()).unwrap();
+        let (slot, other) = (Slot::new(3).unwrap(), Slot::new(4).unwrap());
+        let call = |session, sequence| Call {
+            session: SessionId(session),
+            node: NodeIndex(2),
+            sequence: Some(sequence),
+            earlier: 9,
+        };
+        worker.begin_call(slot, 0, &call(7, 40));
+        worker.begin_call(slot, 5, &call(8, 41));
+        let making = Call { sequence: None, earlier: 0, ..call(9, 0) };
+        worker.begin_call(slot, 6, &making);
+        worker.end_call(slot, 0);
+        assert_eq!(gateway.calls(slot), [call(8, 41), making]);
+        worker.end_call(slot, 6);
+        assert_eq!(gateway.calls(other), []);
+        worker.begin_call(slot, CALLS, &call(9, 42));
+        assert_eq!(gateway.calls(slot), [call(8, 41)], "there is no such place");
+        gateway.forget_calls(slot);
+        assert_eq!(gateway.calls(slot), []);
+    }
+}

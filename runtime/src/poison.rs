@@ -1,0 +1,191 @@
+//! Content that kills whoever works on it: counted, and refused for a while when it has killed too many.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use remotemedia_core::fault::{Poison, WorkerLost};
+use remotemedia_core::graph::Graph;
+use remotemedia_ipc::plane::Prepared;
+
+/// Content that has killed workers. Shared by all sessions.
+#[derive(Debug)]
+pub(crate) struct Poisons {
+    hashing: RandomState,
+    strikes: Mutex<HashMap<Content, Strikes>>,
+    /// Entries of `strikes`: while there are none, which is nearly always, nothing is hashed.
+    known: AtomicUsize,
+    memory: Duration,
+    /// Deaths of the same content after which it is refused.
+    limit: u32,
+}
+
+/// What stands for a pipeline's node types and parameters, and one input.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Content(u64);
+
+#[derive(Debug)]
+struct Strikes {
+    deaths: u32,
+    latest: Instant,
+    /// How it is refused, once it is.
+    poison: Option<Poison>,
+}
+
+/// Contents remembered: beyond it the one that killed least recently is forgotten.
+const MOST: usize = 256;
+
+// === impl Poisons ===
+
+impl Poisons {
+    /// Content is refused for `memory` when it has killed more workers than `replays` after the first.
+    pub(crate) fn new(replays: u32, memory: Duration) -> Self {
+        Self {
+            hashing: RandomState::new(),
+            strikes: Mutex::default(),
+            known: AtomicUsize::new(0),
+            memory,
+            limit: replays.saturating_add(1),
+        }
+    }
+
+    /// What stands for these frames, in whatever order, as an input of this pipeline; for none, the pipeline itself, which
+    /// kills as it is set up.
+    pub(crate) fn content<'a>(&self, graph: &Graph, pieces: impl Iterator<Item = &'a Prepared>) -> Content {
+        let mut hasher = self.hashing.build_hasher();
+        for node in graph.nodes() {
+            node.node_type.hash(&mut hasher);
+            // A map of JSON values has one text.
+            serde_json::to_string(&node.params).unwrap_or_default().hash(&mut hasher);
+        }
+        let of_piece = |piece: &Prepared| {
+            let mut hasher = self.hashing.build_hasher();
+            piece.hash_content(&mut hasher);
+            hasher.finish()
+        };
+        Content(pieces.map(of_piece).fold(hasher.finish(), u64::wrapping_add))
+    }
+
+    /// Whether nothing is refused, nor has killed lately.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.known.load(Ordering::Relaxed) == 0
+    }
+
+    /// A worker has died of it. Says so if that was once too often.
+    pub(crate) fn strike(
+        &self,
+        content: Content,
+        lost: &WorkerLost,
+        sequence: Option<u64>,
+    ) -> Option<Poison> {
+        if self.memory.is_zero() {
+            return None;
+        }
+        let now = Instant::now();
+        let mut strikes = self.fresh(now);
+        if strikes.len() >= MOST && !strikes.contains_key(&content) {
+            let oldest = strikes.iter().min_by_key(|(_, entry)| entry.latest).map(|(content, _)| *content);
+            oldest.and_then(|oldest| strikes.remove(&oldest));
+        }
+        let entry = strikes.entry(content).or_insert(Strikes { deaths: 0, latest: now, poison: None });
+        entry.deaths = entry.deaths.saturating_add(1);
+        entry.latest = now;
+        if entry.deaths >= self.limit {
+            entry.poison = Some(Poison {
+                node: lost.node.clone(),
+                sequence,
+                deaths: entry.deaths,
+                worker: lost.worker.clone(),
+                pid: lost.pid,
+                cause: lost.cause,
+                refused_ms: u64::try_from(self.memory.as_millis()).unwrap_or(u64::MAX),
+                capture: None,
+            });
+        }
+        let poison = entry.poison.clone();
+        self.known.store(strikes.len(), Ordering::Relaxed);
+        poison
+    }
+
+    /// Remembers where content is kept.
+    pub(crate) fn keep(&self, content: Content, path: &str) {
+        let mut strikes = self.fresh(Instant::now());
+        if let Some(poison) = strikes.get_mut(&content).and_then(|entry| entry.poison.as_mut()) {
+            poison.capture = Some(path.to_owned());
+        }
+    }
+
+    /// Why it is refused, if it is.
+    pub(crate) fn refusal(&self, content: Content, sequence: Option<u64>) -> Option<Poison> {
+        let now = Instant::now();
+        let strikes = self.fresh(now);
+        let entry = strikes.get(&content)?;
+        let left = self.memory.saturating_sub(now.saturating_duration_since(entry.latest));
+        let refused_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        Some(Poison { sequence, refused_ms, ..entry.poison.clone()? })
+    }
+
+    /// Those that are not forgotten.
+    fn fresh(&self, now: Instant) -> MutexGuard<'_, HashMap<Content, Strikes>> {
+        let mut strikes = self.strikes.lock().unwrap_or_else(PoisonError::into_inner);
+        strikes.retain(|_, entry| now.saturating_duration_since(entry.latest) < self.memory);
+        self.known.store(strikes.len(), Ordering::Relaxed);
+        strikes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use remotemedia_core::fault::DeathCause;
+
+    use super::*;
+
+    fn lost() -> WorkerLost {
+        WorkerLost {
+            node: "a".to_owned(),
+            worker: "w".to_owned(),
+            pid: 7,
+            cause: DeathCause::Signal(11),
+            restarts: 0,
+            last_lines: Vec::new(),
+            replays: 0,
+        }
+    }
+
+    #[test]
+    fn content_is_refused_when_it_has_killed_once_too_often() {
+        let poisons = Poisons::new(2, Duration::from_secs(60));
+        assert!(poisons.is_empty());
+        let (killer, other) = (Content(1), Content(2));
+        assert_eq!(poisons.strike(killer, &lost(), Some(4)), None);
+        assert_eq!(poisons.strike(other, &lost(), None), None);
+        assert_eq!(poisons.strike(killer, &lost(), Some(4)), None);
+        assert!(!poisons.is_empty() && poisons.refusal(killer, None).is_none());
+        let poison = poisons.strike(killer, &lost(), Some(4)).unwrap();
+        assert_eq!((poison.deaths, poison.sequence, poison.refused_ms), (3, Some(4), 60_000));
+        poisons.keep(killer, "/kept");
+        let refused = poisons.refusal(killer, Some(9)).unwrap();
+        assert_eq!((refused.sequence, refused.capture.as_deref()), (Some(9), Some("/kept")));
+        assert!(refused.refused_ms <= 60_000);
+        assert!(poisons.refusal(other, None).is_none());
+    }
+
+    #[test]
+    fn it_is_forgotten_after_a_while_and_the_oldest_makes_room() {
+        let brief = Poisons::new(0, Duration::from_millis(1));
+        assert!(brief.strike(Content(1), &lost(), None).is_some());
+        std::thread::park_timeout(Duration::from_millis(2));
+        assert!(brief.refusal(Content(1), None).is_none());
+        assert!(brief.is_empty());
+        let poisons = Poisons::new(0, Duration::from_secs(60));
+        for number in 0..=MOST as u64 {
+            poisons.strike(Content(number), &lost(), None);
+        }
+        assert!(poisons.refusal(Content(0), None).is_none());
+        assert!(poisons.refusal(Content(MOST as u64), None).is_some());
+        let never = Poisons::new(0, Duration::ZERO);
+        assert!(never.strike(Content(1), &lost(), None).is_none(), "it was switched off");
+    }
+}

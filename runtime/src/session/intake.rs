@@ -1,0 +1,317 @@
+//! How input goes into a session.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use remotemedia_core::RuntimeData;
+use remotemedia_core::fault::{EntryError, Fault};
+use remotemedia_core::frame::Frame;
+use remotemedia_core::graph::NodeIndex;
+use remotemedia_core::joined::ports_in_words;
+use remotemedia_core::session::Event;
+use remotemedia_core::transport::TransportData;
+use remotemedia_ipc::plane::{EdgeOut, Header, NoBlock, Prepared};
+use tokio::time::timeout_at;
+
+use super::{Attempt, RunningSession, State, exceeded};
+use crate::placement;
+use crate::survival::{Pieces, Survival};
+
+/// An input on its way in.
+struct Input {
+    /// Place among the entries.
+    entry: usize,
+    sequence: u64,
+    /// For each edge of the entry, or none if it has no part in this input.
+    frames: Vec<Option<Frame>>,
+}
+
+impl RunningSession {
+    /// Which entry a name means, and which port of it, empty where none is named. An empty name means the only entry.
+    pub(crate) fn entry<'a>(&self, name: &'a str) -> Result<(usize, &'a str), Fault> {
+        let attempt = self.attempt();
+        let wired = &attempt.wiring.entries;
+        if name.is_empty() && wired.len() == 1 {
+            return Ok((0, ""));
+        }
+        let entries = || self.entries().join(", ");
+        let Some((node, port)) = self.graph.find_input(name) else {
+            return Err(EntryError::UnknownNode { node: name.to_owned(), entries: entries() }.into());
+        };
+        match wired.iter().position(|entry| entry.node == node) {
+            Some(place) => Ok((place, port)),
+            None => Err(EntryError::NotAnEntry { node: name.to_owned(), entries: entries() }.into()),
+        }
+    }
+
+    /// What an input goes in as.
+    pub(crate) async fn prepare_input(&self, input: &TransportData) -> Result<Pieces, Fault> {
+        self.prepare_all(&self.sorted(input.clone())?.frames).await
+    }
+
+    /// Sends an input; as what it goes in, where that is prepared.
+    pub(crate) async fn take_in(&self, input: TransportData, prepared: Option<Pieces>) -> Result<(), Fault> {
+        let input = self.sorted(input)?;
+        let _turn = self.sending.lock().await;
+        let mut prepared = prepared;
+        loop {
+            let attempt = self.standing().await?;
+            // Credit first: who waits for it holds no blocks of its own for that.
+            if !self.has_credit_for_all(&attempt, input.entry).await? {
+                continue;
+            }
+            let pieces = match &prepared {
+                Some(pieces) => Arc::clone(pieces),
+                None => Arc::clone(prepared.insert(self.prepare_all(&input.frames).await?)),
+            };
+            if self.commit(&attempt, &input, pieces)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn sorted(&self, input: TransportData) -> Result<Input, Fault> {
+        let (entry, port) = self.entry(&input.node)?;
+        let (sequence, port) = (input.sequence, port.to_owned());
+        let frames = self.sort_by_port(&self.attempt(), entry, input, &port)?;
+        Ok(Input { entry, sequence, frames })
+    }
+
+    /// What goes on each edge of an entry: the frame for its port, or none if it has no part in this input, as none
+    /// has in one that was dropped.
+    fn sort_by_port(
+        &self,
+        attempt: &Attempt,
+        entry: usize,
+        input: TransportData,
+        port: &str,
+    ) -> Result<Vec<Option<Frame>>, Fault> {
+        let entry = &attempt.wiring.entries[entry];
+        let node = || self.graph.node(entry.node).id.clone();
+        let mut frames: Vec<Option<Frame>> = entry.ports.iter().map(|_| None).collect();
+        for (name, frame) in input.frames {
+            let name = if name.is_empty() { port } else { name.as_str() };
+            let Some(place) = entry.ports.iter().position(|(other, _)| other == name) else {
+                let fed = self.graph.edges_to(entry.node).any(|edge| edge.port == name);
+                let known = || ports_in_words(&attempt.wiring.infos[entry.node.index()].ports);
+                let ports = if fed { "another node feeds it".to_owned() } else { known() };
+                return Err(EntryError::UnknownPort { node: node(), port: name.to_owned(), ports }.into());
+            };
+            self.check_input(attempt, entry.node, name, &frame.data)?;
+            let frame = Frame { sequence: input.sequence, ..frame };
+            if frames[place].replace(frame).is_some() {
+                return Err(EntryError::RepeatedPort { node: node(), port: name.to_owned() }.into());
+            }
+        }
+        Ok(frames)
+    }
+
+    fn check_input(
+        &self,
+        attempt: &Attempt,
+        node: NodeIndex,
+        port: &str,
+        data: &RuntimeData,
+    ) -> Result<(), Fault> {
+        let id = &self.graph.node(node).id;
+        let accepts = attempt.wiring.infos[node.index()].accepted(port).unwrap_or_default();
+        if !accepts.is_empty() && !accepts.contains(&data.kind()) {
+            return Err(Fault::TypeMismatch {
+                node: id.clone(),
+                expected: placement::names(accepts),
+                received: data.kind(),
+            });
+        }
+        if let RuntimeData::Audio(audio) = data
+            && audio.sample_count() > self.granted.audio_samples
+        {
+            let advice = format!("send the audio for node '{id}' in smaller pieces");
+            let (samples, limit) = (audio.sample_count(), self.granted.audio_samples);
+            return Err(exceeded("audio", samples, limit, "samples", advice).into());
+        }
+        let bytes = data.payload().len() as u64;
+        if bytes > self.granted.memory_bytes {
+            let advice = "ask for a higher max_memory_bytes, or send smaller pieces".to_owned();
+            return Err(exceeded("the input", bytes, self.granted.memory_bytes, "bytes", advice).into());
+        }
+        Ok(())
+    }
+
+    /// The attempt, once it takes input.
+    async fn standing(&self) -> Result<Arc<Attempt>, Fault> {
+        loop {
+            let told = self.fed.notified();
+            {
+                let state = self.lock();
+                state.check_open()?;
+                if state.stands {
+                    return Ok(Arc::clone(&state.attempt));
+                }
+            }
+            tokio::select! {
+                () = told => {}
+                // Who sends and does not receive at the same time brings about himself what he waits for.
+                mut inbound = self.inbound.lock() => {
+                    if !self.lock().stands {
+                        self.next_event(&mut inbound).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until all edges of an entry have credit. False if there is another attempt meanwhile.
+    async fn has_credit_for_all(&self, attempt: &Attempt, entry: usize) -> Result<bool, Fault> {
+        for (_, edge) in &attempt.wiring.entries[entry].ports {
+            while !edge.has_credit(self.hub.plane()) {
+                let fed = self.fed.notified();
+                if !self.is_current(attempt)? {
+                    return Ok(false);
+                }
+                self.hub.starve(edge, &self.fed);
+                fed.await;
+            }
+        }
+        self.is_current(attempt)
+    }
+
+    fn is_current(&self, attempt: &Attempt) -> Result<bool, Fault> {
+        let state = self.lock();
+        state.check_open()?;
+        Ok(state.stands && state.attempt.number == attempt.number)
+    }
+
+    async fn prepare_all(&self, frames: &[Option<Frame>]) -> Result<Pieces, Fault> {
+        let mut prepared = Vec::with_capacity(frames.len());
+        for frame in frames {
+            prepared.push(match frame {
+                Some(frame) => Some(self.prepare(frame).await?),
+                None => None,
+            });
+        }
+        Ok(Arc::new(prepared))
+    }
+
+    /// Waits for free blocks as long as a result may take.
+    async fn prepare(&self, frame: &Frame) -> Result<Prepared, Fault> {
+        let deadline = Instant::now() + self.granted.timeout;
+        loop {
+            let plane = self.hub.plane();
+            match plane
+                .prepare(&frame.data, &frame.metadata, frame.timestamp_us, |plane, bytes| plane.loan(bytes))
+            {
+                Ok(prepared) => return Ok(prepared),
+                Err(NoBlock::TooLarge { bytes, largest }) => {
+                    let advice = "send smaller pieces, or have the gateway's frame pool enlarged".to_owned();
+                    return Err(exceeded("the input", bytes as u64, largest, "bytes", advice).into());
+                }
+                Err(NoBlock::AllHeld { .. }) => {
+                    self.check_open()?;
+                    if timeout_at(deadline.into(), self.hub.turned()).await.is_err() {
+                        return Err(Fault::Deadline {
+                            limit_ms: u64::try_from(self.granted.timeout.as_millis()).unwrap_or(u64::MAX),
+                            waiting_for: "a free block of the gateway's frame pool".to_owned(),
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts an input and sends it, without waiting: whole, or the future was dropped before. False if the attempt is
+    /// not the one it was to go to.
+    fn commit(&self, attempt: &Attempt, input: &Input, pieces: Pieces) -> Result<bool, Fault> {
+        let Input { entry, sequence, ref frames } = *input;
+        let mut state = self.lock();
+        state.check_open()?;
+        if !state.stands || state.attempt.number != attempt.number {
+            return Ok(false);
+        }
+        let missed = match self.why_not(&state, attempt, input, &pieces) {
+            Some(Fault::Poison(poison)) if self.survival == Survival::End => return Err(poison.into()),
+            missed => missed,
+        };
+        let pieces = if missed.is_some() { Arc::new(frames.iter().map(|_| None).collect()) } else { pieces };
+        let goes_in = missed.is_none();
+        state.has_begun = true;
+        if self.survival != Survival::End {
+            let held = (self.survival == Survival::Replay).then(|| Arc::clone(&pieces));
+            state.kept.put(sequence, entry, held, missed);
+        }
+        if goes_in {
+            let places = frames.iter().zip(pieces.iter()).filter_map(|(frame, piece)| {
+                Some((&frame.as_ref()?.data, piece.as_ref()?.payload_in_pool()))
+            });
+            state.measures.take_in(sequence, places);
+            self.act(&mut state, Event::Input { entry, sequence });
+        } else {
+            self.act(&mut state, Event::Dropped { entry, sequence });
+        }
+        self.changed.notify_one();
+        state.check_open()?;
+        drop(state);
+        self.push_all(attempt, entry, sequence, &pieces)?;
+        Ok(true)
+    }
+
+    /// Why an input does not go in but for a mark: its sender dropped it, or it has killed too many workers.
+    fn why_not(&self, state: &State, attempt: &Attempt, input: &Input, pieces: &Pieces) -> Option<Fault> {
+        if input.frames.iter().all(Option::is_none) {
+            return Some(self.dropped(attempt, input.sequence, input.entry));
+        }
+        if self.poisons.is_empty() || !self.is_stream {
+            return None;
+        }
+        // It may be the last of several that meet.
+        let together = state.kept.of_sequence(input.sequence).chain(pieces.iter().flatten());
+        let content = self.poisons.content(&self.graph, together);
+        self.poisons.refusal(content, Some(input.sequence)).map(Fault::from)
+    }
+
+    /// Sends what an input has for each edge of its entry, all of which have credit.
+    pub(super) fn push_all(
+        &self,
+        attempt: &Attempt,
+        entry: usize,
+        sequence: u64,
+        pieces: &[Option<Prepared>],
+    ) -> Result<(), Fault> {
+        for ((_, edge), piece) in attempt.wiring.entries[entry].ports.iter().zip(pieces) {
+            self.push(attempt, edge, sequence, piece.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// Sends what an input has for an edge that has credit, or a mark if that is nothing.
+    fn push(
+        &self,
+        attempt: &Attempt,
+        edge: &EdgeOut,
+        sequence: u64,
+        piece: Option<&Prepared>,
+    ) -> Result<(), Fault> {
+        let header = Header { session: attempt.id.0, edge: edge.edge().index, sequence, last: true };
+        edge.spend();
+        let plane = self.hub.plane();
+        let sent = match piece {
+            Some(prepared) => plane.send(edge.to(), &header, prepared),
+            None => plane.send_mark(edge.to(), &header),
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            // The worker is dead: the hub is about to say of what.
+            Err(error) if error.is_death() => {
+                tracing::debug!(session = %self.id, %error, "input_not_sent");
+                Ok(())
+            }
+            Err(error) => {
+                self.on(Event::Failed(Fault::Internal {
+                    place: "the data plane".to_owned(),
+                    problem: error.to_string(),
+                }));
+                self.changed.notify_one();
+                self.check_open()
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! How a session goes on when a worker has died under it.
+//!
+//! ```text
+//! death ─▶ decide ─┬▶ end, with what died and why
+//!                  └▶ close the old attempt, ask the hub for another
+//!                     ─▶ placed ─▶ its stages stand ─▶ what is not answered goes in again ─▶ senders go on
+//! ```
+//!
+//! Whoever waits in `receive`, or in `send`, drives this; nothing else does. A death on the way begins it anew.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use remotemedia_core::fault::{Fault, Poison, StreamFault, Unavailability};
+use remotemedia_core::session::{End, Event};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Attempt, Inbound, RunningSession, State, most_events};
+use crate::hub::{OpenOrder, unavailable};
+use crate::survival::{KeptInput, Loss, Pieces, Survival};
+use crate::wiring::Wiring;
+
+impl RunningSession {
+    /// The death that ended the session, if one did.
+    pub(crate) fn take_loss(&self) -> Option<Loss> {
+        self.lock().loss.take()
+    }
+
+    /// What is known of its nodes' types, by their order in the graph.
+    pub(crate) fn infos(&self) -> Vec<remotemedia_core::node::NodeInfo> {
+        self.attempt().wiring.infos.clone()
+    }
+
+    pub(super) fn on_loss(&self, loss: Loss, inbound: &mut Inbound) {
+        let mut state = self.lock();
+        if state.end.is_some() {
+            return;
+        }
+        let decided = self.decide(&mut state, &loss);
+        let (worker, goes_on) = (&loss.lost.worker, decided.is_ok());
+        tracing::info!(session = %self.id, worker, goes_on, "session_lost_a_worker");
+        state.loss = Some(loss);
+        match decided {
+            Ok(given_up) => self.reopen(&mut state, inbound, &given_up),
+            Err(fault) => self.act(&mut state, Event::Failed(fault)),
+        }
+    }
+
+    /// The inputs that are given up; an error is the end.
+    fn decide(&self, state: &mut State, loss: &Loss) -> Result<Vec<(u64, usize)>, Fault> {
+        let poison = self.strike(state, loss);
+        let making = loss.call.is_some_and(|call| call.sequence.is_none());
+        if !state.has_begun || making || (state.kept.is_empty() && !state.machine.is_running()) {
+            state.losses += 1;
+            if state.losses > self.granted.replays || (state.has_begun && self.survival == Survival::End) {
+                return Err(self.end_of(loss, poison, state.losses - 1));
+            }
+        }
+        match self.survival {
+            Survival::End if state.has_begun => Err(self.end_of(loss, poison, 0)),
+            Survival::End => Ok(Vec::new()),
+            Survival::Replay => Ok(self.give_up_killers(state, loss, poison.as_ref())),
+            Survival::Restart => Ok(give_up_all(state, loss)),
+        }
+    }
+
+    fn end_of(&self, loss: &Loss, poison: Option<Poison>, replays: u32) -> Fault {
+        match poison {
+            Some(poison) => poison.into(),
+            None => {
+                let mut lost = loss.lost.clone();
+                lost.replays = replays;
+                lost.into()
+            }
+        }
+    }
+
+    /// Counts the death against the input that the worker was in a call with, if that is known.
+    fn strike(&self, state: &State, loss: &Loss) -> Option<Poison> {
+        let call = loss.call?;
+        let content = match call.sequence {
+            None => self.poisons.content(&self.graph, std::iter::empty()),
+            Some(_) if self.survival != Survival::Replay => return None,
+            Some(sequence) => {
+                state.kept.of_sequence(sequence).next()?;
+                self.poisons.content(&self.graph, state.kept.of_sequence(sequence))
+            }
+        };
+        let poison = self.poisons.strike(content, &loss.lost, call.sequence);
+        if let Some(poison) = &poison {
+            tracing::warn!(node = poison.node, deaths = poison.deaths, "input_is_poison");
+            self.hub.count_poison();
+        }
+        poison
+    }
+
+    /// What has killed its worker as often as it may goes in no more. Of a death without a call nobody knows whose fault
+    /// it was, so it counts for all.
+    fn give_up_killers(&self, state: &mut State, loss: &Loss, poison: Option<&Poison>) -> Vec<(u64, usize)> {
+        let mut given_up = Vec::new();
+        let killer = loss.call.map(|call| call.sequence);
+        for place in state.kept.places() {
+            let Some(input) = state.kept.get_mut(place) else { continue };
+            let is_killer = killer == Some(Some(place.0));
+            if input.missed.is_some() || !(is_killer || killer.is_none()) {
+                continue;
+            }
+            input.replays += 1;
+            if input.replays > self.granted.replays || (is_killer && poison.is_some()) {
+                let poison = poison.filter(|_| is_killer).cloned();
+                input.give_up(self.end_of(loss, poison, input.replays - 1));
+                given_up.push(place);
+            }
+        }
+        given_up
+    }
+
+    /// Why an input is not answered with outputs: it was given up, or its sender dropped it.
+    pub(super) fn why_missed(&self, state: &State, sequence: u64, entry: usize) -> Fault {
+        let known = state.kept.get((sequence, entry)).and_then(|input| input.missed.clone());
+        known.unwrap_or_else(|| self.dropped(&state.attempt, sequence, entry))
+    }
+
+    pub(super) fn dropped(&self, attempt: &Attempt, sequence: u64, entry: usize) -> Fault {
+        let node = self.graph.node(attempt.wiring.entries[entry].node).id.clone();
+        StreamFault::Dropped { node, sequence }.into()
+    }
+
+    /// Lets go of the attempt and asks for another.
+    fn reopen(&self, state: &mut State, inbound: &mut Inbound, given_up: &[(u64, usize)]) {
+        let now = Instant::now();
+        self.hub.close(state.asked, self.calls.due(now, &End::Cancelled));
+        let (events, told) = mpsc::channel(most_events(&self.graph, &self.limits));
+        let (placed, placing) = oneshot::channel();
+        state.asked = self.hub.next_session();
+        state.stands = false;
+        state.resend.clear();
+        *inbound = Inbound { events: told, placing: Some(placing) };
+        self.act(state, Event::Resuming);
+        for (sequence, entry) in given_up.iter().copied() {
+            state.measures.give_up(sequence);
+            self.act(state, Event::GivenUp { entry, sequence });
+        }
+        let order = OpenOrder {
+            id: state.asked,
+            session: self.id,
+            pipeline: self.pipeline.clone(),
+            graph: Arc::clone(&self.graph),
+            memory_bytes: self.granted.memory_bytes,
+            since: now,
+            until: now + self.granted.start,
+            listener: None,
+            events,
+            placed,
+        };
+        if state.end.is_some() {
+            return;
+        }
+        self.hub.count_replay();
+        if !self.hub.open(order) {
+            self.act(state, Event::Failed(unavailable(Unavailability::ShuttingDown)));
+        }
+        self.wake_senders();
+    }
+
+    /// There are workers for another attempt, or none could be had: then what died is still the reason.
+    pub(super) fn on_placed(&self, placed: Result<Wiring, Fault>) {
+        let mut state = self.lock();
+        match placed {
+            Ok(wiring) => {
+                let (id, number, stages) = (state.asked, state.attempt.number + 1, wiring.stages);
+                tracing::info!(session = %self.id, attempt = %id, "session_goes_on");
+                state.attempt = Arc::new(Attempt { id, number, wiring });
+                self.act(&mut state, Event::Placed { stages });
+            }
+            Err(fault) => {
+                let lost = state.loss.as_ref().map(|loss| self.end_of(loss, None, state.losses));
+                self.act(&mut state, Event::Failed(lost.unwrap_or(fault)));
+            }
+        }
+    }
+
+    pub(super) fn begin_resending(&self, state: &mut State, flush: bool) {
+        state.resend = state.kept.places().into();
+        state.flush_behind = flush;
+        self.stand_if_all_is_sent(state);
+    }
+
+    /// Sends the next of what is to go in again, when there is credit for it. Dropping the future sends nothing or all.
+    pub(super) async fn resend_next(&self) {
+        let Some((attempt, sequence, entry, pieces)) = self.next_to_resend() else {
+            return std::future::pending().await;
+        };
+        for (_, edge) in &attempt.wiring.entries[entry].ports {
+            while !edge.has_credit(self.hub.plane()) {
+                let fed = self.refed.notified();
+                self.hub.starve(edge, &self.refed);
+                fed.await;
+            }
+        }
+        {
+            let mut state = self.lock();
+            if state.attempt.number != attempt.number || state.resend.front() != Some(&(sequence, entry)) {
+                return;
+            }
+            state.resend.pop_front();
+        }
+        let marks: Vec<_> = attempt.wiring.entries[entry].ports.iter().map(|_| None).collect();
+        let sent = self.push_all(&attempt, entry, sequence, pieces.as_deref().unwrap_or(&marks));
+        let mut state = self.lock();
+        if sent.is_ok() && state.attempt.number == attempt.number {
+            self.stand_if_all_is_sent(&mut state);
+        }
+    }
+
+    fn next_to_resend(&self) -> Option<(Arc<Attempt>, u64, usize, Option<Pieces>)> {
+        let state = self.lock();
+        let (sequence, entry) = *state.resend.front()?;
+        // One that was answered meanwhile cannot be: it was not sent.
+        let pieces = state.kept.get((sequence, entry)).and_then(|input| input.pieces.clone());
+        Some((Arc::clone(&state.attempt), sequence, entry, pieces))
+    }
+
+    fn stand_if_all_is_sent(&self, state: &mut State) {
+        if !state.resend.is_empty() {
+            return;
+        }
+        state.stands = true;
+        if std::mem::take(&mut state.flush_behind) {
+            self.flush(&state.attempt);
+        }
+        self.wake_senders();
+    }
+}
+
+/// All nodes begin anew: what was under way is lost, and the client is told so at least once.
+fn give_up_all(state: &mut State, loss: &Loss) -> Vec<(u64, usize)> {
+    let lost = || Box::new(loss.lost.clone());
+    if state.kept.is_empty() && state.has_begun {
+        let (sequence, gap) = (0, StreamFault::Gap { sequence: None, lost: lost() });
+        state.put(sequence, Vec::new(), Some(gap.into()), std::time::Duration::ZERO);
+    }
+    let mut given_up = Vec::new();
+    for place in state.kept.places() {
+        if let Some(input) = state.kept.get_mut(place).filter(|input| input.missed.is_none()) {
+            input.give_up(StreamFault::Gap { sequence: Some(place.0), lost: lost() }.into());
+            given_up.push(place);
+        }
+    }
+    given_up
+}
+
+// === impl KeptInput ===
+
+impl KeptInput {
+    fn give_up(&mut self, fault: Fault) {
+        self.missed = Some(fault);
+        self.pieces = None;
+    }
+}

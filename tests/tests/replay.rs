@@ -1,0 +1,232 @@
+//! What becomes of work whose worker dies: done again where it may be, given up where it kills, and never done twice
+//! where that must not be.
+
+#![expect(clippy::unwrap_used, reason = "what a test reads is there, or the test fails")]
+
+use std::fs;
+
+use remotemedia_core::fault::{DeathCause, Fault, Poison, StreamFault, WorkerLost};
+use remotemedia_protos::v1::{DataBuffer, ErrorResponse, PipelineManifest, ResourceLimits, WorkerLossPolicy};
+use remotemedia_tests::Plant;
+use remotemedia_tests::client::{Answers, context, fault};
+use remotemedia_tests::pipeline::{chain, text, words};
+use remotemedia_tests::plant::Recipe;
+use tempfile::TempDir;
+
+/// What the nodes of these tests do when they die.
+const ABORT: DeathCause = DeathCause::Signal(6);
+
+/// Where nodes leave a file for each call and each death.
+struct Graves(TempDir);
+
+impl Graves {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// A node that dies of the text `killer`.
+    fn node(&self, id: &str, node_type: &str, more: &str) -> String {
+        self.node_that_dies_of("killer", id, node_type, more)
+    }
+
+    fn node_that_dies_of(&self, killer: &str, id: &str, node_type: &str, more: &str) -> String {
+        let graves = self.0.path().join(id);
+        fs::create_dir_all(&graves).unwrap();
+        let graves = graves.display();
+        format!(
+            "{{ id: {id}, node_type: {node_type}, params: {{ kills: {killer}, graves: '{graves}'{more} }} }}"
+        )
+    }
+
+    /// How many files there are of a node, of calls or of deaths.
+    fn count(&self, id: &str, what: &str) -> usize {
+        let files = fs::read_dir(self.0.path().join(id)).unwrap();
+        files.filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with(what)).count()
+    }
+}
+
+async fn plant(workers: usize) -> Plant {
+    let mut plant = Plant::of(Recipe { workers, ..Recipe::default() }).await;
+    plant.expect("worker_died");
+    plant
+}
+
+fn texts(answers: &Answers, node: &str) -> Vec<String> {
+    answers.of(node).map(|buffer| words(buffer).to_owned()).collect()
+}
+
+fn lost(error: &ErrorResponse) -> WorkerLost {
+    let Fault::Worker(lost) = fault(error) else { panic!("{error:?}") };
+    lost
+}
+
+fn poison(error: &ErrorResponse) -> Poison {
+    let Fault::Poison(poison) = fault(error) else { panic!("{error:?}") };
+    poison
+}
+
+fn pieces(killer: u64, count: u64) -> Vec<DataBuffer> {
+    (0..count)
+        .map(|number| text(if number == killer { "killer".to_owned() } else { format!("piece {number}") }))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_run_whose_worker_dies_is_done_again_and_its_client_does_not_notice() {
+    let (plant, graves) = (plant(3).await, Graves::new());
+    let manifest = chain(&[&graves.node("a", "CountingMortal", ", times: 2")]);
+    let outputs = plant.client().execute(&manifest, [("a", text("killer"))]).await.unwrap();
+    assert_eq!(words(&outputs.data_outputs["a"]), "killer 1", "the node that answered was a fresh one");
+    assert_eq!((graves.count("a", "grave"), graves.count("a", "call")), (2, 3));
+    let status = plant.status().await;
+    assert_eq!((status.replays, status.poisons), (2, 0));
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn an_input_that_kills_three_workers_is_poison_and_is_refused_while_others_are_served() {
+    let (mut plant, graves) = (plant(4).await, Graves::new());
+    plant.expect("input_is_poison");
+    let manifest = chain(&[&graves.node("a", "Mortal", "")]);
+    let run = |input: &'static str| plant.client().execute(&manifest, [("a", text(input))]);
+    let first = poison(&run("killer").await.unwrap_err());
+    assert_eq!((first.node.as_str(), first.deaths, first.cause), ("a", 3, ABORT));
+    let error = run("killer").await.unwrap_err();
+    assert!(error.message.contains("has killed 3 workers in node 'a'"), "{}", error.message);
+    assert!((1..60_000).contains(&poison(&error).refused_ms), "{error:?}");
+    assert_eq!(graves.count("a", "grave"), 3, "the second was not given to anybody");
+    assert_eq!(words(&run("lamb").await.unwrap().data_outputs["a"]), "lamb 0");
+    let other = chain(&[&graves.node("a", "Mortal", ", pieces: 2")]);
+    let again = plant.client().execute(&other, [("a", text("lamb"))]).await.unwrap();
+    assert_eq!(words(&again.data_outputs["a"]), "lamb 0lamb 1");
+    assert_eq!((plant.status().await.replays, plant.status().await.poisons), (2, 1));
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn work_that_must_not_be_done_twice_is_not() {
+    let (plant, graves) = (plant(4).await, Graves::new());
+    let once = chain(&[&graves.node("a", "OnceMortal", "")]);
+    let error = plant.client().execute(&once, [("a", text("killer"))]).await.unwrap_err();
+    assert_eq!((lost(&error).node.as_str(), lost(&error).cause, lost(&error).replays), ("a", ABORT, 0));
+    assert_eq!(graves.count("a", "call"), 1);
+
+    // Behind the node that dies in its first call, it is not reached; before it, it is.
+    let behind = own_processes(&[
+        &graves.node("b", "Mortal", ", times: 1"),
+        &graves.node("c", "OnceMortal", ", times: 0"),
+    ]);
+    let outputs = plant.client().execute(&behind, [("b", text("killer"))]).await.unwrap();
+    assert_eq!(words(&outputs.data_outputs["c"]), "killer 0 0");
+    assert_eq!((graves.count("b", "call"), graves.count("c", "call")), (2, 1));
+    let dying = graves.node_that_dies_of("killer 0", "e", "Mortal", "");
+    let before = own_processes(&[&graves.node("d", "OnceMortal", ", times: 0"), &dying]);
+    let error = plant.client().execute(&before, [("d", text("killer"))]).await.unwrap_err();
+    assert_eq!((lost(&error).node.as_str(), lost(&error).replays), ("e", 0));
+    assert_eq!((graves.count("d", "call"), graves.count("e", "call")), (1, 1));
+    plant.finish().await;
+}
+
+fn own_processes(nodes: &[&str]) -> PipelineManifest {
+    let mut manifest = chain(nodes);
+    manifest.nodes.iter_mut().for_each(|node| node.own_process = true);
+    manifest
+}
+
+#[tokio::test]
+async fn a_client_that_wants_no_replay_gets_none() {
+    let (plant, graves) = (plant(2).await, Graves::new());
+    let limits = ResourceLimits { max_replays: Some(0), ..ResourceLimits::default() };
+    let manifest = chain(&[&graves.node("a", "Mortal", ", times: 1")]);
+    let request = remotemedia_protos::v1::ExecuteRequest {
+        manifest: Some(manifest),
+        data_inputs: [("a".to_owned(), text("killer"))].into(),
+        resource_limits: Some(limits),
+        client_version: "v1".to_owned(),
+    };
+    let error = plant.client().execute_request(request).await.unwrap().unwrap_err();
+    assert_eq!(lost(&error).replays, 0);
+    assert_eq!(graves.count("a", "call"), 1);
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn a_stream_without_a_state_goes_on_and_each_piece_comes_once() {
+    let (plant, graves) = (plant(3).await, Graves::new());
+    // Two pieces have left when it dies of the third.
+    let manifest = chain(&[&graves.node("a", "Mortal", ", times: 2, pieces: 4, after: 2")]);
+    let answers = plant.client().stream(&manifest).await.0.run(pieces(7, 20)).await.closed();
+    let expected: Vec<String> = (0..20_u64)
+        .flat_map(|number| {
+            let word = if number == 7 { "killer".to_owned() } else { format!("piece {number}") };
+            (0..4).map(move |piece| format!("{word} {piece}"))
+        })
+        .collect();
+    assert_eq!(texts(&answers, "a"), expected);
+    assert_eq!(graves.count("a", "grave"), 2);
+    assert_eq!(plant.status().await.replays, 2);
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_poison_is_told_in_its_place_and_the_stream_goes_on() {
+    let (mut plant, graves) = (plant(4).await, Graves::new());
+    plant.expect("input_is_poison");
+    let manifest = chain(&[&graves.node("a", "Mortal", "")]);
+    for deaths in [3, 3] {
+        let answers = plant.client().stream(&manifest).await.0.run(pieces(5, 12)).await.closed();
+        assert_eq!(answers.answered, (0..12).collect::<Vec<u64>>());
+        let [missed] = answers.missed.as_slice() else { panic!("{:?}", answers.missed) };
+        let poison = poison(missed);
+        assert_eq!(
+            (poison.sequence, poison.deaths, context(missed)["failing_sequence"].as_u64()),
+            (Some(5), 3, Some(5))
+        );
+        assert_eq!(context(missed)["ends_stream"], false);
+        assert_eq!(texts(&answers, "a").len(), 11);
+        assert_eq!(graves.count("a", "grave"), deaths, "the second time it is refused at once");
+    }
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn a_stream_with_a_state_ends_or_begins_anew_with_the_gap_told() {
+    let (plant, graves) = (plant(4).await, Graves::new());
+    let mut manifest = chain(&[&graves.node("a", "CountingMortal", "")]);
+    let answers = plant.client().stream(&manifest).await.0.run(pieces(3, 6)).await;
+    let error = lost(&answers.error.unwrap());
+    assert_eq!((error.node.as_str(), error.cause), ("a", ABORT));
+
+    manifest.set_on_worker_loss(WorkerLossPolicy::Restart);
+    let (mut call, _session) = plant.client().stream(&manifest).await;
+    for number in 0..3 {
+        call.send(number, text("before")).await;
+        assert_eq!(words(&call.result().await.data_outputs["a"]), format!("before {}", number + 1));
+    }
+    call.send(3, text("killer")).await;
+    for number in 4..7 {
+        call.send(number, text("after")).await;
+    }
+    call.close().await;
+    let answers = call.rest().await.closed();
+    assert_eq!(answers.answered, [3, 4, 5, 6], "{answers:#?}");
+    for missed in &answers.missed {
+        let Fault::Stream(StreamFault::Gap { sequence, lost }) = fault(missed) else { panic!("{missed:?}") };
+        assert_eq!((lost.node.as_str(), lost.cause), ("a", ABORT));
+        assert_eq!(context(missed)["failing_sequence"].as_u64(), sequence);
+    }
+    let after: Vec<String> = texts(&answers, "a");
+    let expected: Vec<String> = (1..=after.len()).map(|count| format!("after {count}")).collect();
+    assert_eq!(after, expected, "it counts from the beginning");
+    assert_eq!(answers.missed.len() + after.len(), 4);
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn without_another_worker_the_death_is_told_and_not_the_want_of_one() {
+    let (plant, graves) = (plant(1).await, Graves::new());
+    let manifest = chain(&[&graves.node("a", "Mortal", "")]);
+    let error = plant.client().execute(&manifest, [("a", text("killer"))]).await.unwrap_err();
+    assert_eq!(lost(&error).cause, ABORT);
+    plant.finish().await;
+}
