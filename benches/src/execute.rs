@@ -82,6 +82,7 @@ impl Job {
             manifest: Arc::new(Manifest::from_json(&manifest)?),
             inputs: BTreeMap::from([(NODE.to_owned(), Frame::new(0, second.clone()))]),
             limits: LimitRequest::default(),
+            private: false,
         };
         let mut job = Self { params, second, request, expected: Bytes::new() };
         job.expected = job.run_here()?;

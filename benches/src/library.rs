@@ -74,7 +74,12 @@ impl Library {
         let manifest = Arc::new(Manifest::from_json(&manifest.to_string())?);
         Ok(self
             .runner()
-            .stream(StreamRequest { manifest, limits: LimitRequest::default(), listener: None })
+            .stream(StreamRequest {
+                manifest,
+                limits: LimitRequest::default(),
+                listener: None,
+                private: false,
+            })
             .await?)
     }
 

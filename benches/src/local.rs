@@ -150,6 +150,7 @@ impl Job {
             manifest: Arc::new(Manifest::from_json(manifest)?),
             inputs: BTreeMap::from([("in".to_owned(), frame)]),
             limits: LimitRequest::default(),
+            private: false,
         };
         Ok(Self { name, request, bytes, calls })
     }

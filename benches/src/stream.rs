@@ -44,8 +44,9 @@ async fn measure(endpoint: &str) -> Result<Vec<Row>, BenchError> {
     let (client, _version) = GrpcTransport::connect(endpoint, None).await?;
     let pass = r#"{"version":"v1","nodes":[{"id":"pass","node_type":"PassThrough"}]}"#;
     let manifest = Arc::new(Manifest::from_json(pass)?);
-    let session =
-        client.stream(StreamRequest { manifest, limits: LimitRequest::default(), listener: None }).await?;
+    let session = client
+        .stream(StreamRequest { manifest, limits: LimitRequest::default(), listener: None, private: false })
+        .await?;
     let chunk = chunk()?;
     one_by_one(&session, &chunk, 0..WARM_UP).await?;
     let latency = Times::new(one_by_one(&session, &chunk, WARM_UP..WARM_UP + CHUNKS).await?);

@@ -1,5 +1,6 @@
 //! The command line: the only place where arguments and the environment are read.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -84,6 +85,21 @@ Exit codes:
   2  the command line is wrong, or the file cannot be read
   3  nobody says which node types there are: the service does not answer, or the stock worker is not installed";
 
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  remotemedia replay 1763765000123-detect.capture --show
+  remotemedia replay 1763765000123-resample.capture --under 'gdb --args'
+  remotemedia replay 1763765000123-detect.capture -- python -X faulthandler -m remotemedia.worker my_nodes
+  remotemedia replay 1763765000123-detect.capture -- gdb --args python -m remotemedia.worker my_nodes
+
+The pipeline is run as far as the node that died, by a private gateway and one worker that has this terminal.
+
+Exit codes:
+  0  the node lived
+  1  it died once more, or failed
+  2  the file is no capture, or it is not said how the worker is started
+  3  the gateway or the worker did not start";
+
 const TOKEN_EXAMPLES: &str = "\
 Examples:
   remotemedia token new --name laptop --file /etc/remotemedia/tokens
@@ -139,6 +155,8 @@ pub enum Command {
     Nodes(NodesArgs),
     /// Say what a running service does.
     Status(StatusArgs),
+    /// Run an input that killed workers once more, in the foreground.
+    Replay(ReplayArgs),
     /// Make tokens for clients.
     Token(TokenArgs),
     /// Write a node in Python to begin with, and a test of it.
@@ -246,6 +264,26 @@ pub struct StatusArgs {
     pub runtime_dir: Option<PathBuf>,
 }
 
+/// `replay`
+#[derive(Args, Debug)]
+#[command(after_help = REPLAY_EXAMPLES)]
+pub struct ReplayArgs {
+    /// A file that a gateway wrote when it gave an input up: the error names it, and so does the gateway's log.
+    pub capture: PathBuf,
+    /// Say what is in it, and run nothing.
+    #[arg(long)]
+    pub show: bool,
+    /// What the worker is to run under, such as `gdb --args` or `valgrind`.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "show")]
+    pub under: Option<String>,
+    /// How long it may take, with all the time that you spend in the debugger.
+    #[arg(long, value_name = "N", default_value_t = 3_600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub timeout_s: u32,
+    /// The worker's command line, where it is not the stock worker: --runtime-dir and --name are added to it.
+    #[arg(last = true, value_name = "WORKER")]
+    pub worker: Vec<OsString>,
+}
+
 /// `token`
 #[derive(Args, Debug)]
 pub struct TokenArgs {
@@ -271,6 +309,9 @@ pub struct TokenNewArgs {
     /// The file: made with mode 600 if it is not there. A gateway that uses it takes the token a second later.
     #[arg(long, value_name = "FILE", default_value = "tokens")]
     pub file: PathBuf,
+    /// Nothing of what its owner sends is kept, also if it kills workers.
+    #[arg(long)]
+    pub private: bool,
 }
 
 /// `new-node`

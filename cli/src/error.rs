@@ -16,6 +16,7 @@ use crate::launch::{HomeError, LaunchError};
 use crate::new_node::NewNodeError;
 use crate::output::OutputError;
 use crate::pipeline::Located;
+use crate::replay::ReplayError;
 use crate::token::TokenFileError;
 use crate::transport::ConnectError;
 use crate::validate::OfferError;
@@ -41,6 +42,9 @@ pub enum CommandError {
     /// The service could not be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// No input was run once more, or it killed again.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// No token was made.
     #[error(transparent)]
     Token(#[from] TokenFileError),
@@ -128,7 +132,10 @@ impl CommandError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Fault(_) | Self::Refused { .. } | Self::NotValid { .. } => 1,
+            Self::Fault(_)
+            | Self::Refused { .. }
+            | Self::NotValid { .. }
+            | Self::Replay(ReplayError::Died { .. }) => 1,
             Self::Config(_)
             | Self::Home(_)
             | Self::Launch(LaunchError::Plan(_))
@@ -137,6 +144,9 @@ impl CommandError {
             | Self::Entries { .. }
             | Self::Input(_)
             | Self::Token(_)
+            | Self::Replay(
+                ReplayError::Capture(_) | ReplayError::NoNode { .. } | ReplayError::NoWorker { .. },
+            )
             | Self::NewNode(_) => 2,
             Self::Launch(
                 LaunchError::Watch { .. }
@@ -145,6 +155,9 @@ impl CommandError {
                 | LaunchError::Stopped,
             )
             | Self::Find(_)
+            | Self::Replay(
+                ReplayError::Start { .. } | ReplayError::NoGateway | ReplayError::NotReady { .. },
+            )
             | Self::Offer(_)
             | Self::Admin(_)
             | Self::Connect(_)

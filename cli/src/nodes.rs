@@ -119,6 +119,7 @@ mod tests {
                 Parameter::with_default("quality", Values::choice(&["low", "high"]), "high", "How good."),
             ],
             repeatable: true,
+            stateless: false,
             ports: vec![Port::new("left", &[Kind::Audio])],
         };
         let any =

@@ -192,6 +192,7 @@ impl<'a> Failure<'a> {
             | CommandError::Home(_)
             | CommandError::Launch(_)
             | CommandError::Find(_)
+            | CommandError::Replay(_)
             | CommandError::Token(_)
             | CommandError::Admin(_)
             | CommandError::Connect(_)
@@ -251,6 +252,7 @@ impl Job {
             manifest: self.pipeline.manifest.clone(),
             inputs: inputs.into_iter().collect(),
             limits: self.limits,
+            private: false,
         };
         traffic.sent(0, Instant::now());
         let done = transport.execute(request).await?;
@@ -271,8 +273,12 @@ impl Job {
         bar: &ProgressBar,
     ) -> Result<(Traffic, ExecutionMetrics), CommandError> {
         let listener = Some(StartListener::new(|starting| crate::say(&starting.to_string())));
-        let request =
-            StreamRequest { manifest: self.pipeline.manifest.clone(), limits: self.limits, listener };
+        let request = StreamRequest {
+            manifest: self.pipeline.manifest.clone(),
+            limits: self.limits,
+            listener,
+            private: false,
+        };
         let session = transport.stream(request).await?;
         let traffic = RefCell::new(Traffic::default());
         let sending =

@@ -61,15 +61,15 @@ pub enum TokenFileError {
 /// # Errors
 /// The name or the file is of no use.
 pub fn token(args: &TokenArgs) -> Result<(), CommandError> {
-    let TokenCommand::New(TokenNewArgs { name, file }) = &args.command;
+    let TokenCommand::New(TokenNewArgs { name, file, private }) = &args.command;
     let name = name.parse().map_err(TokenFileError::Name)?;
-    let token = new(name, file)?;
+    let token = new(name, file, *private)?;
     crate::print_line(token.secret())?;
     crate::say(&format!("kept as its hash in {}: the token itself is not shown again", file.display()));
     Ok(())
 }
 
-fn new(name: TokenName, path: &Path) -> Result<Token, TokenFileError> {
+fn new(name: TokenName, path: &Path, private: bool) -> Result<Token, TokenFileError> {
     let mut bits = [0; 32];
     getrandom::fill(&mut bits).map_err(TokenFileError::Random)?;
     let token = Token::of_random(bits);
@@ -84,7 +84,7 @@ fn new(name: TokenName, path: &Path) -> Result<Token, TokenFileError> {
     if known.has(&name) {
         return Err(TokenFileError::Taken { path: path.to_owned(), name });
     }
-    let entry = TokenEntry { name, hash: TokenHash::of(&token) };
+    let entry = TokenEntry { name, hash: TokenHash::of(&token), private };
     let line_end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     // One write: a gateway that reads meanwhile sees the line whole or not at all.
     file.write_all(format!("{line_end}{entry}\n").as_bytes()).map_err(failed)?;
@@ -113,13 +113,15 @@ mod tests {
     fn a_new_token_is_known_by_its_line_and_its_name_is_taken_then() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens");
-        let (first, second) =
-            (new("a".parse().unwrap(), &path).unwrap(), new("b".parse().unwrap(), &path).unwrap());
+        let (first, second) = (
+            new("a".parse().unwrap(), &path, false).unwrap(),
+            new("b".parse().unwrap(), &path, true).unwrap(),
+        );
         assert_ne!(first, second);
         let tokens = Tokens::parse(&fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(tokens.owner(&second).map(ToString::to_string).as_deref(), Some("b"));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(matches!(new("a".parse().unwrap(), &path), Err(TokenFileError::Taken { .. })));
+        assert!(matches!(new("a".parse().unwrap(), &path, false), Err(TokenFileError::Taken { .. })));
     }
 
     #[test]
@@ -128,7 +130,7 @@ mod tests {
         let path = dir.path().join("tokens");
         fs::write(&path, "").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = new("a".parse().unwrap(), &path).unwrap_err().to_string();
+        let error = new("a".parse().unwrap(), &path, false).unwrap_err().to_string();
         assert!(error.contains("mode 644") && error.contains("chmod 600"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "");
     }

@@ -18,13 +18,16 @@ pub struct Token(String);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TokenHash([u8; 32]);
 
-/// A line of a token file: a name for people, and the hash. `NAME HASH`, the hash as hexadecimal digits.
+/// A line of a token file: a name for people, and the hash. `NAME HASH`, the hash as hexadecimal digits, and behind it
+/// `private` where that is so.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TokenEntry {
     /// What logs call whoever shows the token.
     pub name: TokenName,
     /// Of the token.
     pub hash: TokenHash,
+    /// Whether what its owner sends is kept nowhere, also if it kills workers.
+    pub private: bool,
 }
 
 /// At most 64 of `A-Z a-z 0-9 . _ -`.
@@ -39,7 +42,9 @@ pub struct Tokens(Vec<TokenEntry>);
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TokenError {
     /// Not a name and a hash.
-    #[error("line {line} is no token: write NAME and the 64 hexadecimal digits of a SHA-256")]
+    #[error(
+        "line {line} is no token: write NAME and the 64 hexadecimal digits of a SHA-256, and 'private' behind them if nothing of its owner may be kept"
+    )]
     Shape {
         /// Counted from 1.
         line: usize,
@@ -137,7 +142,7 @@ impl fmt::Display for TokenHash {
 
 impl fmt::Display for TokenEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.name, self.hash)
+        write!(f, "{} {}{}", self.name, self.hash, if self.private { " private" } else { "" })
     }
 }
 
@@ -172,27 +177,32 @@ impl Tokens {
         let mut tokens = Self::default();
         for (line, words) in (1..).zip(text.lines()).filter(|(_, line)| !is_comment(line)) {
             let mut words = words.split_whitespace();
-            let (Some(name), Some(hash), None) = (words.next(), words.next(), words.next()) else {
+            let (Some(name), Some(hash)) = (words.next(), words.next()) else {
                 return Err(TokenError::Shape { line });
+            };
+            let private = match (words.next(), words.next()) {
+                (None, None) => false,
+                (Some("private"), None) => true,
+                (Some(_), _) | (None, Some(_)) => return Err(TokenError::Shape { line }),
             };
             let hash = TokenHash::parse(hash).ok_or(TokenError::Shape { line })?;
             let name: TokenName = name.parse()?;
             if tokens.has(&name) {
                 return Err(TokenError::Repeated { line, name: name.to_string() });
             }
-            tokens.0.push(TokenEntry { name, hash });
+            tokens.0.push(TokenEntry { name, hash, private });
         }
         Ok(tokens)
     }
 
     /// Who shows this token. The time that it takes does not depend on how near to a known one it is.
     #[must_use]
-    pub fn owner(&self, token: &Token) -> Option<&TokenName> {
+    pub fn owner(&self, token: &Token) -> Option<&TokenEntry> {
         let shown = TokenHash::of(token);
         let mut owner = None;
         for entry in &self.0 {
             if bool::from(entry.hash.0.ct_eq(&shown.0)) {
-                owner = Some(&entry.name);
+                owner = Some(entry);
             }
         }
         owner
@@ -237,9 +247,9 @@ mod tests {
     #[test]
     fn a_token_is_known_by_the_hash_that_was_kept() {
         let (mine, other) = (Token::of_random([7; 32]), Token::of_random([8; 32]));
-        let entry = TokenEntry { name: "mine".parse().unwrap(), hash: TokenHash::of(&mine) };
+        let entry = TokenEntry { name: "mine".parse().unwrap(), hash: TokenHash::of(&mine), private: true };
         let tokens = Tokens::parse(&format!("# who comes\n\n{entry}\n")).unwrap();
-        assert_eq!(tokens.owner(&mine).map(ToString::to_string).as_deref(), Some("mine"));
+        assert_eq!(tokens.owner(&mine), Some(&entry));
         assert_eq!(tokens.owner(&other), None);
         assert_eq!(tokens.owner(&Token::shown("")), None);
         assert!(!entry.to_string().contains(mine.secret()) && !format!("{mine:?}").contains("07"));

@@ -72,6 +72,8 @@ pub struct ExecuteRequest {
     pub inputs: BTreeMap<String, Frame>,
     /// What the client asks.
     pub limits: LimitRequest,
+    /// What it sends is kept nowhere, whatever becomes of it.
+    pub private: bool,
 }
 
 /// The set-up of a stream.
@@ -83,6 +85,8 @@ pub struct StreamRequest {
     pub limits: LimitRequest,
     /// Who is to hear what the start waits for: at once, when it changes, and every 2 s.
     pub listener: Option<StartListener>,
+    /// As [`ExecuteRequest::private`].
+    pub private: bool,
 }
 
 /// What one input sequence gave, or a part of it, or why it gives nothing.

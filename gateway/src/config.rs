@@ -44,6 +44,10 @@ pub struct Arguments {
     /// so put a proxy that has it, or a private network, in between
     #[arg(long)]
     pub insecure_plaintext: bool,
+    /// Where inputs are kept that killed too many workers, at most 16 and 256 MiB, for `remotemedia replay`; off: nowhere
+    /// [default: captures in $STATE_DIRECTORY, or $XDG_STATE_HOME/remotemedia, or ~/.local/state/remotemedia]
+    #[arg(long, value_name = "DIR|off", env = "REMOTEMEDIA_CAPTURES")]
+    pub captures: Option<PathBuf>,
     /// How log lines look, on standard error [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -84,6 +88,8 @@ pub struct Config {
     pub files: FileRoots,
     /// Memory for frames.
     pub pools: Pools,
+    /// Where inputs are kept that killed too many workers, if anywhere.
+    pub captures: Option<PathBuf>,
 }
 
 /// Memory for frames; what is not set is for the runtime to choose.
@@ -177,6 +183,7 @@ struct File {
     file_roots: FileRoots,
     limits: Limits,
     pools: Pools,
+    captures: Option<PathBuf>,
 }
 
 const LONG_ABOUT: &str = "\
@@ -207,6 +214,7 @@ Settings file, with the defaults:
   insecure_plaintext = false     # true: serve other machines without TLS
   log_format = \"text\"            # or json
   drain_ms = 10000               # for calls to finish after SIGTERM
+  captures = \"...\"              # where inputs are kept that killed too many workers; or \"off\"
   file_roots = []                # directories whose files clients may hand to nodes, such as [\"/srv/media\"]
   [limits]
   max_message_bytes = 16777216   # of one gRPC message
@@ -216,6 +224,8 @@ Settings file, with the defaults:
   default_memory_bytes = 100000000
   max_memory_bytes = 1000000000
   max_audio_samples = 10000000   # of one piece of audio
+  max_replays = 2                # of work whose worker died
+  poison_ms = 60000              # for which an input that killed more often is refused
   max_nodes = 64
   idle_timeout_ms = 60000        # of a stream without input
   [pools]                        # reserved at start
@@ -260,6 +270,11 @@ impl Config {
             limits: file.limits,
             files: file.file_roots,
             pools: file.pools,
+            captures: match arguments.captures.clone().or(file.captures) {
+                Some(off) if off.as_os_str() == "off" => None,
+                Some(dir) => Some(dir),
+                None => default_captures(|name| std::env::var_os(name).map(PathBuf::from)),
+            },
         };
         config.check_addresses(arguments.insecure_plaintext || file.insecure_plaintext)?;
         check_limits(&config.limits)?;
@@ -300,6 +315,16 @@ fn default_runtime_dir(of_login: Option<PathBuf>) -> PathBuf {
         return PathBuf::from("/run/remotemedia");
     }
     PathBuf::from(format!("/dev/shm/remotemedia-{}", geteuid()))
+}
+
+/// On disk, for they are to be looked at later: where systemd says, or where the user keeps such things.
+fn default_captures(environment: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let absolute = |name| environment(name).filter(|dir| dir.is_absolute());
+    let of_user = || {
+        let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+        Some(state.join("remotemedia"))
+    };
+    Some(absolute("STATE_DIRECTORY").or_else(of_user)?.join("captures"))
 }
 
 fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
@@ -383,6 +408,22 @@ mod tests {
         check(&["--grpc", "0.0.0.0:1", "--token-file", "t"], "accept it with --insecure-plaintext");
         let all = ["--grpc", "0.0.0.0:1", "--token-file", "t", "--insecure-plaintext"];
         assert_eq!(of("", &all).unwrap().token_file, Some("t".into()));
+    }
+
+    #[test]
+    fn captures_are_kept_where_state_is_unless_told_otherwise() {
+        let among = |set: &[(&str, &str)]| {
+            let set: Vec<(String, String)> =
+                set.iter().map(|(name, dir)| ((*name).to_owned(), (*dir).to_owned())).collect();
+            default_captures(|name| set.iter().find(|(other, _)| other == name).map(|(_, dir)| dir.into()))
+        };
+        assert_eq!(among(&[]), None);
+        let home = ("HOME", "/home/a");
+        assert_eq!(among(&[home]), Some("/home/a/.local/state/remotemedia/captures".into()));
+        assert_eq!(among(&[home, ("XDG_STATE_HOME", "/s")]), Some("/s/remotemedia/captures".into()));
+        assert_eq!(among(&[home, ("STATE_DIRECTORY", "/var/lib/r")]), Some("/var/lib/r/captures".into()));
+        assert_eq!(of("captures = '/kept'", &[]).unwrap().captures, Some("/kept".into()));
+        assert_eq!(of("captures = '/kept'", &["--captures", "off"]).unwrap().captures, None);
     }
 
     fn of(file: &str, flags: &[&str]) -> Result<Config, ConfigError> {

@@ -14,15 +14,20 @@ use crate::tokens::TokenWatch;
 #[derive(Clone, Debug)]
 pub(crate) struct Guard(pub(crate) Option<TokenWatch>);
 
+/// Whether what a caller sends is kept nowhere. Not so where nobody says who calls.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Privacy(pub(crate) bool);
+
 impl Step for Guard {
-    fn pass<B>(&self, request: Request<B>, next: impl FnOnce(Request<B>) -> Answer) -> Answer {
+    fn pass<B>(&self, mut request: Request<B>, next: impl FnOnce(Request<B>) -> Answer) -> Answer {
         // Probes of orchestrators cannot send metadata, and learn one bit.
         let is_open = Rpc::of(request.uri().path()) == Rpc::HealthV1Check;
         let refusal = self.0.as_ref().filter(|_| !is_open).and_then(|tokens| {
             let shown = shown(request.headers());
-            match shown.map(|token| tokens.tokens().owner(&token).map(ToString::to_string)) {
-                Ok(Some(name)) => {
-                    Span::current().record("client", name);
+            match shown.map(|token| tokens.tokens().owner(&token).cloned()) {
+                Ok(Some(owner)) => {
+                    Span::current().record("client", owner.name.to_string());
+                    request.extensions_mut().insert(Privacy(owner.private));
                     None
                 }
                 Ok(None) => Some("the bearer token is not known here: ask the operator for one"),
@@ -33,6 +38,13 @@ impl Step for Guard {
             None => next(request),
             Some(problem) => Box::pin(async move { Ok(rescue::of_stranger(problem).into_http()) }),
         }
+    }
+}
+
+impl Privacy {
+    /// Of who sends a request.
+    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Self {
+        request.extensions().get::<Self>().copied().unwrap_or_default()
     }
 }
 

@@ -12,7 +12,7 @@ use remotemedia_gateway::{
     Admin, Arguments, BindError, Config, ConfigError, Life, Listener, LogFormat, Metrics, MetricsError,
     Phase, RuntimeDir, RuntimeDirError, Server, Serving, TokenFile, TokenFileError,
 };
-use remotemedia_runtime::{Runtime, RuntimeConfig, StartError};
+use remotemedia_runtime::{CaptureConfig, Runtime, RuntimeConfig, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -158,6 +158,7 @@ fn runtime_config(config: &Config, dir: &RuntimeDir) -> RuntimeConfig {
         gateway_pool_bytes: config.pools.gateway_bytes.unwrap_or(default.gateway_pool_bytes),
         worker_pool_bytes: config.pools.worker_bytes.unwrap_or(default.worker_pool_bytes),
         link_capacity: config.pools.link_capacity.unwrap_or(default.link_capacity),
+        captures: config.captures.clone().map(CaptureConfig::new),
         ..default
     }
 }

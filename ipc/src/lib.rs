@@ -4,6 +4,7 @@
 //! A [`host`] (the gateway) admits processes into a domain; each admitted process is a [`guest`] with a slot.
 
 pub mod calls;
+pub mod capture;
 pub mod cleaner;
 pub mod control;
 pub mod death;

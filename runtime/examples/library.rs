@@ -51,14 +51,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // All at once: one input for each entry of the pipeline, all that comes of it.
     let inputs = BTreeMap::from([("resample".to_owned(), Frame::new(0, second_of_tone()?))]);
-    let done = runner.execute(ExecuteRequest { manifest: Arc::clone(&manifest), inputs, limits }).await?;
+    let done = runner
+        .execute(ExecuteRequest { manifest: Arc::clone(&manifest), inputs, limits, private: false })
+        .await?;
     println!("execute: {} documents in {:.1?}", done.outputs["vad"].len(), done.metrics.wall);
     for (node, report) in &done.metrics.nodes {
         println!("  {node} ran in {} (pid {}), for {:.1?}", report.worker, report.pid, report.busy);
     }
 
     // As it comes: send and receive may be two tasks; here they take turns.
-    let session = runner.stream(StreamRequest { manifest, limits, listener: None }).await?;
+    let session = runner.stream(StreamRequest { manifest, limits, listener: None, private: false }).await?;
     for sequence in 0..3 {
         session.send(TransportData::new(sequence, second_of_tone()?)).await?;
     }

@@ -433,7 +433,7 @@ impl Loop {
             tracing::info!(%member, pid, "worker_left");
             return;
         }
-        let name = worker.hello.name;
+        let (name, kind) = (worker.hello.name, worker.hello.kind);
         let counted = self.registry.deaths(&name).saturating_sub(1);
         let (restarts, last_lines) =
             burial.map_or((counted, Vec::new()), |burial| (burial.restarts, burial.last_lines));
@@ -453,7 +453,8 @@ impl Loop {
                 let call = calls.iter().find(|call| call.session == id).copied();
                 let called = call.and_then(|call| entry.graph.nodes().get(call.node.index()));
                 let node = called.map_or(first, |node| &node.id).clone();
-                let loss = Loss { lost: WorkerLost { node, ..lost.clone() }, call };
+                let (lost, kind) = (WorkerLost { node, ..lost.clone() }, kind.clone());
+                let loss = Loss { lost, kind, call };
                 entry.tell(id, FromHub::Lost(Box::new(loss)));
             }
             self.stage_closed(id, member);

@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod captures;
 mod edges;
 mod hub;
 mod machine;
@@ -42,6 +43,7 @@ use remotemedia_ipc::host::{Host, HostConfig, HostError};
 use remotemedia_ipc::memory::{Geometry, GeometryError};
 use tokio::sync::Semaphore;
 
+pub use captures::CaptureConfig;
 pub use runner::PipelineRunner;
 pub use session::RunningSession;
 pub use status::{
@@ -49,6 +51,7 @@ pub use status::{
     WorkerStatus,
 };
 
+use captures::Captures;
 use hub::Hub;
 use poison::Poisons;
 
@@ -76,6 +79,8 @@ pub struct RuntimeConfig {
     pub worker_pool_bytes: u64,
     /// Descriptors that a link holds: with the credit window, this bounds the sessions between two processes.
     pub link_capacity: usize,
+    /// Where inputs are kept that killed too many workers; none are, if there is no place.
+    pub captures: Option<CaptureConfig>,
 }
 
 /// A runtime cannot be started.
@@ -104,6 +109,7 @@ impl RuntimeConfig {
             gateway_pool_bytes: 192 << 20,
             worker_pool_bytes: 96 << 20,
             link_capacity: 4096,
+            captures: None,
         }
     }
 }
@@ -126,7 +132,8 @@ impl Runtime {
         let limits = Arc::new(config.limits);
         let hub = Hub::start(host, Arc::clone(&limits), config.link_capacity).map_err(StartError::Thread)?;
         let room = Arc::new(Semaphore::new(limits.max_sessions));
-        let poisons = Arc::new(Poisons::new(limits.max_replays, limits.poison()));
+        let poisons =
+            Arc::new(Poisons::new(limits.max_replays, limits.poison(), config.captures.map(Captures::new)));
         Ok(Self { hub, limits, room, poisons })
     }
 

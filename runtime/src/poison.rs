@@ -10,6 +10,8 @@ use remotemedia_core::fault::{Poison, WorkerLost};
 use remotemedia_core::graph::Graph;
 use remotemedia_ipc::plane::Prepared;
 
+use crate::captures::{Captures, Kill};
+
 /// Content that has killed workers. Shared by all sessions.
 #[derive(Debug)]
 pub(crate) struct Poisons {
@@ -20,6 +22,8 @@ pub(crate) struct Poisons {
     memory: Duration,
     /// Deaths of the same content after which it is refused.
     limit: u32,
+    /// Where it is kept then.
+    captures: Option<Captures>,
 }
 
 /// What stands for a pipeline's node types and parameters, and one input.
@@ -41,13 +45,14 @@ const MOST: usize = 256;
 
 impl Poisons {
     /// Content is refused for `memory` when it has killed more workers than `replays` after the first.
-    pub(crate) fn new(replays: u32, memory: Duration) -> Self {
+    pub(crate) fn new(replays: u32, memory: Duration, captures: Option<Captures>) -> Self {
         Self {
             hashing: RandomState::new(),
             strikes: Mutex::default(),
             known: AtomicUsize::new(0),
             memory,
             limit: replays.saturating_add(1),
+            captures,
         }
     }
 
@@ -109,12 +114,16 @@ impl Poisons {
         poison
     }
 
-    /// Remembers where content is kept.
-    pub(crate) fn keep(&self, content: Content, path: &str) {
+    /// Keeps the input, where inputs are kept, and gives what is told of it with the place.
+    pub(crate) fn capture(&self, content: Content, kill: Kill) -> Poison {
+        let poison = kill.poison.clone();
+        let path = self.captures.as_ref().and_then(|captures| captures.keep(kill));
+        let capture = path.map(|path| path.display().to_string());
         let mut strikes = self.fresh(Instant::now());
         if let Some(poison) = strikes.get_mut(&content).and_then(|entry| entry.poison.as_mut()) {
-            poison.capture = Some(path.to_owned());
+            poison.capture.clone_from(&capture);
         }
+        Poison { capture, ..poison }
     }
 
     /// Why it is refused, if it is.
@@ -156,7 +165,7 @@ mod tests {
 
     #[test]
     fn content_is_refused_when_it_has_killed_once_too_often() {
-        let poisons = Poisons::new(2, Duration::from_secs(60));
+        let poisons = Poisons::new(2, Duration::from_secs(60), None);
         assert!(poisons.is_empty());
         let (killer, other) = (Content(1), Content(2));
         assert_eq!(poisons.strike(killer, &lost(), Some(4)), None);
@@ -165,27 +174,26 @@ mod tests {
         assert!(!poisons.is_empty() && poisons.refusal(killer, None).is_none());
         let poison = poisons.strike(killer, &lost(), Some(4)).unwrap();
         assert_eq!((poison.deaths, poison.sequence, poison.refused_ms), (3, Some(4), 60_000));
-        poisons.keep(killer, "/kept");
         let refused = poisons.refusal(killer, Some(9)).unwrap();
-        assert_eq!((refused.sequence, refused.capture.as_deref()), (Some(9), Some("/kept")));
+        assert_eq!((refused.sequence, refused.capture), (Some(9), None));
         assert!(refused.refused_ms <= 60_000);
         assert!(poisons.refusal(other, None).is_none());
     }
 
     #[test]
     fn it_is_forgotten_after_a_while_and_the_oldest_makes_room() {
-        let brief = Poisons::new(0, Duration::from_millis(1));
+        let brief = Poisons::new(0, Duration::from_millis(1), None);
         assert!(brief.strike(Content(1), &lost(), None).is_some());
         std::thread::park_timeout(Duration::from_millis(2));
         assert!(brief.refusal(Content(1), None).is_none());
         assert!(brief.is_empty());
-        let poisons = Poisons::new(0, Duration::from_secs(60));
+        let poisons = Poisons::new(0, Duration::from_secs(60), None);
         for number in 0..=MOST as u64 {
             poisons.strike(Content(number), &lost(), None);
         }
         assert!(poisons.refusal(Content(0), None).is_none());
         assert!(poisons.refusal(Content(MOST as u64), None).is_some());
-        let never = Poisons::new(0, Duration::ZERO);
+        let never = Poisons::new(0, Duration::ZERO, None);
         assert!(never.strike(Content(1), &lost(), None).is_none(), "it was switched off");
     }
 }

@@ -7,21 +7,22 @@ use remotemedia_core::fault::{EntryError, Fault, Unavailability, WorkerLost};
 use remotemedia_core::frame::Frame;
 use remotemedia_core::graph::Graph;
 use remotemedia_core::limits::{Granted, LimitExceeded, LimitRequest, Limits};
+use remotemedia_core::manifest::Manifest;
 use remotemedia_core::transport::{
     ExecuteRequest, Execution, ExecutionMetrics, PipelineTransport, StreamRequest, StreamSession as _,
     TransportData,
 };
-use remotemedia_ipc::calls::Call;
 use remotemedia_ipc::plane::Prepared;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::Span;
 use tracing::field::display;
 
+use crate::captures::Kill;
 use crate::hub::{HubHandle, unavailable};
 use crate::poison::Poisons;
 use crate::session::{Opening, RunningSession};
-use crate::survival::{Pieces, may_run_again};
+use crate::survival::{Loss, Pieces, may_run_again};
 
 /// Runs pipelines on a runtime's workers. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -74,8 +75,9 @@ impl PipelineRunner {
             let replays = died.as_ref().map_or(0, |lost| lost.replays);
             let opening = Opening {
                 graph: Arc::clone(&graph),
-                pipeline: request.manifest.metadata.name.clone(),
+                manifest: Arc::clone(&request.manifest),
                 granted,
+                private: request.private,
                 listener: None,
                 stream: None,
                 room: Arc::clone(&room),
@@ -94,7 +96,10 @@ impl PipelineRunner {
             let Err(Fault::Worker(lost)) = outcome else { return outcome };
             let loss = session.take_loss().filter(|loss| loss.lost.pid == lost.pid);
             let call = loss.as_ref().and_then(|loss| loss.call);
-            self.strike(&graph, &run, &lost, call)?;
+            if let Some(loss) = &loss {
+                let manifest = (!request.private).then_some(&request.manifest);
+                self.strike(&run, &session, loss, manifest)?;
+            }
             if replays == granted.replays || !may_run_again(&graph, &session.infos(), call.as_ref()) {
                 return Err(WorkerLost { replays, ..lost }.into());
             }
@@ -104,20 +109,27 @@ impl PipelineRunner {
         }
     }
 
-    /// Counts a death against the input that the worker was in a call with. An error if that was once too often.
-    fn strike(&self, graph: &Graph, run: &Run, lost: &WorkerLost, call: Option<Call>) -> Result<(), Fault> {
-        if call.is_none_or(|call| call.sequence.is_none()) {
+    /// Counts a death against the input that the worker was in a call with. An error if that was once too often; then it
+    /// is kept, where there is a manifest to keep it with.
+    fn strike(
+        &self,
+        run: &Run,
+        session: &RunningSession,
+        loss: &Loss,
+        manifest: Option<&Arc<Manifest>>,
+    ) -> Result<(), Fault> {
+        if loss.call.is_none_or(|call| call.sequence.is_none()) {
             return Ok(());
         }
-        let content = self.poisons.content(graph, run.pieces());
-        match self.poisons.strike(content, lost, None) {
-            Some(poison) => {
-                tracing::warn!(node = lost.node, deaths = poison.deaths, "input_is_poison");
-                self.hub.count_poison();
-                Err(poison.into())
-            }
-            None => Ok(()),
-        }
+        let content = self.poisons.content(session.graph(), run.pieces());
+        let Some(poison) = self.poisons.strike(content, &loss.lost, None) else { return Ok(()) };
+        tracing::warn!(node = poison.node, deaths = poison.deaths, "input_is_poison");
+        self.hub.count_poison();
+        let Some(manifest) = manifest else { return Err(poison.into()) };
+        let named = run.pieces.iter().flat_map(|(entry, pieces)| session.frames_named(entry, pieces));
+        let (manifest, worker_kind) = (Arc::clone(manifest), loss.kind.clone());
+        let kill = Kill { manifest, poison, worker_kind, frames: named.collect() };
+        Err(self.poisons.capture(content, kill).into())
     }
 
     /// What has killed too many workers is not given to another.
@@ -172,8 +184,9 @@ impl PipelineTransport for PipelineRunner {
         let manifest = &request.manifest;
         self.open(Opening {
             graph: Arc::new(Graph::check(manifest, &self.limits)?),
-            pipeline: manifest.metadata.name.clone(),
+            manifest: Arc::clone(manifest),
             granted: self.limits.grant(&request.limits)?,
+            private: request.private,
             listener: request.listener,
             stream: Some(manifest.on_worker_loss),
             room: Arc::new(room),

@@ -15,7 +15,7 @@ use remotemedia_core::fault::{Fault, StreamFault, Unavailability};
 use remotemedia_core::frame::{Frame, SessionId};
 use remotemedia_core::graph::{Graph, NodeIndex};
 use remotemedia_core::limits::{Granted, LimitExceeded, Limits};
-use remotemedia_core::manifest::OnWorkerLoss;
+use remotemedia_core::manifest::{Manifest, OnWorkerLoss};
 use remotemedia_core::session::{Action, End, Event, Patience, Session, Shape};
 use remotemedia_core::starting::StartListener;
 use remotemedia_core::transport::{ChunkOutput, ExecutionMetrics, NodeReport, StreamSession, TransportData};
@@ -38,7 +38,8 @@ pub struct RunningSession {
     poisons: Arc<Poisons>,
     limits: Arc<Limits>,
     graph: Arc<Graph>,
-    pipeline: String,
+    manifest: Arc<Manifest>,
+    private: bool,
     sink_nodes: Vec<NodeIndex>,
     granted: Granted,
     calls: Calls,
@@ -62,8 +63,10 @@ pub struct RunningSession {
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) graph: Arc<Graph>,
-    pub(crate) pipeline: String,
+    pub(crate) manifest: Arc<Manifest>,
     pub(crate) granted: Granted,
+    /// Its input is not kept.
+    pub(crate) private: bool,
     /// Who is told what it waits for.
     pub(crate) listener: Option<StartListener>,
     /// What a stream's manifest asks for when a worker dies; none for a unary run, which ends and may begin again.
@@ -173,14 +176,14 @@ impl RunningSession {
         opening: Opening,
     ) -> Result<Self, Fault> {
         let began = Instant::now();
-        let Opening { graph, pipeline, granted, listener, stream, room } = opening;
+        let Opening { graph, manifest, granted, private, listener, stream, room } = opening;
         let id = hub.next_session();
         let (events, inbound) = mpsc::channel(most_events(&graph, &limits));
         let (placed, placing) = oneshot::channel();
         let order = OpenOrder {
             id,
             session: id,
-            pipeline: pipeline.clone(),
+            pipeline: manifest.metadata.name.clone(),
             graph: Arc::clone(&graph),
             memory_bytes: granted.memory_bytes,
             since: began,
@@ -209,7 +212,8 @@ impl RunningSession {
             hub,
             poisons,
             limits,
-            pipeline,
+            manifest,
+            private,
             sink_nodes: graph.sinks().collect(),
             granted,
             calls,
@@ -233,6 +237,10 @@ impl RunningSession {
     /// What it may take.
     pub(crate) const fn granted(&self) -> &Granted {
         &self.granted
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// Ids of the nodes that take input.

@@ -21,6 +21,8 @@ use remotemedia_ipc::plane::Prepared;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Loss {
     pub(crate) lost: WorkerLost,
+    /// The kind of its pool.
+    pub(crate) kind: String,
     /// The call of one of the session's nodes that it was in.
     pub(crate) call: Option<Call>,
 }

@@ -56,7 +56,7 @@ fn assert_lost(error: &ErrorResponse, node: &str, worker: &Process, cause: Death
     let (node, worker) = (node.to_owned(), worker.name().to_owned());
     // Nobody launched it who tells.
     let last_lines = Vec::new();
-    assert_eq!(lost, WorkerLost { node, worker, pid, cause, restarts: 0, last_lines });
+    assert_eq!(lost, WorkerLost { node, worker, pid, cause, restarts: 0, last_lines, replays: 0 });
     assert_eq!(context(error)["stream_error_type"], "STREAM_ERROR_EXECUTION");
 }
 

@@ -57,8 +57,12 @@ async fn a_pipeline_is_executed_without_a_gateway() {
 async fn a_pipeline_is_streamed_without_a_gateway() {
     const CHUNKS: u64 = 5;
     let service = Service::start().await;
-    let request =
-        StreamRequest { manifest: manifest(PIPELINE), limits: LimitRequest::default(), listener: None };
+    let request = StreamRequest {
+        manifest: manifest(PIPELINE),
+        limits: LimitRequest::default(),
+        listener: None,
+        private: false,
+    };
     let session = service.runtime.runner().stream(request).await.unwrap();
     let send = async {
         for sequence in 0..CHUNKS {
@@ -85,8 +89,12 @@ async fn a_pipeline_is_streamed_without_a_gateway() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_input_that_its_sender_dropped_is_answered_in_its_place() {
     let service = Service::start().await;
-    let request =
-        StreamRequest { manifest: manifest(PIPELINE), limits: LimitRequest::default(), listener: None };
+    let request = StreamRequest {
+        manifest: manifest(PIPELINE),
+        limits: LimitRequest::default(),
+        listener: None,
+        private: false,
+    };
     let session = service.runtime.runner().stream(request).await.unwrap();
     for sequence in 0..3 {
         let input = TransportData::new(sequence, silence(441));
@@ -210,7 +218,7 @@ fn stock_worker() -> PathBuf {
 
 fn request(pipeline: &str, frames: usize) -> ExecuteRequest {
     let inputs = BTreeMap::from([("resample".to_owned(), Frame::new(0, silence(frames)))]);
-    ExecuteRequest { manifest: manifest(pipeline), inputs, limits: LimitRequest::default() }
+    ExecuteRequest { manifest: manifest(pipeline), inputs, limits: LimitRequest::default(), private: false }
 }
 
 fn manifest(pipeline: &str) -> Arc<Manifest> {

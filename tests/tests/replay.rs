@@ -4,13 +4,16 @@
 #![expect(clippy::unwrap_used, reason = "what a test reads is there, or the test fails")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use remotemedia_core::fault::{DeathCause, Fault, Poison, StreamFault, WorkerLost};
+use remotemedia_core::token::Token;
 use remotemedia_protos::v1::{DataBuffer, ErrorResponse, PipelineManifest, ResourceLimits, WorkerLossPolicy};
 use remotemedia_tests::Plant;
 use remotemedia_tests::client::{Answers, context, fault};
+use remotemedia_tests::deadline::until;
 use remotemedia_tests::pipeline::{chain, text, words};
-use remotemedia_tests::plant::Recipe;
+use remotemedia_tests::plant::{Recipe, START, program};
 use tempfile::TempDir;
 
 /// What the nodes of these tests do when they die.
@@ -220,6 +223,72 @@ async fn a_stream_with_a_state_ends_or_begins_anew_with_the_gap_told() {
     assert_eq!(after, expected, "it counts from the beginning");
     assert_eq!(answers.missed.len() + after.len(), 4);
     plant.finish().await;
+}
+
+/// What `remotemedia replay` says on standard error, and its exit code.
+async fn replay(path: &str) -> (i32, String) {
+    let worker = program("test-worker");
+    let words = ["replay", path, "--", worker.to_str().unwrap()];
+    let done = tokio::process::Command::new(program("remotemedia")).args(words).output().await.unwrap();
+    (done.status.code().unwrap(), String::from_utf8_lossy(&done.stderr).into_owned())
+}
+
+#[tokio::test]
+async fn a_frame_that_killed_is_kept_and_run_once_more_in_the_foreground() {
+    let (captures, graves) = (tempfile::tempdir().unwrap(), Graves::new());
+    let arguments = vec![format!("--captures={}", captures.path().join("kept").display())];
+    let mut plant = Plant::of(Recipe { workers: 4, arguments, ..Recipe::default() }).await;
+    plant.expect("worker_died");
+    plant.expect("input_is_poison");
+    let manifest = chain(&[
+        "{ id: in, node_type: PassThrough }",
+        &graves.node("a", "Mortal", ", times: 4"),
+        "{ id: out, node_type: PassThrough }",
+    ]);
+    let answers = plant.client().stream(&manifest).await.0.run(pieces(2, 4)).await.closed();
+    let poison = poison(&answers.missed[0]);
+    let path = poison.capture.unwrap();
+    assert!(answers.missed[0].message.contains(&format!("`remotemedia replay {path}`")), "{answers:?}");
+    until(START, async || if fs::exists(&path).unwrap() { Ok(()) } else { Err("no file") }).await;
+    let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600, "it is for its owner alone");
+
+    let (code, said) = replay(&path).await;
+    assert!(said.contains("node 'a' has killed 3 workers with this input"), "{said}");
+    assert!(said.contains("in gets text, 6 bytes"), "{said}");
+    assert!(said.contains("node 'a' has killed its worker once more: it was killed by SIGABRT"), "{said}");
+    assert_eq!((code, graves.count("a", "grave")), (1, 4));
+    let (code, said) = replay(&path).await;
+    assert!(said.contains("node 'a' gave text, 8 bytes") && said.contains("node 'a' lives"), "{said}");
+    assert_eq!(code, 0);
+    let (code, said) = replay(captures.path().join("none").to_str().unwrap()).await;
+    assert!(code == 2 && said.contains("cannot read"), "{said}");
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_who_shows_a_private_token() {
+    let (dir, graves) = (tempfile::tempdir().unwrap(), Graves::new());
+    let (captures, tokens) = (dir.path().join("captures"), dir.path().join("tokens"));
+    let made = tokio::process::Command::new(program("remotemedia"))
+        .args(["token", "new", "--private", "--file", tokens.to_str().unwrap()])
+        .output()
+        .await
+        .unwrap();
+    let token: Token = String::from_utf8(made.stdout).unwrap().parse().unwrap();
+    let arguments =
+        vec![format!("--captures={}", captures.display()), format!("--token-file={}", tokens.display())];
+    let mut plant =
+        Plant::of(Recipe { workers: 4, arguments, token: Some(token), ..Recipe::default() }).await;
+    plant.expect("worker_died");
+    plant.expect("input_is_poison");
+    let manifest = chain(&[&graves.node("a", "Mortal", "")]);
+    let error = plant.client().execute(&manifest, [("a", text("killer"))]).await.unwrap_err();
+    assert_eq!(poison(&error).capture, None);
+    let answers = plant.client().stream(&manifest).await.0.run([text("killer")]).await.closed();
+    assert_eq!(poison(&answers.missed[0]).capture, None);
+    plant.finish().await;
+    assert!(!captures.exists());
 }
 
 #[tokio::test]

@@ -97,6 +97,7 @@ async fn a_fault_of_the_pipeline_is_told_inside_the_reply() {
         cause: DeathCause::Signal(9),
         restarts: 0,
         last_lines: Vec::new(),
+        replays: 0,
     };
     let plant = Plant::of(Loopback::new(Manner::Refuse(lost.into()))).await;
     let error = error_of(execute(&plant, request(1)).await);

@@ -17,7 +17,7 @@ use crate::plane::EdgeRef;
 use crate::slot::{Member, PoolId};
 
 /// The version of these messages. Gateway, workers and launchers of different versions refuse each other.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// Most lines of a [`Burial`]: a traceback with some frames.
 pub const MAX_LAST_LINES: usize = 20;

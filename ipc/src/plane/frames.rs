@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use nix::time::{ClockId, clock_gettime};
 use remotemedia_core::data::{DataError, Kind, RuntimeData};
-use remotemedia_core::frame::Metadata;
+use remotemedia_core::frame::{Frame, Metadata};
 use remotemedia_core::node::Writable;
 
 use super::block::Lease;
@@ -20,7 +20,7 @@ use crate::lease::References;
 use crate::slot::Member;
 
 /// A frame whose bytes all lie in shared memory, ready to be sent to any number of receivers. Holds its blocks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Prepared {
     descriptor: Descriptor,
     /// What keeps the blocks held until the frame is sent: the payload's and the metadata's handles.
@@ -190,6 +190,24 @@ impl Prepared {
         self.copied_bytes
     }
 
+    /// What receivers get of it: the number of its kind, the numbers of that, its time, payload and metadata.
+    pub(crate) fn parts(&self) -> (u16, [u64; 16], Option<u64>, [&Bytes; 2]) {
+        let Descriptor { kind, fixed, timestamp_us, .. } = self.descriptor;
+        let timestamp_us = Some(timestamp_us).filter(|time| *time != u64::MAX);
+        (kind, fixed, timestamp_us, self.holds.each_ref())
+    }
+
+    /// The frame of such parts, wherever they were kept. Its sequence is 0.
+    pub(crate) fn frame_of(
+        kind: u16,
+        fixed: [u64; 16],
+        timestamp_us: Option<u64>,
+        [payload, metadata]: [Bytes; 2],
+    ) -> Result<Frame, FrameError> {
+        let (data, metadata) = read_parts(kind, fixed, payload, &metadata)?;
+        Ok(Frame { sequence: 0, timestamp_us, metadata, data })
+    }
+
     /// Feeds all that receivers get of it, but for its time, to a hash: equal data, wherever its blocks are, feeds the
     /// same.
     pub fn hash_content(&self, hasher: &mut impl Hasher) {
@@ -251,17 +269,27 @@ pub(super) fn read(pools: &Pools, descriptor: &Descriptor) -> Result<Decoded, Fr
         bare::FENCE => return Ok(Decoded::Fence),
         bare::MARK => return Ok(Decoded::Mark),
         bare::FLUSH => return Ok(Decoded::Flush),
-        number => Kind::ALL.into_iter().find(|kind| number_of(*kind) == number),
+        number => number,
     };
-    let kind = kind.ok_or(FrameError::UnknownKind { kind: descriptor.kind })?;
+    let (data, metadata) = read_parts(kind, descriptor.fixed, payload, &extra)?;
+    Ok(Decoded::Frame(data, metadata))
+}
+
+fn read_parts(
+    kind: u16,
+    fixed: [u64; 16],
+    payload: Bytes,
+    extra: &[u8],
+) -> Result<(RuntimeData, Metadata), FrameError> {
+    let named = Kind::ALL.into_iter().find(|named| number_of(*named) == kind);
+    let named = named.ok_or(FrameError::UnknownKind { kind })?;
     let extra: Extra = if extra.is_empty() {
         Extra::default()
     } else {
-        codec::decode_from_block(&extra)
+        codec::decode_from_block(extra)
             .map_err(|error| FrameError::Metadata { problem: error.to_string() })?
     };
-    let (data, metadata) = Description::read(kind, descriptor.fixed, extra).into_data(payload)?;
-    Ok(Decoded::Frame(data, metadata))
+    Description::read(named, fixed, extra).into_data(payload)
 }
 
 /// Now, in nanoseconds of the clock that all processes of a host share.

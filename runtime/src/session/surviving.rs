@@ -13,9 +13,11 @@ use std::time::Instant;
 
 use remotemedia_core::fault::{Fault, Poison, StreamFault, Unavailability};
 use remotemedia_core::session::{End, Event};
+use remotemedia_ipc::plane::Prepared;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Attempt, Inbound, RunningSession, State, most_events};
+use crate::captures::Kill;
 use crate::hub::{OpenOrder, unavailable};
 use crate::survival::{KeptInput, Loss, Pieces, Survival};
 use crate::wiring::Wiring;
@@ -87,11 +89,35 @@ impl RunningSession {
             }
         };
         let poison = self.poisons.strike(content, &loss.lost, call.sequence);
-        if let Some(poison) = &poison {
-            tracing::warn!(node = poison.node, deaths = poison.deaths, "input_is_poison");
-            self.hub.count_poison();
+        let poison = poison?;
+        tracing::warn!(node = poison.node, deaths = poison.deaths, "input_is_poison");
+        self.hub.count_poison();
+        if self.private {
+            return Some(poison);
         }
-        poison
+        let frames = call.sequence.map_or_else(Vec::new, |sequence| self.frames_of(state, sequence));
+        let (manifest, worker_kind) = (Arc::clone(&self.manifest), loss.kind.clone());
+        Some(self.poisons.capture(content, Kill { manifest, poison, worker_kind, frames }))
+    }
+
+    /// The frames of a sequence, by entry and port.
+    fn frames_of(&self, state: &State, sequence: u64) -> Vec<(String, String, Prepared)> {
+        let inputs = state.kept.places().into_iter().filter(|(other, _)| *other == sequence);
+        let pieces = inputs.filter_map(|place| Some((place.1, state.kept.get(place)?.pieces.clone()?)));
+        pieces.flat_map(|(entry, pieces)| self.named(&state.attempt, entry, &pieces)).collect()
+    }
+
+    /// What an input of an entry went in as, by entry and port.
+    pub(crate) fn frames_named(&self, entry: &str, pieces: &Pieces) -> Vec<(String, String, Prepared)> {
+        let place = self.entry(entry).map(|(place, _)| place);
+        place.map_or_else(|_unknown| Vec::new(), |place| self.named(&self.attempt(), place, pieces))
+    }
+
+    fn named(&self, attempt: &Attempt, entry: usize, pieces: &Pieces) -> Vec<(String, String, Prepared)> {
+        let wires = &attempt.wiring.entries[entry];
+        let id = &self.graph.node(wires.node).id;
+        let ports = wires.ports.iter().zip(pieces.iter());
+        ports.filter_map(|((port, _), piece)| Some((id.clone(), port.clone(), piece.clone()?))).collect()
     }
 
     /// What has killed its worker as often as it may goes in no more. Of a death without a call nobody knows whose fault
@@ -144,7 +170,7 @@ impl RunningSession {
         let order = OpenOrder {
             id: state.asked,
             session: self.id,
-            pipeline: self.pipeline.clone(),
+            pipeline: self.manifest.metadata.name.clone(),
             graph: Arc::clone(&self.graph),
             memory_bytes: self.granted.memory_bytes,
             since: now,

@@ -66,6 +66,8 @@ impl Process {
         command.envs(environment.iter().copied());
         // What the developer has set for his own service is not meant for this one.
         command.args(arguments).env_remove("REMOTEMEDIA_LOG").env_remove("XDG_RUNTIME_DIR");
+        // A test that wants inputs kept says where.
+        command.env("REMOTEMEDIA_CAPTURES", "off");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));

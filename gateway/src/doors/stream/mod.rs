@@ -38,6 +38,7 @@ use super::{Doors, execute, version};
 use crate::backend::Backend;
 use crate::deadline;
 use crate::files::FileRoots;
+use crate::guard::Privacy;
 use crate::life::Phase;
 use crate::measure::Call;
 use crate::rescue::{self, Told};
@@ -72,6 +73,7 @@ enum Halt {
 struct Requests {
     messages: Streaming<StreamRequest>,
     times: Times,
+    privacy: Privacy,
 }
 
 /// The sequence of the chunk that was given to the session last.
@@ -96,8 +98,9 @@ impl<B: Backend> StreamingPipelineService for Doors<B> {
         let call = Call::of(&request);
         let times = Times::of(&request);
         let patience = deadline::of(request.metadata());
+        let privacy = Privacy::of(&request);
         let body = Body::of(self.limits.idle_timeout(), |responses| async move {
-            let requests = Requests { messages: request.into_inner(), times };
+            let requests = Requests { messages: request.into_inner(), times, privacy };
             doors.serve(requests, responses, call, patience).await
         });
         Ok(Response::new(body))
@@ -144,7 +147,7 @@ impl<B: Backend> Doors<B> {
         let manifest = times.to_runtime(|| execute::manifest_from_wire(init.manifest))?;
         let first = times.to_runtime(|| self.inputs_from_wire(init.data_inputs))?;
         let first = input::first(first, &manifest);
-        let session = self.open(manifest, limits, responses).await?;
+        let session = self.open(manifest, limits, requests.privacy, responses).await?;
         let mut open = Open { session, ended: false };
         Span::current().record("session_id", display(open.session.id()));
         let ready = StreamReady {
@@ -168,6 +171,7 @@ impl<B: Backend> Doors<B> {
         &self,
         manifest: Arc<Manifest>,
         limits: LimitRequest,
+        privacy: Privacy,
         responses: &Responses,
     ) -> Result<<B::Transport as transport::PipelineTransport>::Session, Halt> {
         let (teller, mut told) = mpsc::channel(1);
@@ -176,8 +180,8 @@ impl<B: Backend> Doors<B> {
             StartListener::new(move |starting| drop(teller.try_send(starting)))
         });
         let runner = self.backend.runner();
-        let mut opening =
-            std::pin::pin!(runner.stream(transport::StreamRequest { manifest, limits, listener }));
+        let request = transport::StreamRequest { manifest, limits, listener, private: privacy.0 };
+        let mut opening = std::pin::pin!(runner.stream(request));
         loop {
             tokio::select! {
                 biased;
