@@ -12,7 +12,7 @@ use remotemedia_core::data::{Audio, ChannelCount, RuntimeData, SampleFormat, Sam
 use remotemedia_core::frame::Metadata;
 use remotemedia_core::node::Writable as _;
 use remotemedia_ipc::doorbell::TICK;
-use remotemedia_ipc::host::{Host, HostConfig, HostEvent};
+use remotemedia_ipc::host::{Host, HostConfig, HostEvent, PoolBudget};
 use remotemedia_ipc::memory::{Geometry, SizeClass};
 use remotemedia_ipc::plane::{Content, Header};
 use remotemedia_ipc::slot::Member;
@@ -67,6 +67,7 @@ impl Producer {
         let classes = sizes.iter().map(|bytes| SizeClass { block_bytes: *bytes as u64, blocks: BLOCKS });
         let mut host = Host::start(HostConfig {
             runtime_dir: runtime_dir.path().to_owned(),
+            budget: PoolBudget::UNBOUNDED,
             gateway_pool: Geometry::new(classes.collect())?,
             worker_pool: Geometry::new(vec![SizeClass { block_bytes: 4096, blocks: BLOCKS }])?,
             link_capacity: LINK_CAPACITY,

@@ -18,6 +18,14 @@ pub struct Limits {
     pub max_params_bytes: usize,
     /// Bytes of one gRPC message, and so of the largest frame that enters: a 1080p RGBA frame is 8.3 MB.
     pub max_message_bytes: usize,
+    /// Bytes of messages that are not whole that one connection may have sent: eight of the largest.
+    pub max_connection_incomplete_bytes: u64,
+    /// The same of all connections together: a quarter of what a small machine has.
+    pub max_incomplete_bytes: u64,
+    /// How long a client may send nothing in the middle of a message: longer than networks take to recover.
+    pub message_stall_ms: u64,
+    /// How long a whole message may take: the largest at 2 Mbit/s.
+    pub message_ms: u64,
     /// Pool memory of one execution where the client asks for nothing (contract: 100 MB).
     pub default_memory_bytes: u64,
     /// Pool memory that a client may ask for (contract: 1 GB).
@@ -112,6 +120,10 @@ impl Default for Limits {
             max_name_bytes: 128,
             max_params_bytes: 256 * 1024,
             max_message_bytes: 16 * 1024 * 1024,
+            max_connection_incomplete_bytes: 128 * 1024 * 1024,
+            max_incomplete_bytes: 512 * 1024 * 1024,
+            message_stall_ms: 10_000,
+            message_ms: 60_000,
             default_memory_bytes: 100_000_000,
             max_memory_bytes: 1_000_000_000,
             default_timeout_ms: 5_000,

@@ -48,6 +48,9 @@ pub struct Arguments {
     /// [default: captures in $STATE_DIRECTORY, or $XDG_STATE_HOME/remotemedia, or ~/.local/state/remotemedia]
     #[arg(long, value_name = "DIR|off", env = "REMOTEMEDIA_CAPTURES")]
     pub captures: Option<PathBuf>,
+    /// Workers for whose frames there must be memory at the start [default: 1]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u16>,
     /// How log lines look, on standard error [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -88,6 +91,8 @@ pub struct Config {
     pub files: FileRoots,
     /// Memory for frames.
     pub pools: Pools,
+    /// Workers for whose frames there must be memory at the start.
+    pub workers: u16,
     /// Where inputs are kept that killed too many workers, if anywhere.
     pub captures: Option<PathBuf>,
 }
@@ -98,6 +103,8 @@ pub struct Config {
 pub struct Pools {
     /// Bytes of the gateway's own frame pool: what clients send is written there.
     pub gateway_bytes: Option<u64>,
+    /// Bytes of all frame pools together: checked at the start, and a worker that would go beyond is refused.
+    pub budget_bytes: Option<u64>,
     /// Bytes of each worker's frame pool: what its nodes compute is written there.
     pub worker_bytes: Option<u64>,
     /// Descriptors that a link between two processes holds.
@@ -183,6 +190,7 @@ struct File {
     file_roots: FileRoots,
     limits: Limits,
     pools: Pools,
+    workers: Option<u16>,
     captures: Option<PathBuf>,
 }
 
@@ -213,6 +221,7 @@ Settings file, with the defaults:
   token_file = \"...\"            # read again when it changes
   insecure_plaintext = false     # true: serve other machines without TLS
   log_format = \"text\"            # or json
+  workers = 1                    # for whose frames there must be memory at the start
   drain_ms = 10000               # for calls to finish after SIGTERM
   captures = \"...\"              # where inputs are kept that killed too many workers; or \"off\"
   file_roots = []                # directories whose files clients may hand to nodes, such as [\"/srv/media\"]
@@ -224,6 +233,10 @@ Settings file, with the defaults:
   default_memory_bytes = 100000000
   max_memory_bytes = 1000000000
   max_audio_samples = 10000000   # of one piece of audio
+  max_incomplete_bytes = 536870912             # of messages that are not whole
+  max_connection_incomplete_bytes = 134217728  # of those of one connection
+  message_stall_ms = 10000       # without a byte, in the middle of a message
+  message_ms = 60000             # of a whole message
   max_replays = 2                # of work whose worker died
   poison_ms = 60000              # for which an input that killed more often is refused
   max_nodes = 64
@@ -231,6 +244,7 @@ Settings file, with the defaults:
   [pools]                        # reserved at start
   gateway_bytes = ...
   worker_bytes = ...             # for each worker
+  budget_bytes = ...             # of all together: a worker that would go beyond is refused
   link_capacity = ...
 
 Exit codes:
@@ -270,6 +284,7 @@ impl Config {
             limits: file.limits,
             files: file.file_roots,
             pools: file.pools,
+            workers: arguments.workers.or(file.workers).unwrap_or(1),
             captures: match arguments.captures.clone().or(file.captures) {
                 Some(off) if off.as_os_str() == "off" => None,
                 Some(dir) => Some(dir),
@@ -418,8 +433,8 @@ mod tests {
             default_captures(|name| set.iter().find(|(other, _)| other == name).map(|(_, dir)| dir.into()))
         };
         assert_eq!(among(&[]), None);
-        let home = ("HOME", "/home/a");
-        assert_eq!(among(&[home]), Some("/home/a/.local/state/remotemedia/captures".into()));
+        let home = ("HOME", "/u/a");
+        assert_eq!(among(&[home]), Some("/u/a/.local/state/remotemedia/captures".into()));
         assert_eq!(among(&[home, ("XDG_STATE_HOME", "/s")]), Some("/s/remotemedia/captures".into()));
         assert_eq!(among(&[home, ("STATE_DIRECTORY", "/var/lib/r")]), Some("/var/lib/r/captures".into()));
         assert_eq!(of("captures = '/kept'", &[]).unwrap().captures, Some("/kept".into()));

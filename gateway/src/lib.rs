@@ -27,6 +27,7 @@ mod config;
 mod deadline;
 mod doors;
 mod files;
+mod gauge;
 mod guard;
 mod health;
 mod identify;

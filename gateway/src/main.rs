@@ -157,6 +157,8 @@ fn runtime_config(config: &Config, dir: &RuntimeDir) -> RuntimeConfig {
         limits: config.limits.clone(),
         gateway_pool_bytes: config.pools.gateway_bytes.unwrap_or(default.gateway_pool_bytes),
         worker_pool_bytes: config.pools.worker_bytes.unwrap_or(default.worker_pool_bytes),
+        expected_workers: config.workers,
+        budget_bytes: config.pools.budget_bytes,
         link_capacity: config.pools.link_capacity.unwrap_or(default.link_capacity),
         captures: config.captures.clone().map(CaptureConfig::new),
         ..default
@@ -253,7 +255,9 @@ impl Failure {
     const fn exit(&self) -> Exit {
         match self {
             Self::Log { .. } => Exit::Usage,
-            Self::Config(_) | Self::Tokens(_) | Self::Start(StartError::Geometry(_)) => Exit::Settings,
+            Self::Config(_)
+            | Self::Tokens(_)
+            | Self::Start(StartError::Geometry(_) | StartError::Budget { .. }) => Exit::Settings,
             Self::Bind(BindError::InUse { .. }) | Self::RuntimeDir(RuntimeDirError::Taken { .. }) => {
                 Exit::InUse
             }

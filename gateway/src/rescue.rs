@@ -81,6 +81,13 @@ pub fn of_client_deadline(fault: &Fault) -> Status {
     status(Code::DeadlineExceeded, fault, &convert::fault::to_wire(fault))
 }
 
+/// More than a client may have here before it is understood.
+#[must_use]
+pub fn of_limit(limit: &LimitExceeded) -> Status {
+    let fault = Fault::Limit(limit.clone());
+    status(Code::ResourceExhausted, &fault, &convert::fault::to_wire(&fault))
+}
+
 /// The service goes away: nothing more is begun, and what runs is cut.
 #[must_use]
 pub fn of_closed_door() -> Status {

@@ -17,6 +17,7 @@ use crate::admit::Admit;
 use crate::backend::Backend;
 use crate::doors::Doors;
 use crate::files::FileRoots;
+use crate::gauge::Gauge;
 use crate::guard::Guard;
 use crate::health::{self, Health};
 use crate::identify::Identify;
@@ -79,6 +80,7 @@ impl<B: Backend> Server<B> {
         let (tell_health, health) = watch::channel(Health::unknown());
         let known = tokens.as_ref().map(TokenFile::watch);
         let identify = Identify::new();
+        let gauge = Gauge::new(&limits);
 
         // What a call passes on its way in, from the outermost:
         let service = ServiceBuilder::new()
@@ -112,7 +114,8 @@ impl<B: Backend> Server<B> {
 
         let of_connection = |connection, seat: Option<Seat>| {
             let (http2, life, metrics) = (http2.clone(), life.clone(), metrics.clone());
-            let (service, refusal) = (service.clone(), refusal.clone());
+            // Outermost of all, for each connection by itself: what it sends is held to a bound before it is a message.
+            let (service, refusal) = (gauge.hold(service.clone()), refusal.clone());
             async move {
                 match seat {
                     Some(_seat) => {

@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
-use remotemedia_ipc::host::{Host, HostConfig, HostError};
+use remotemedia_ipc::host::{Host, HostConfig, HostError, PoolBudget};
 use remotemedia_ipc::memory::{Geometry, GeometryError};
 use tokio::sync::Semaphore;
 
@@ -77,6 +77,10 @@ pub struct RuntimeConfig {
     pub gateway_pool_bytes: u64,
     /// Memory for the frames of each worker, reserved when it joins.
     pub worker_pool_bytes: u64,
+    /// Workers for whose frames there must be memory at the start.
+    pub expected_workers: u16,
+    /// Memory for all frames together; beyond it no worker joins. None: no bound but the machine's.
+    pub budget_bytes: Option<u64>,
     /// Descriptors that a link holds: with the credit window, this bounds the sessions between two processes.
     pub link_capacity: usize,
     /// Where inputs are kept that killed too many workers; none are, if there is no place.
@@ -89,6 +93,18 @@ pub enum StartError {
     /// The configured memory is too little for the configured limits.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
+    /// The budget is less than its parts.
+    #[error(
+        "the frame pools' budget of {budget} bytes is less than the {needed} that the gateway and {workers} workers take: raise budget_bytes, or lower gateway_bytes, worker_bytes or the number of workers"
+    )]
+    Budget {
+        /// As configured, in bytes.
+        budget: u64,
+        /// What the parts add up to, in bytes.
+        needed: u64,
+        /// Workers that are expected.
+        workers: u16,
+    },
     /// The domain cannot be set up.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -108,6 +124,8 @@ impl RuntimeConfig {
             limits: Limits::default(),
             gateway_pool_bytes: 192 << 20,
             worker_pool_bytes: 96 << 20,
+            expected_workers: 1,
+            budget_bytes: None,
             link_capacity: 4096,
             captures: None,
         }
@@ -123,10 +141,21 @@ impl Runtime {
     /// Another gateway serves in this directory, or there is no memory.
     pub fn start(config: RuntimeConfig) -> Result<Self, StartError> {
         let largest = u64::try_from(config.limits.max_message_bytes).unwrap_or(u64::MAX);
+        let gateway_pool = Geometry::for_budget(config.gateway_pool_bytes, largest)?;
+        let worker_pool = Geometry::for_budget(config.worker_pool_bytes, largest)?;
+        let for_workers = worker_pool.reserved_bytes().saturating_mul(config.expected_workers.into());
+        let needed = gateway_pool.reserved_bytes().saturating_add(for_workers);
+        if let Some(budget) = config.budget_bytes.filter(|budget| *budget < needed) {
+            return Err(StartError::Budget { budget, needed, workers: config.expected_workers });
+        }
         let host = Host::start(HostConfig {
             runtime_dir: config.runtime_dir,
-            gateway_pool: Geometry::for_budget(config.gateway_pool_bytes, largest)?,
-            worker_pool: Geometry::for_budget(config.worker_pool_bytes, largest)?,
+            budget: PoolBudget {
+                at_start: config.budget_bytes.unwrap_or(needed),
+                at_most: config.budget_bytes.unwrap_or(u64::MAX),
+            },
+            gateway_pool,
+            worker_pool,
             link_capacity: config.link_capacity,
         })?;
         let limits = Arc::new(config.limits);

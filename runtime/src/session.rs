@@ -19,7 +19,7 @@ use remotemedia_core::manifest::{Manifest, OnWorkerLoss};
 use remotemedia_core::session::{Action, End, Event, Patience, Session, Shape};
 use remotemedia_core::starting::StartListener;
 use remotemedia_core::transport::{ChunkOutput, ExecutionMetrics, NodeReport, StreamSession, TransportData};
-use remotemedia_ipc::plane::{Arrival, Content, Header};
+use remotemedia_ipc::plane::{Arrival, Content, Header, Outstanding};
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::sleep_until;
 
@@ -149,6 +149,8 @@ struct State {
     losses: u32,
     /// The latest death.
     loss: Option<Loss>,
+    /// By entry: blocks of its inputs that somebody holds.
+    outstanding: BTreeMap<usize, Outstanding>,
 }
 
 /// A result that nobody has taken yet.
@@ -503,6 +505,7 @@ impl State {
             flush_behind: false,
             losses: 0,
             loss: None,
+            outstanding: BTreeMap::new(),
         }
     }
 
@@ -512,6 +515,10 @@ impl State {
             Some(End::Drained | End::Cancelled) => Err(StreamFault::Closed.into()),
             None => Ok(()),
         }
+    }
+
+    fn outstanding_of(&mut self, entry: usize) -> &mut Outstanding {
+        self.outstanding.entry(entry).or_default()
     }
 
     fn put(&mut self, sequence: u64, outputs: Vec<(usize, Frame)>, missed: Option<Fault>, latency: Duration) {

@@ -226,6 +226,13 @@ impl Plant {
         name
     }
 
+    /// Starts a worker of which the plant knows nothing: one that is not to live, or not to join.
+    #[must_use]
+    pub fn extra_worker(&self) -> Process {
+        let dir = format!("--runtime-dir={}", self.dir.path().display());
+        Process::start("extra", &program(self.recipe.worker), &[&dir, "--name=extra", "--log-format=json"])
+    }
+
     /// Starts a process that runs Python modules for this plant, of which the plant knows nothing.
     #[must_use]
     pub fn python_process(&self, name: &str, more: &[&str]) -> Process {

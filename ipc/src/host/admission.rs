@@ -74,6 +74,10 @@ pub(super) enum NotAdmitted {
     Codec(#[from] codec::CodecError),
     #[error(transparent)]
     Death(#[from] DeathError),
+    #[error(
+        "the frame pools have {reserved} of the {budget} bytes of their budget, and its own takes {needed}: raise budget_bytes, lower worker_bytes, or stop a worker"
+    )]
+    OverBudget { reserved: u64, budget: u64, needed: u64 },
     #[error(transparent)]
     Budget(#[from] BudgetError),
     #[error(transparent)]
@@ -184,13 +188,26 @@ impl Admission {
             Ok(Examined::Worker { process, pid, hello, bell }) => {
                 let pool = pools.next_id();
                 let candidate = Candidate { channel, process, pid, hello, bell, pool };
-                match self.maker.order(pool, geometry) {
+                let ordered =
+                    self.within_budget(geometry, pools).and_then(|()| self.maker.order(pool, geometry));
+                match ordered {
                     Ok(()) => drop(self.candidates.insert(pool, candidate)),
                     Err(refusal) => candidate.refuse(&refusal),
                 }
             }
             Err(refusal) => refuse(&mut channel, &refusal),
         }
+    }
+
+    /// Pools of the dead count as long as somebody holds frames of them.
+    fn within_budget(&self, geometry: &Geometry, pools: &PoolBook) -> Result<(), NotAdmitted> {
+        let needed = geometry.reserved_bytes();
+        let being_made = needed.saturating_mul(self.candidates.len() as u64);
+        let (reserved, budget) = (pools.reserved_bytes().saturating_add(being_made), pools.budget_bytes());
+        if reserved.saturating_add(needed) > budget {
+            return Err(NotAdmitted::OverBudget { reserved, budget, needed });
+        }
+        Ok(())
     }
 
     /// The next candidate whose pool is made, or could not be.

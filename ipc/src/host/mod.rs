@@ -88,8 +88,19 @@ pub struct HostConfig {
     pub gateway_pool: Geometry,
     /// Each worker's frame pool.
     pub worker_pool: Geometry,
+    /// Memory of all frame pools together.
+    pub budget: PoolBudget,
     /// Descriptors that a link holds.
     pub link_capacity: usize,
+}
+
+/// Memory of all frame pools together, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolBudget {
+    /// What must be there at the start: for the gateway's own pool and those of the workers that are expected.
+    pub at_start: u64,
+    /// What they may take: a worker whose pool would go beyond is refused.
+    pub at_most: u64,
 }
 
 /// What happened.
@@ -261,6 +272,13 @@ impl HostConfig {
 /// How the prefixes of our domains begin.
 const PREFIX: &str = "remotemedia";
 
+// === impl PoolBudget ===
+
+impl PoolBudget {
+    /// Whatever the machine gives.
+    pub const UNBOUNDED: Self = Self { at_start: 0, at_most: u64::MAX };
+}
+
 // === impl Host ===
 
 impl Host {
@@ -279,7 +297,7 @@ impl Host {
         let me = vacancies.pop_front().map(|first| first.admit(&domain).member());
         let me = me.expect("a domain has slots, and the first is the gateway's");
         let plane = Plane::new(me, domain, config.link_capacity);
-        let pools = PoolBook::start(&plane, &config.gateway_pool)?;
+        let pools = PoolBook::start(&plane, &config.gateway_pool, config.budget)?;
         let ends = Ends::new(Transport::open(&transport, "gateway")?, plane.clone());
         let bell = Arc::new(Doorbell::new()?);
         Ok(Self {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use super::HostError;
+use super::{HostError, PoolBudget};
 use crate::control::messages::ToWorker;
 use crate::memory::{Geometry, PoolFiles, ProducerMap, ReaderMap, SharedFileError, budget};
 use crate::plane::Plane;
@@ -16,6 +16,7 @@ pub(super) struct PoolBook {
     pools: BTreeMap<PoolId, Entry>,
     next: u32,
     scanned: Instant,
+    budget_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -44,14 +45,25 @@ pub(super) fn map(geometry: &Geometry, files: &PoolFiles) -> Result<ReaderMap, S
 
 impl PoolBook {
     /// With the gateway's own pool.
-    pub(super) fn start(plane: &Plane, geometry: &Geometry) -> Result<Self, HostError> {
+    pub(super) fn start(plane: &Plane, geometry: &Geometry, budget: PoolBudget) -> Result<Self, HostError> {
         let id = PoolId(0);
-        budget::check(geometry.reserved_bytes())?;
+        budget::check(budget.at_start.max(geometry.reserved_bytes()))?;
         let files = PoolFiles::create(id, geometry)?;
         plane.add_own_pool(id, ProducerMap::map(geometry.clone(), &files.words, &files.payload)?);
         files.seal_against_writers()?;
         let entry = Entry { owner: plane.me(), geometry: geometry.clone(), files, state: State::Active };
-        Ok(Self { pools: BTreeMap::from([(id, entry)]), next: 1, scanned: Instant::now() })
+        let (pools, scanned) = (BTreeMap::from([(id, entry)]), Instant::now());
+        Ok(Self { pools, next: 1, scanned, budget_bytes: budget.at_most })
+    }
+
+    /// What all pools may take together.
+    pub(super) const fn budget_bytes(&self) -> u64 {
+        self.budget_bytes
+    }
+
+    /// What they take.
+    pub(super) fn reserved_bytes(&self) -> u64 {
+        self.pools.values().map(|entry| entry.geometry.reserved_bytes()).sum()
     }
 
     /// A number that no pool had. After 2^32 of them the gateway must restart, which no uptime reaches.

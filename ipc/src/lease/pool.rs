@@ -224,6 +224,13 @@ impl<C: BlockCells, R: Rules> PoolLeases<C, R> {
         Word::from_bits(self.cells.word(block).load(Ordering::Relaxed)).holders()
     }
 
+    /// Whether anybody holds a block with this content: as old as [`Self::holders`] when it is read. A generation that has
+    /// wrapped round is taken for the one that is meant.
+    pub fn is_held_as(&self, block: BlockIndex, generation: Generation) -> bool {
+        let word = Word::from_bits(self.cells.word(block).load(Ordering::Relaxed));
+        word.generation() == GenerationTag::of::<R>(generation) && !word.holders().is_empty()
+    }
+
     /// How many blocks this process holds. While it is not 0 the pool must stay mapped.
     pub fn held(&self) -> u32 {
         self.lock().held

@@ -16,6 +16,7 @@ mod frames;
 mod inbox;
 mod peers;
 mod pools;
+mod share;
 mod trace;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +29,7 @@ pub use frames::{FrameError, Prepared};
 pub use inbox::{Arrival, Content, Inbox};
 pub use peers::SendError;
 pub use pools::{Pool, PoolUse, Refusal};
+pub use share::Outstanding;
 
 use crate::descriptor::Descriptor;
 use crate::doorbell::Doorbell;

@@ -10,7 +10,7 @@ use crate::lease::pool::{BitWithoutCount, CountOverflow};
 use crate::lease::reap::Remains;
 use crate::lease::{AcceptError, BlockCells, Counts, HolderMask, PoolLeases, Rejected};
 use crate::memory::{OutOfBlock, PoolMap, ProducerMap, ReaderMap};
-use crate::slot::{BlockIndex, Member, PoolId, Slot};
+use crate::slot::{BlockIndex, Generation, Member, PoolId, Slot};
 
 /// One frame pool as this process sees it.
 pub struct Pool {
@@ -127,6 +127,11 @@ impl Pool {
         let geometry = self.map().geometry();
         let candidates = geometry.candidates(bytes as u64).flatten();
         candidates.fold(HolderMask::NOBODY, |all, block| all.union(self.leases.holders(BlockIndex(block))))
+    }
+
+    /// Whether the content of a block that is meant is held by anybody still.
+    pub(super) fn is_out(&self, reference: &BlockRef) -> bool {
+        self.leases.is_held_as(BlockIndex(reference.block), Generation(reference.generation))
     }
 
     pub(super) const fn leases(&self) -> &PoolLeases<Mapped> {

@@ -60,6 +60,9 @@ impl RunningSession {
             if !self.has_credit_for_all(&attempt, input.entry).await? {
                 continue;
             }
+            if prepared.is_none() {
+                self.until_room(&input).await?;
+            }
             let pieces = match &prepared {
                 Some(pieces) => Arc::clone(pieces),
                 None => Arc::clone(prepared.insert(self.prepare_all(&input.frames).await?)),
@@ -181,6 +184,18 @@ impl RunningSession {
         Ok(state.stands && state.attempt.number == attempt.number)
     }
 
+    /// Waits until the input may have blocks beside those that are held of earlier ones of its entry. As for credit, the
+    /// bound of this is that of the results which hold them.
+    async fn until_room(&self, input: &Input) -> Result<(), Fault> {
+        let bytes = input.frames.iter().flatten().map(|frame| frame.data.payload().len());
+        let largest = bytes.max().unwrap_or_default();
+        while !self.lock().outstanding_of(input.entry).has_room(self.hub.plane(), largest) {
+            self.check_open()?;
+            self.hub.turned().await;
+        }
+        Ok(())
+    }
+
     async fn prepare_all(&self, frames: &[Option<Frame>]) -> Result<Pieces, Fault> {
         let mut prepared = Vec::with_capacity(frames.len());
         for frame in frames {
@@ -234,6 +249,9 @@ impl RunningSession {
         let pieces = if missed.is_some() { Arc::new(frames.iter().map(|_| None).collect()) } else { pieces };
         let goes_in = missed.is_none();
         state.has_begun = true;
+        for piece in pieces.iter().flatten() {
+            state.outstanding_of(entry).note(self.hub.plane(), piece);
+        }
         if self.survival != Survival::End {
             let held = (self.survival == Survival::Replay).then(|| Arc::clone(&pieces));
             state.kept.put(sequence, entry, held, missed);

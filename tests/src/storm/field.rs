@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use remotemedia_core::fault::DeathCause;
 use remotemedia_ipc::cleaner;
-use remotemedia_ipc::host::{Host, HostConfig, HostEvent};
+use remotemedia_ipc::host::{Host, HostConfig, HostEvent, PoolBudget};
 use remotemedia_ipc::memory::Geometry;
 use remotemedia_ipc::plane::{Arrival, Plane};
 use remotemedia_ipc::slot::Member;
@@ -78,7 +78,13 @@ impl Field {
         let directory = directory.expect("tmpfs takes a directory");
         std::fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).expect("it is ours");
         let runtime_dir = directory.path().to_owned();
-        let config = HostConfig { runtime_dir, gateway_pool, worker_pool, link_capacity: 256 };
+        let config = HostConfig {
+            runtime_dir,
+            budget: PoolBudget::UNBOUNDED,
+            gateway_pool,
+            worker_pool,
+            link_capacity: 256,
+        };
         Self {
             host: Some(Host::start(config).expect("a host starts")),
             directory,

@@ -7,6 +7,7 @@ mod http;
 mod limits;
 mod logs;
 mod metrics;
+mod quotas;
 mod raw;
 mod room;
 mod tokens;

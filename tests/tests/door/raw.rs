@@ -12,10 +12,15 @@ use tonic::{Code, Status};
 
 /// The status of the answer, and the bytes of its body.
 pub(crate) async fn send(client: &Client, path: &str, body: Bytes) -> (Status, Bytes) {
+    send_body(client, path, Body::new(Full::new(body))).await
+}
+
+/// The same of a body that comes as it likes.
+pub(crate) async fn send_body(client: &Client, path: &str, body: Body) -> (Status, Bytes) {
     let request = http::Request::post(format!("http://gateway{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .body(Body::new(Full::new(body)))
+        .body(body)
         .expect("a path makes a request");
     let exchange = async {
         let mut channel = client.channel();

@@ -99,6 +99,7 @@ impl Run {
             manifest: Arc::new(two_processes(node_type)),
             limits: LimitRequest::default(),
             listener: None,
+            private: false,
         };
         let session = client.stream(request).await.expect("the pipeline stands");
         pass(&session, 0, frame_bytes).await;

@@ -1,15 +1,16 @@
 //! The edges out of a stage: how departures become frames in other processes.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use remotemedia_core::frame::SessionId;
 use remotemedia_core::limits::LimitExceeded;
 use remotemedia_core::node::{Loan, LoanError};
-use remotemedia_ipc::control::messages::StagePlan;
+use remotemedia_ipc::control::messages::{StageOutput, StagePlan};
 use remotemedia_ipc::lease::{Refused, state};
 use remotemedia_ipc::link::PushRefused;
-use remotemedia_ipc::plane::{EdgeOut, Header, NoBlock, Plane, Prepared, SendError};
-use remotemedia_ipc::slot::Member;
+use remotemedia_ipc::plane::{EdgeOut, Header, NoBlock, Outstanding, Plane, Prepared, SendError};
+use remotemedia_ipc::slot::{Member, Slot};
 
 use super::stage::{Departure, Item};
 
@@ -20,6 +21,8 @@ pub(super) struct Outlets {
     session: SessionId,
     /// By place in the plan's outputs.
     edges: Vec<EdgeOut>,
+    /// By the same: what is out on those to the gateway, whose client may read nothing.
+    outstanding: Vec<Option<Mutex<Outstanding>>>,
     loan_timeout: Duration,
     /// That one output may take.
     memory_bytes: u64,
@@ -60,12 +63,13 @@ pub(super) enum OutletError {
 
 impl Outlets {
     pub(super) fn new(plane: Plane, plan: &StagePlan) -> Self {
-        let edge = |output: &remotemedia_ipc::control::messages::StageOutput| {
-            EdgeOut::new(output.edge, output.to, plan.window)
-        };
+        let edge = |output: &StageOutput| EdgeOut::new(output.edge, output.to, plan.window);
         let edges = plan.outputs.iter().map(edge).collect();
+        let of_gateway = |output: &StageOutput| output.to.slot == Slot::GATEWAY;
+        let outstanding = plan.outputs.iter().map(|output| of_gateway(output).then(Mutex::default)).collect();
         let loan_timeout = Duration::from_millis(plan.loan_timeout_ms);
-        Self { plane, session: plan.session, edges, loan_timeout, memory_bytes: plan.memory_bytes }
+        let (session, memory_bytes) = (plan.session, plan.memory_bytes);
+        Self { plane, session, edges, outstanding, loan_timeout, memory_bytes }
     }
 
     /// Whether an edge, by its place in the plan's outputs, can take a frame now.
@@ -99,13 +103,27 @@ impl Outlets {
         while let Some(&edge) = edges.get(departing.sent) {
             // The receiver keeps a place for the flush beyond the window: nothing comes behind it.
             let is_flush = departing.departure.item == Item::Flush;
-            if !is_flush && !self.has_credit(edge) {
+            if !is_flush && !(self.has_credit(edge) && self.has_room(edge, departing)) {
                 return Ok(Sent::Stalled { edge });
             }
             self.send_on(departing, &self.edges[edge])?;
+            if let (Some(outstanding), Some(sent)) = (&self.outstanding[edge], &departing.prepared) {
+                outstanding.lock().unwrap_or_else(PoisonError::into_inner).note(&self.plane, sent);
+            }
             departing.sent += 1;
         }
         Ok(Sent::Whole)
+    }
+
+    /// Whether a frame may go out beside those that the gateway still holds of this edge.
+    fn has_room(&self, edge: usize, departing: &Departing) -> bool {
+        let (Some(outstanding), Item::Frame { frame, .. }) =
+            (&self.outstanding[edge], &departing.departure.item)
+        else {
+            return true;
+        };
+        let mut outstanding = outstanding.lock().unwrap_or_else(PoisonError::into_inner);
+        outstanding.has_room(&self.plane, frame.data.payload().len())
     }
 
     fn send_on(&self, departing: &mut Departing, edge: &EdgeOut) -> Result<(), OutletError> {

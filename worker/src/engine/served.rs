@@ -17,7 +17,7 @@ use remotemedia_core::node::{
 };
 use remotemedia_core::{Frame, Text};
 use remotemedia_ipc::control::messages::{SessionCommand, SessionReply, StagePlan};
-use remotemedia_ipc::host::{Host, HostConfig, HostEvent};
+use remotemedia_ipc::host::{Host, HostConfig, HostEvent, PoolBudget};
 use remotemedia_ipc::memory::Geometry;
 use remotemedia_ipc::plane::{Arrival, Content, EdgeIn, EdgeOut, EdgeRef, Header};
 use remotemedia_ipc::slot::Member;
@@ -441,6 +441,7 @@ fn host(dir: &std::path::Path) -> Host {
     let pool = Geometry::for_budget(8 << 20, 1 << 20).unwrap();
     let config = HostConfig {
         runtime_dir: dir.to_owned(),
+        budget: PoolBudget::UNBOUNDED,
         gateway_pool: pool.clone(),
         worker_pool: pool,
         link_capacity: 256,

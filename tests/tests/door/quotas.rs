@@ -1,0 +1,158 @@
+//! Who takes much and gives nothing back meets a bound of his own, and starves nobody.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use remotemedia_core::fault::Fault;
+use remotemedia_protos::v1::StreamRequest;
+use remotemedia_tests::client::{PATIENCE, chunk, error_in, fault};
+use remotemedia_tests::deadline::within;
+use remotemedia_tests::pipeline::{chain, text, words};
+use remotemedia_tests::plant::Recipe;
+use remotemedia_tests::{Client, Plant, audio};
+use tokio::sync::watch;
+use tokio_stream::StreamExt as _;
+use tonic::Code;
+use tonic::body::Body;
+
+use crate::PASS;
+use crate::raw::{prefixed, send_body};
+
+const STREAM: &str = "/remotemedia.v1.StreamingPipelineService/StreamPipeline";
+const EXECUTE: &str = "/remotemedia.v1.PipelineExecutionService/ExecutePipeline";
+const COPY: &str = "{ id: copy, node_type: CopyingPassThrough }";
+
+async fn plant(settings: &'static str) -> Plant {
+    Plant::of(Recipe { workers: 1, settings, ..Recipe::default() }).await
+}
+
+/// A body that begins with these bytes and then goes quiet, until the other end is dropped.
+fn quiet(bytes: &Bytes) -> (Body, watch::Sender<()>) {
+    let (quiet, told) = watch::channel(());
+    let pieces: Vec<Result<Frame<Bytes>, tonic::Status>> =
+        bytes.chunks(16 << 10).map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece)))).collect();
+    let end = tokio_stream::wrappers::WatchStream::from_changes(told).filter_map(|()| None);
+    (Body::new(StreamBody::new(tokio_stream::iter(pieces).chain(end))), quiet)
+}
+
+#[tokio::test]
+async fn a_client_that_goes_quiet_within_a_message_is_told_and_let_go() {
+    let plant = plant("[limits]\nmessage_stall_ms = 300").await;
+    for path in [STREAM, EXECUTE] {
+        let began = Instant::now();
+        let (body, _quiet) = quiet(&prefixed(0, 1_000, &[7; 100]));
+        let (status, _) = send_body(plant.client(), path, body).await;
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{path}: {status}");
+        let Fault::Deadline { limit_ms, waiting_for } = fault(&error_in(&status)) else { panic!("{status}") };
+        assert_eq!(
+            (limit_ms, waiting_for.as_str()),
+            (300, "the rest of a message, of which 105 of 1005 bytes came")
+        );
+        assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+    }
+    // One that is quiet between messages is not meant.
+    let (mut call, _session) = plant.client().stream(&chain(&[PASS])).await;
+    call.send(0, text("a")).await;
+    call.result().await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    call.send(1, text("b")).await;
+    assert_eq!(call.result().await.sequence, 1);
+    call.close().await;
+    let answers = call.rest().await.closed();
+    assert_eq!(answers.results.len(), 0, "both were read");
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn large_messages_that_are_begun_and_not_ended_are_bounded_for_each_connection() {
+    let plant = plant("[limits]\nmax_connection_incomplete_bytes = 4194304").await;
+    let greedy = Client::connect(plant.address()).await;
+    let part = prefixed(0, 8 << 20, &vec![7; 3 << 20]);
+    let [(one, first_quiet), (other, second_quiet)] = [quiet(&part), quiet(&part)];
+    let before = plant.gateway().private_bytes();
+    let (first, second) = (send_body(&greedy, STREAM, one), send_body(&greedy, STREAM, other));
+    let (status, _) = tokio::select! {
+        refused = first => refused,
+        refused = second => refused,
+    };
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let Fault::Limit(limit) = fault(&error_in(&status)) else { panic!("{status}") };
+    assert_eq!((limit.limit, limit.unit.as_str()), (4 << 20, "bytes"));
+    assert!(limit.what.contains("this connection") && !limit.advice.is_empty(), "{limit}");
+    let held = plant.gateway().private_bytes().saturating_sub(before);
+    assert!(held < 32 << 20, "{held} bytes are held for it");
+    let result = plant.client().execute(&chain(&[PASS]), [("pass", text("mine"))]).await.unwrap();
+    assert_eq!(words(&result.data_outputs["pass"]), "mine");
+    drop((greedy, first_quiet, second_quiet));
+    plant.finish().await;
+}
+
+/// Frames so large that the pools hold only some.
+fn large() -> remotemedia_protos::v1::DataBuffer {
+    audio::mono(48_000, &vec![0.25; 750_000])
+}
+
+/// Pools of about eight blocks of the largest size.
+const SMALL_POOLS: &str = "[limits]\nmax_message_bytes = 4194304\n\
+                           [pools]\ngateway_bytes = 50331648\nworker_bytes = 50331648";
+
+#[tokio::test]
+async fn a_client_that_does_not_read_large_frames_leaves_memory_for_others() {
+    let plant = plant(SMALL_POOLS).await;
+    // What is forwarded lies in the gateway's pool, what is copied in the worker's.
+    let mut deaf = Vec::new();
+    for node in [PASS, COPY] {
+        let client = Client::connect(plant.address()).await;
+        let (call, _session) = client.stream(&chain(&[node])).await;
+        let sender = call.sender();
+        let mut sent = 0;
+        loop {
+            let request = StreamRequest { request: Some(chunk(sent, large())) };
+            if tokio::time::timeout(Duration::from_millis(400), sender.send(request)).await.is_err() {
+                break;
+            }
+            sent += 1;
+        }
+        deaf.push((client, call, sender, sent));
+    }
+    for node in [PASS, COPY] {
+        let id = if node == PASS { "pass" } else { "copy" };
+        let (manifest, began) = (chain(&[node]), Instant::now());
+        for _ in 0..10 {
+            let run = plant.client().execute(&manifest, [(id, large())]);
+            within(PATIENCE, "another client's run", run).await.unwrap();
+        }
+        println!("ten runs beside two clients that do not read: {:?}", began.elapsed());
+        let (call, _session) = plant.client().stream(&manifest).await;
+        let answers = within(PATIENCE, "another client's stream", call.run((0..10).map(|_| large())));
+        assert_eq!(answers.await.closed().results.len(), 10);
+    }
+    // What they have sent has waited, and nothing of it is lost.
+    for (client, mut call, sender, sent) in deaf {
+        drop(sender);
+        call.half_close();
+        let answers = call.rest().await.closed();
+        assert_eq!(answers.sequences(), (0..sent).collect::<Vec<_>>());
+        drop(client);
+    }
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn more_workers_than_the_budget_of_the_frame_pools_has_room_for_are_refused_by_name() {
+    let settings = "[pools]\ngateway_bytes = 67108864\nworker_bytes = 67108864\nbudget_bytes = 150000000";
+    let mut plant = plant(settings).await;
+    plant.expect("worker_refused");
+    let refused = plant.extra_worker();
+    refused.ended(remotemedia_tests::plant::START).await;
+    let said = refused.log().join("\n");
+    assert!(
+        said.contains("of the 150000000 bytes of their budget") && said.contains("raise budget_bytes"),
+        "{said}"
+    );
+    let result = plant.client().execute(&chain(&[PASS]), [("pass", text("mine"))]).await.unwrap();
+    assert_eq!(words(&result.data_outputs["pass"]), "mine");
+    plant.finish().await;
+}
