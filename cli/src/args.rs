@@ -45,10 +45,17 @@ Example configuration:
   workers = 1
   command = [\"/opt/mine/bin/my-worker\", \"--device\", \"0\"]
 
+  [quarantine]                   # of a worker that keeps dying; these are the defaults
+  deaths = 5                     # in a row, none of them 10 s or more after it was ready,
+  within_s = 600                 # in this time:
+  pause_s = 60                   # it is not started for so long, then tried once; doubles when that fails,
+  longest_pause_s = 900          # up to this
+
 Flags win over the file. When all workers are ready, one line is printed on standard output:
   {\"event\":\"ready\",\"grpc\":\"HOST:PORT\",\"admin\":\"HOST:PORT\",\"runtime_dir\":\"…\"}
 Logs go to standard error, each line with the name of the process that wrote it. What dies is
-started again, after a pause that doubles with each failure. A second Ctrl-C does not wait for
+started again, after a pause that doubles with each failure; what keeps dying is left alone for longer,
+unless `remotemedia release NAME` ends that. A second Ctrl-C does not wait for
 sessions to end.";
 
 const RUN_EXAMPLES: &str = "\
@@ -139,6 +146,8 @@ pub enum Command {
     Nodes(NodesArgs),
     /// Say what a running service does.
     Status(StatusArgs),
+    /// Start a worker that is in quarantine, because what it died of is mended.
+    Release(ReleaseArgs),
     /// Make tokens for clients.
     Token(TokenArgs),
     /// Write a node in Python to begin with, and a test of it.
@@ -241,6 +250,16 @@ pub struct StatusArgs {
     /// Print the gateway's own JSON: gateway, workers, frame_pools, sessions.
     #[arg(long)]
     pub json: bool,
+    /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user]
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
+}
+
+/// `release`
+#[derive(Args, Debug)]
+pub struct ReleaseArgs {
+    /// The worker's name, as `remotemedia status` shows it.
+    pub worker: String,
     /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user]
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,

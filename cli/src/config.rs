@@ -1,13 +1,15 @@
 //! The configuration file of `remotemedia up`, and the plan that it and the command line make together.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{fs, io};
 
 use remotemedia_core::nearest::Meant;
 use serde::Deserialize;
 
-use crate::launch::{Command, GatewayPlan, Plan, PoolPlan};
+use crate::launch::{Command, GatewayPlan, Isolation, Plan, PoolPlan};
 
 /// The longest configuration file: it lists programs, not data.
 const MAX_CONFIG_BYTES: u64 = 1_024 * 1_024;
@@ -20,7 +22,7 @@ pub const DEFAULT_WORKERS: u16 = 2;
 /// The kind of the stock worker.
 const RUST: &str = "rust";
 
-/// A configuration file: `[gateway]` and any number of `[[pool]]`.
+/// A configuration file: `[gateway]`, any number of `[[pool]]`, and `[quarantine]`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -28,6 +30,8 @@ pub struct Config {
     pub gateway: GatewayConfig,
     /// The pools of workers. None means one of stock workers.
     pub pool: Vec<PoolConfig>,
+    /// When a worker that keeps dying is left alone.
+    pub quarantine: QuarantineConfig,
 }
 
 /// `[gateway]`
@@ -56,6 +60,20 @@ pub struct PoolConfig {
     pub workers: u16,
     /// The program and its first arguments; the stock worker for kind `rust`.
     pub command: Option<Vec<String>>,
+}
+
+/// `[quarantine]`: what is not said is [`Isolation::default`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuarantineConfig {
+    /// After so many deaths in a row.
+    pub deaths: Option<NonZeroU32>,
+    /// If they came in so many seconds.
+    pub within_s: Option<u64>,
+    /// For so many seconds; doubles each time that it does not help.
+    pub pause_s: Option<u64>,
+    /// The most seconds.
+    pub longest_pause_s: Option<u64>,
 }
 
 /// What the command line says of a service. It wins over the file.
@@ -166,7 +184,7 @@ impl Config {
             (Some(_), pools) => return Err(ConfigError::WhichPool { pools: pools.len() }),
             (None, _) => {}
         }
-        Ok(Plan { gateway, pools })
+        Ok(Plan { gateway, pools, isolation: self.quarantine.isolation() })
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -187,6 +205,22 @@ impl Programs {
         let has_directory = program.parent().is_some_and(|parent| !parent.as_os_str().is_empty());
         let mut found = self.search.iter().map(|dir| dir.join(&program)).filter(|place| place.is_file());
         if has_directory { program } else { found.next().unwrap_or(program) }
+    }
+}
+
+// === impl QuarantineConfig ===
+
+impl QuarantineConfig {
+    fn isolation(self) -> Isolation {
+        let default = Isolation::default();
+        let seconds = |said: Option<u64>, default| said.map_or(default, Duration::from_secs);
+        let pause = seconds(self.pause_s, default.pause);
+        Isolation {
+            deaths: self.deaths.map_or(default.deaths, NonZeroU32::get),
+            within: seconds(self.within_s, default.within),
+            pause,
+            longest_pause: seconds(self.longest_pause_s, default.longest_pause).max(pause),
+        }
     }
 }
 
@@ -215,6 +249,7 @@ pub fn private_plan(programs: &Programs) -> Plan {
             config: None,
         },
         pools: vec![stock_pool(DEFAULT_WORKERS, programs)],
+        isolation: Isolation::default(),
     }
 }
 
@@ -268,6 +303,16 @@ mod tests {
         let plan = plan(text, Overrides::default()).unwrap();
         assert_eq!(plan.pools[0].command.program, Path::new("/bin/my-worker"));
         assert_eq!(plan.pools[0].command.arguments, ["--device", "0"]);
+    }
+
+    #[test]
+    fn a_quarantine_is_as_long_as_is_said_and_never_ends_before_it_began() {
+        let plan = plan("[quarantine]\ndeaths = 3\npause_s = 1000", Overrides::default()).unwrap();
+        let pause = Duration::from_secs(1_000);
+        assert_eq!(
+            plan.isolation,
+            Isolation { deaths: 3, pause, longest_pause: pause, ..Isolation::default() }
+        );
     }
 
     #[test]

@@ -402,6 +402,7 @@ const fn is_of_the_service(fault: &Fault) -> bool {
         Fault::Deadline { .. }
         | Fault::Unavailable { .. }
         | Fault::Starting { .. }
+        | Fault::Quarantined { .. }
         | Fault::Internal { .. } => true,
         Fault::Parse(_)
         | Fault::Graph(_)

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::admin::{AdminDoor, LossStatus, Status};
+use crate::admin::{AdminDoor, LossStatus, QuarantineStatus, Status};
 use crate::args::StatusArgs;
 use crate::error::CommandError;
 use crate::find;
@@ -31,7 +31,7 @@ struct Report(Status);
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { gateway, workers, frame_pools, sessions, losses } = &self.0;
+        let Status { gateway, workers, frame_pools, sessions, losses, quarantines } = &self.0;
         writeln!(
             f,
             "gateway {} (pid {}) serves {} for {:.0} s",
@@ -56,6 +56,10 @@ impl fmt::Display for Report {
             writeln!(f)?;
         }
         losses.iter().try_for_each(|loss| writeln!(f, "{}", Last(loss)))?;
+        if !quarantines.is_empty() {
+            writeln!(f)?;
+        }
+        quarantines.iter().try_for_each(|quarantine| writeln!(f, "{}", Isolated(quarantine)))?;
         let mut table = Table::new(["frame pool", "owner", "size", "blocks", "in use", "state"]);
         for pool in frame_pools {
             table.row([
@@ -100,6 +104,16 @@ impl fmt::Display for Last<'_> {
     }
 }
 
+/// A quarantine in one line.
+struct Isolated<'a>(&'a QuarantineStatus);
+
+impl fmt::Display for Isolated<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let QuarantineStatus { left_s, reason, remedy, .. } = self.0;
+        write!(f, "{reason}; it is tried again in {:.0} s, or at once by `{remedy}`", left_s.ceil())
+    }
+}
+
 fn mebibytes(bytes: u64) -> String {
     let tenths = u128::from(bytes) * 10 / (1 << 20);
     format!("{}.{} MiB", tenths / 10, tenths % 10)
@@ -117,7 +131,9 @@ mod tests {
                 "frame_pools":[{"id":1,"owner":"gateway","bytes":67108864,"blocks":64,"blocks_in_use":2,"state":"active"}],
                 "sessions":[],
                 "losses":[{"worker":"python-1","pid":9,"cause":"exited with code 4","ready":false,"deaths":3,
-                           "last_lines":["Traceback","ImportError: no model",""]}]}"#,
+                           "last_lines":["Traceback","ImportError: no model",""]}],
+                "quarantines":[{"worker":"python-1","deaths":5,"cause":"exited with code 4","left_s":41.2,
+                                "reason":"'python-1' is in quarantine: …","remedy":"remotemedia release python-1"}]}"#,
         )
         .unwrap();
         assert_eq!(
@@ -127,6 +143,8 @@ mod tests {
              rust-1  8    rust  ready  1         0\n\n\
              python-1 (pid 9) exited with code 4 before it was ready, death 3 of this name; it wrote last: \
              ImportError: no model\n\n\
+             'python-1' is in quarantine: …; it is tried again in 42 s, or at once by \
+             `remotemedia release python-1`\n\n\
              frame pool  owner    size      blocks  in use  state\n\
              1           gateway  64.0 MiB  64      2       active\n\n\
              no sessions\n"

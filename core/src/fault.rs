@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{DataError, Kind};
 use crate::graph::GraphError;
 use crate::joined::ports_in_words;
+use crate::launching::Quarantine;
 use crate::limits::LimitExceeded;
 use crate::manifest::ParseError;
 use crate::nearest::Meant;
@@ -103,6 +104,18 @@ pub enum Fault {
         /// What was waited for.
         starting: Starting,
         /// When to come back.
+        retry_after_ms: u64,
+    },
+    /// Who could run a node keeps dying, and is not started for a while.
+    #[error("node '{node}' needs '{node_type}', which no other worker offers: {}", all(.quarantines))]
+    Quarantined {
+        /// The node.
+        node: String,
+        /// Its type, as written.
+        node_type: String,
+        /// Who offered it, and why they do not: at least one, and at most [`MAX_QUARANTINES`].
+        quarantines: Vec<Quarantine>,
+        /// When the first of them is tried again.
         retry_after_ms: u64,
     },
     /// A mistake of ours.
@@ -363,6 +376,9 @@ pub enum Unavailability {
     ShuttingDown,
 }
 
+/// Workers that one [`Fault::Quarantined`] tells of: it travels in the headers of answers.
+pub const MAX_QUARANTINES: usize = 3;
+
 // === impl Fault ===
 
 impl Fault {
@@ -376,6 +392,7 @@ impl Fault {
             Self::Node(fault) => Some(&fault.node),
             Self::Worker(lost) => Some(&lost.node),
             Self::Starting { starting, .. } => Some(&starting.node),
+            Self::Quarantined { node, .. } => Some(node),
             Self::Placement(
                 PlacementError::UnknownType { node, .. }
                 | PlacementError::Unsatisfied { node, .. }
@@ -429,6 +446,7 @@ impl Fault {
             | Self::Version { .. }
             | Self::Unavailable { .. }
             | Self::Starting { .. }
+            | Self::Quarantined { .. }
             | Self::Internal { .. } => None,
         }
     }
@@ -437,6 +455,10 @@ impl Fault {
 /// What is said behind a message, if anything is.
 fn also(said: &str) -> String {
     if said.is_empty() { String::new() } else { format!("; {said}") }
+}
+
+fn all(quarantines: &[Quarantine]) -> String {
+    quarantines.iter().map(Quarantine::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Nothing where the client named none, which means the only entry.

@@ -77,7 +77,7 @@ impl<B: Backend> Server<B> {
         let http2 = http2_settings(&self.limits);
         let Self { backend, limits, files, metrics, life, tokens } = self;
         let (tell_health, health) = watch::channel(Health::unknown());
-        let known = tokens.as_ref().map(TokenFile::watch);
+        let guard = Guard::of(tokens.as_ref());
         let identify = Identify::new();
 
         // What a call passes on its way in, from the outermost:
@@ -89,7 +89,7 @@ impl<B: Backend> Server<B> {
             // What tonic says of oversize and malformed messages is said in our words.
             .layer(Around(Rescue::new(limits.max_message_bytes)))
             // Strangers learn nothing.
-            .layer(Around(Guard(known)))
+            .layer(Around(guard))
             // Nothing new begins while the service goes away.
             .layer(Around(Admit(life.clone())))
             // What its messages cost is told with its measures.

@@ -22,6 +22,7 @@ mod hub;
 mod machine;
 mod measures;
 mod placement;
+mod quarantines;
 mod registry;
 mod runner;
 mod session;
@@ -34,6 +35,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal};
 use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_ipc::host::{Host, HostConfig, HostError};
@@ -43,8 +45,8 @@ use tokio::sync::Semaphore;
 pub use runner::PipelineRunner;
 pub use session::RunningSession;
 pub use status::{
-    DeathStatus, LossStatus, PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState,
-    WorkerStatus,
+    DeathStatus, LossStatus, PoolStatus, QuarantineStatus, RuntimeStatus, SessionState, SessionStatus,
+    WorkerState, WorkerStatus,
 };
 
 use hub::Hub;
@@ -139,6 +141,14 @@ impl Runtime {
     /// What is going on; none if the runtime is shutting down.
     pub async fn status(&self) -> Option<RuntimeStatus> {
         self.hub.handle().status().await
+    }
+
+    /// Asks the launcher of the workers for something. It answers at once.
+    ///
+    /// # Errors
+    /// It refuses, or there is none.
+    pub async fn order(&self, order: LaunchOrder) -> Result<(), LaunchRefusal> {
+        self.hub.handle().ask_launcher(order).await
     }
 
     /// Takes no new sessions, lets those that run finish until the deadline, and ends the domain.

@@ -27,7 +27,7 @@ use tokio::sync::watch;
 pub use home::{Home, HomeError, Purpose, Running, RuntimeDir};
 pub use journal::Logs;
 pub use plan::{Command, GatewayPlan, Plan, PlanError, PoolPlan};
-pub use restart::{Action, Event, Lifecycle, Luck, Patience};
+pub use restart::{Action, Event, Isolation, Lifecycle, Luck, Patience};
 
 use crate::admin::{AdminDoor, Serving};
 use last_lines::LastLines;
@@ -120,11 +120,12 @@ impl Service {
         let workers = plan.pools.iter().map(|pool| usize::from(pool.workers)).sum();
         let (wish, wishes) = watch::channel(Wish::Run);
         let (states, state) = watch::channel(State::default());
+        let patience = Patience { quarantine: Some(plan.isolation), ..Patience::default() };
         let order = supervisor::Order {
             plan,
             runtime_dir: dir.path().to_owned(),
             logs,
-            patience: Patience::default(),
+            patience,
             wish: wishes,
             state: states,
         };
@@ -255,7 +256,11 @@ mod tests {
         let pools = vec![PoolPlan { kind: "sh".to_owned(), workers: 2, command: shell(worker) }];
         let base = tempfile::tempdir().unwrap();
         let dir = Home::of_user(Some(base.path())).private_dir(Purpose::Run).unwrap();
-        (base, Service::start(Plan { gateway, pools }, dir, Logs::Kept).unwrap())
+        (
+            base,
+            Service::start(Plan { gateway, pools, isolation: Isolation::default() }, dir, Logs::Kept)
+                .unwrap(),
+        )
     }
 
     async fn worker_pids(service: &mut Service, is_it: impl Fn(&[u32]) -> bool) -> Vec<u32> {

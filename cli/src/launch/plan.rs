@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{AccessFlags, access};
 
 use super::child::Program;
+use super::restart::Isolation;
 use crate::admin::Serving;
 
 /// A gateway and its pools of workers, before they run.
@@ -16,6 +17,8 @@ pub struct Plan {
     pub gateway: GatewayPlan,
     /// The pools. At most [`Plan::MAX_WORKERS`] workers together.
     pub pools: Vec<PoolPlan>,
+    /// When a worker that keeps dying is left alone.
+    pub isolation: Isolation,
 }
 
 /// The gateway, before it runs.
@@ -178,6 +181,7 @@ mod tests {
                 config: None,
             },
             pools: workers.iter().map(pool).collect(),
+            isolation: Isolation::default(),
         }
     }
 

@@ -7,7 +7,8 @@ use std::{io, thread};
 
 use nix::sys::signal::Signal;
 use remotemedia_core::fault::DeathCause;
-use remotemedia_ipc::control::messages::{Burial, MAX_LAST_BYTES, MAX_LAST_LINES};
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, MAX_LAST_LINE, Quarantine};
+use remotemedia_ipc::control::messages::{Burial, MAX_LAST_BYTES, MAX_LAST_LINES, ToLauncher};
 use remotemedia_ipc::memory::MemoryGroup;
 use serde::Deserialize;
 use tokio::signal::unix::{self, SignalKind};
@@ -105,6 +106,8 @@ struct Supervised {
     process: Option<Child>,
     voice: Option<Voice>,
     deaths: u32,
+    /// How it died last, and what it said last.
+    last: Option<(DeathCause, String)>,
 }
 
 /// What a running child says on its standard error.
@@ -129,10 +132,11 @@ impl Supervisor {
         let now = Instant::now();
         let child = |name, pool, patience| {
             let life = Lifecycle::new(patience, now);
-            Supervised { name, pool, life, process: None, voice: None, deaths: 0 }
+            Supervised { name, pool, life, process: None, voice: None, deaths: 0, last: None }
         };
         let patience = order.patience;
-        let gateway = Patience { grace: GATEWAY_GRACE, ..patience };
+        // Nobody could be asked to release a gateway.
+        let gateway = Patience { grace: GATEWAY_GRACE, quarantine: None, ..patience };
         let workers = order.plan.pools.iter().enumerate();
         let workers =
             workers.flat_map(|(pool, plan)| plan.names().map(move |name| child(name, Some(pool), patience)));
@@ -176,7 +180,8 @@ impl Supervisor {
                 _changed = self.wish.changed(), if self.wish.has_changed().is_ok() => {}
                 Some(Word::Serving(serving)) = self.words.1.recv() => self.serves(serving),
                 Some(_ended) = self.pumps.join_next() => {}
-                Some(Ok(burial)) = self.burials.join_next() => self.herald.buried(burial),
+                Some(Ok(burial)) = self.burials.join_next() => self.tell_burial(burial),
+                message = self.herald.hear() => self.on_message(message),
                 () = tokio::time::sleep_until(wake_at.map_or(tick_at, |at| at.min(tick_at)).into()) => {}
             }
         }
@@ -220,6 +225,8 @@ impl Supervisor {
     fn buried(&mut self, place: usize, cause: DeathCause) {
         let child = &mut self.children[place];
         let pid = child.process.take().map_or(0, |process| process.pid().as_raw());
+        child.last = Some((cause, String::new()));
+        let has_voice = child.voice.is_some();
         if let Some(voice) = child.voice.take()
             && place != GATEWAY
         {
@@ -232,16 +239,81 @@ impl Supervisor {
         let now = Instant::now();
         let _nothing = child.life.on(now, Event::Exited(Luck::from_bits(random_bits())));
         let next = child.life.wake_at().map(|at| at.duration_since(now).as_millis());
+        let is_isolated = child.life.quarantine().is_some();
         if place == GATEWAY {
             self.state.send_modify(|state| state.serving = None);
             self.gateway_died(cause);
         }
         let next = match next {
             Some(_) if self.stillborn.is_some() => "given up".to_owned(),
+            Some(pause_ms) if is_isolated => {
+                let name = &self.children[place].name;
+                format!("in quarantine for {pause_ms} ms: `remotemedia release {name}` ends it")
+            }
             Some(pause_ms) => format!("starts again in {pause_ms} ms"),
             None => "stopped".to_owned(),
         };
         self.journal.line(SELF, &format!("{} (pid {pid}) {cause}: {next}", self.children[place].name));
+        // Of one that could not be started there are no last words to wait for.
+        if is_isolated && !has_voice {
+            self.tell_quarantine(place);
+        }
+    }
+
+    /// The gateway hears of a quarantine behind the death that led to it.
+    fn tell_burial(&mut self, burial: Burial) {
+        let place = self.children.iter().position(|child| child.name == burial.name);
+        let last_line = burial.last_lines.iter().rev().find(|line| !line.is_empty()).cloned();
+        self.herald.buried(burial);
+        let Some(place) = place else { return };
+        if let Some((_, line)) = &mut self.children[place].last {
+            *line = last_line.unwrap_or_default();
+        }
+        self.tell_quarantine(place);
+    }
+
+    fn tell_quarantine(&mut self, place: usize) {
+        if let Some(quarantine) = self.children[place].quarantine() {
+            self.herald.quarantined(quarantine);
+        }
+    }
+
+    fn on_message(&mut self, message: ToLauncher) {
+        match message {
+            ToLauncher::Ready { pid } => {
+                let is_it =
+                    |child: &Supervised| child.process.as_ref().is_some_and(|one| one.pid().as_raw() == pid);
+                // One that has died meanwhile has nothing to be ready for.
+                if let Some(place) = self.children.iter().position(is_it) {
+                    self.feed(place, Event::Ready);
+                }
+            }
+            ToLauncher::Order { request, order } => {
+                let answer = self.on_order(&order);
+                self.herald.answer(request, answer);
+            }
+        }
+    }
+
+    fn on_order(&mut self, order: &LaunchOrder) -> Result<(), LaunchRefusal> {
+        match order {
+            LaunchOrder::Release { worker } => self.release(worker),
+        }
+    }
+
+    fn release(&mut self, worker: &str) -> Result<(), LaunchRefusal> {
+        let is_isolated = |child: &&Supervised| child.life.quarantine().is_some();
+        let found = self.children.iter().position(|child| child.name == worker && is_isolated(&child));
+        let Some(place) = found else {
+            let isolated = self.children.iter().filter(is_isolated).map(|child| child.name.clone());
+            return Err(LaunchRefusal::NotQuarantined {
+                worker: worker.to_owned(),
+                quarantined: isolated.collect(),
+            });
+        };
+        self.journal.line(SELF, &format!("{worker} is released from quarantine"));
+        self.feed(place, Event::Release);
+        Ok(())
     }
 
     /// A gateway that never served has a mistake in its settings: trying again would not help.
@@ -283,7 +355,11 @@ impl Supervisor {
 
     fn feed(&mut self, place: usize, event: Event) {
         let child = &mut self.children[place];
+        let was_isolated = child.life.quarantine().is_some();
         let action = child.life.on(Instant::now(), event);
+        if was_isolated && child.life.quarantine().is_none() {
+            self.herald.released(&child.name);
+        }
         match (action, &child.process) {
             (Action::Spawn, _) => self.spawn(place),
             (Action::Terminate, Some(process)) => process.signal(Signal::SIGTERM),
@@ -356,9 +432,11 @@ impl Supervisor {
         // The word of a gateway that has died meanwhile says nothing about its successor.
         if alive.is_some_and(|process| u32::try_from(process.pid().as_raw()) == Ok(serving.pid)) {
             self.journal.line(SELF, &format!("gateway serves gRPC at {}", serving.grpc));
-            let workers = self.children.iter().skip(1).filter_map(|child| child.process.as_ref());
-            let pids: Vec<i32> = workers.map(|process| process.pid().as_raw()).collect();
-            if let Err(error) = self.herald.greet(&self.runtime_dir, pids) {
+            self.feed(GATEWAY, Event::Ready);
+            let workers = || self.children.iter().skip(1);
+            let pids = workers().filter_map(|child| Some(child.process.as_ref()?.pid().as_raw()));
+            let quarantines = workers().filter_map(Supervised::quarantine);
+            if let Err(error) = self.herald.greet(&self.runtime_dir, pids, quarantines) {
                 self.journal.line(SELF, &format!("cannot tell the gateway of its workers: {error}"));
             }
             self.place = Some(serving.clone());
@@ -381,6 +459,24 @@ impl Supervisor {
         if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
             self.pumps.shutdown().await;
         }
+    }
+}
+
+// === impl Supervised ===
+
+impl Supervised {
+    /// What is told of it, if it is left alone.
+    fn quarantine(&self) -> Option<Quarantine> {
+        let (since, until) = self.life.quarantine()?;
+        let (now, (cause, line)) = (Instant::now(), self.last.as_ref()?);
+        Some(Quarantine {
+            worker: self.name.clone(),
+            deaths: self.life.failures(),
+            cause: *cause,
+            last_line: line[..line.floor_char_boundary(MAX_LAST_LINE)].to_owned(),
+            since: now.saturating_duration_since(since),
+            left: until.saturating_duration_since(now),
+        })
     }
 }
 

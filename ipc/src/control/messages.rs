@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use remotemedia_core::fault::{DeathCause, Fault};
 use remotemedia_core::frame::SessionId;
 use remotemedia_core::graph::NodeIndex;
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Quarantine};
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::transport::NodeReport;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use crate::plane::EdgeRef;
 use crate::slot::{Member, PoolId};
 
 /// The version of these messages. Gateway, workers and launchers of different versions refuse each other.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// Most lines of a [`Burial`]: a traceback with some frames.
 pub const MAX_LAST_LINES: usize = 20;
@@ -52,7 +53,7 @@ pub enum ToGateway {
     },
 }
 
-/// From a launcher: the processes that it is the parent of. It is told nothing.
+/// From a launcher: the processes that it is the parent of, and what became of what it was asked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum FromLauncher {
     /// It has started a process, and will tell how that ended.
@@ -62,6 +63,37 @@ pub enum FromLauncher {
     },
     /// A process that it has started is dead and reaped.
     Buried(Burial),
+    /// A worker is not started for a while, because it keeps dying.
+    Quarantined(Quarantine),
+    /// A worker that was not started for a while is started.
+    Released {
+        /// Its name.
+        worker: String,
+    },
+    /// What became of an order.
+    Answered {
+        /// Which.
+        request: u64,
+        /// Done, or begun if it takes long; or why not.
+        answer: Result<(), LaunchRefusal>,
+    },
+}
+
+/// To a launcher.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ToLauncher {
+    /// A child of it is a worker that can be given work.
+    Ready {
+        /// The process.
+        pid: i32,
+    },
+    /// Somebody asks for something. To be answered at once.
+    Order {
+        /// A number for the answer.
+        request: u64,
+        /// What.
+        order: LaunchOrder,
+    },
 }
 
 /// What a parent knows of its child's death.

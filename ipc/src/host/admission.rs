@@ -101,7 +101,7 @@ struct Maker {
 }
 
 /// A name is a label, and travels with every error.
-const NAME_BYTES: usize = 128;
+pub(super) const NAME_BYTES: usize = 128;
 
 /// Node types of one worker.
 const NODE_TYPES: usize = 256;

@@ -36,6 +36,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use remotemedia_core::fault::DeathCause;
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Quarantine};
 
 use crate::cleaner::{self, Cleaner};
 use crate::control::messages::{
@@ -128,6 +129,8 @@ pub enum HostEvent {
     },
     /// A launcher's child died before it was a worker.
     Stillborn(Burial),
+    /// A launcher has something else to say.
+    Launcher(LauncherEvent),
     /// A link stands: [`Host::connect`] is done.
     LinkUp {
         /// The sender.
@@ -143,6 +146,25 @@ pub enum HostEvent {
         member: Member,
         /// What it says.
         reply: SessionReply,
+    },
+}
+
+/// What a launcher says of workers that it does not start, and of what it was asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LauncherEvent {
+    /// A launcher does not start a worker for a while.
+    Quarantined(Quarantine),
+    /// A worker that was in quarantine is started, or its launcher is gone.
+    Released {
+        /// Its name.
+        worker: String,
+    },
+    /// What became of [`Host::order`].
+    Answered {
+        /// Which.
+        request: u64,
+        /// Done or begun; or why not.
+        answer: Result<(), LaunchRefusal>,
     },
 }
 
@@ -203,6 +225,8 @@ struct Worker {
     bell: Doorbell,
     phase: Phase,
     standing: Standing,
+    /// Whether it has said so.
+    ready: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -356,6 +380,19 @@ impl Host {
         worker.is_some_and(|worker| self.launchers.know(worker.pid))
     }
 
+    /// Asks the launcher that it concerns. Unless it is refused at once, [`LauncherEvent::Answered`] follows with the number
+    /// that is given.
+    ///
+    /// # Errors
+    /// There is nobody to ask, or nothing to be done.
+    pub fn order(
+        &mut self,
+        order: &LaunchOrder,
+        take: &mut impl FnMut(HostEvent),
+    ) -> Result<u64, LaunchRefusal> {
+        self.launchers.order(order, take)
+    }
+
     /// Ends a worker that cannot be trusted any more. Its death follows as [`HostEvent::Died`].
     pub fn condemn(&mut self, member: Member, cause: DeathCause) {
         if let Some(worker) = self.worker_mut(member) {
@@ -463,7 +500,7 @@ impl Host {
                     let geometry = &self.config.worker_pool;
                     self.admission.listen(place, geometry, &mut self.pools, &mut self.launchers);
                 }
-                Ready::Launcher(place) => self.launchers.hear(place),
+                Ready::Launcher(place) => self.launchers.hear(place, take),
                 Ready::Worker(slot) => self.hear(slot, take),
             }
         }
@@ -471,6 +508,11 @@ impl Host {
             if let Ready::Death(slot) = *source {
                 self.bury(slot, take);
             }
+        }
+        if ready.iter().any(Ready::is_of_control) {
+            let able = self.workers.values().filter(|worker| worker.ready && worker.phase == Phase::Up);
+            let able: Vec<i32> = able.map(|worker| worker.pid).collect();
+            self.launchers.tell_ready(&able, take);
         }
         self.admit_candidates();
         self.admission.forget_the_silent(STEP);
@@ -515,7 +557,8 @@ impl Host {
         let tenancy = vacancy.admit(self.plane.domain());
         tracing::info!(%member, pid, name = hello.name, "worker_admitted");
         let (phase, standing) = (Phase::Mapping(Instant::now()), Standing::Trusted);
-        let worker = Worker { tenancy, pool, channel, process, pid, hello, bell, phase, standing };
+        let ready = hello.loading.is_none();
+        let worker = Worker { tenancy, pool, channel, process, pid, hello, bell, phase, standing, ready };
         self.workers.insert(member.slot, worker);
     }
 
@@ -583,6 +626,7 @@ impl Host {
     fn note(&mut self, member: Member, news: News, take: &mut impl FnMut(HostEvent)) -> Result<(), String> {
         admission::check_news(&news).map_err(|problem| problem.to_string())?;
         let worker = self.workers.get_mut(&member.slot).ok_or("a worker that is gone")?;
+        worker.ready |= news == News::Ready;
         if worker.phase == Phase::Up {
             take(HostEvent::News { member, news });
             return Ok(());
@@ -804,6 +848,18 @@ enum Ready {
     Launcher(usize),
     Worker(Slot),
     Death(Slot),
+}
+
+// === impl Ready ===
+
+impl Ready {
+    /// Whether somebody may have said something.
+    const fn is_of_control(&self) -> bool {
+        match self {
+            Self::Launcher(_) | Self::Worker(_) => true,
+            Self::Bell | Self::Listener | Self::Stranger(_) | Self::Death(_) => false,
+        }
+    }
 }
 
 // === impl Worker ===
