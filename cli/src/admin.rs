@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use remotemedia_core::launching::{LaunchOrder, LaunchRefusal};
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Rollout};
 use remotemedia_core::token::Token;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,9 @@ pub struct Status {
     /// The workers that are not started for a while.
     #[serde(default)]
     pub quarantines: Vec<QuarantineStatus>,
+    /// How far the launcher is, or came last, in replacing workers.
+    #[serde(default)]
+    pub restart: Option<Rollout>,
 }
 
 /// The gateway itself.

@@ -148,6 +148,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Start a worker that is in quarantine, because what it died of is mended.
     Release(ReleaseArgs),
+    /// Replace workers one after the other, each by a fresh one that serves already: nobody is refused.
+    Restart(RestartArgs),
     /// Make tokens for clients.
     Token(TokenArgs),
     /// Write a node in Python to begin with, and a test of it.
@@ -260,6 +262,16 @@ pub struct StatusArgs {
 pub struct ReleaseArgs {
     /// The worker's name, as `remotemedia status` shows it.
     pub worker: String,
+    /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user]
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
+}
+
+/// `restart`
+#[derive(Args, Debug)]
+pub struct RestartArgs {
+    /// The kind of one pool. [default: all pools]
+    pub pool: Option<String>,
     /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user]
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,

@@ -38,6 +38,16 @@ pub enum CommandError {
     /// The gateway's admin door did not answer.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// Workers were not replaced.
+    #[error("the restart is given up: {problem}; replaced: {}, left as they were: {}", .done.join(", "), .left.join(", "))]
+    Restart {
+        /// Why.
+        problem: String,
+        /// The names of those that were replaced.
+        done: Vec<String>,
+        /// The names of the others.
+        left: Vec<String>,
+    },
     /// The service could not be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -128,7 +138,7 @@ impl CommandError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Fault(_) | Self::Refused { .. } | Self::NotValid { .. } => 1,
+            Self::Fault(_) | Self::Refused { .. } | Self::NotValid { .. } | Self::Restart { .. } => 1,
             Self::Config(_)
             | Self::Home(_)
             | Self::Launch(LaunchError::Plan(_))

@@ -205,6 +205,7 @@ impl<'a> Failure<'a> {
             | CommandError::Interrupted { .. }
             | CommandError::Runtime { .. }
             | CommandError::Signals { .. }
+            | CommandError::Restart { .. }
             | CommandError::NewNode(_) => None,
         };
         Self { error: error.to_string(), node: fault.and_then(Fault::node), fault }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use remotemedia_core::launching::Rollout;
 use serde_json::Value;
 
 use crate::admin::{AdminDoor, LossStatus, QuarantineStatus, Status};
@@ -31,7 +32,7 @@ struct Report(Status);
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { gateway, workers, frame_pools, sessions, losses, quarantines } = &self.0;
+        let Status { gateway, workers, frame_pools, sessions, losses, quarantines, restart } = &self.0;
         writeln!(
             f,
             "gateway {} (pid {}) serves {} for {:.0} s",
@@ -60,6 +61,11 @@ impl fmt::Display for Report {
             writeln!(f)?;
         }
         quarantines.iter().try_for_each(|quarantine| writeln!(f, "{}", Isolated(quarantine)))?;
+        if let Some(rollout) =
+            restart.as_ref().filter(|rollout| !rollout.done.is_empty() || !rollout.left.is_empty())
+        {
+            writeln!(f, "\n{}", Replaced(rollout))?;
+        }
         let mut table = Table::new(["frame pool", "owner", "size", "blocks", "in use", "state"]);
         for pool in frame_pools {
             table.row([
@@ -111,6 +117,20 @@ impl fmt::Display for Isolated<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let QuarantineStatus { left_s, reason, remedy, .. } = self.0;
         write!(f, "{reason}; it is tried again in {:.0} s, or at once by `{remedy}`", left_s.ceil())
+    }
+}
+
+/// A restart in one line.
+struct Replaced<'a>(&'a Rollout);
+
+impl fmt::Display for Replaced<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rollout { done, left, problem } = self.0;
+        match (left.as_slice(), problem.as_str()) {
+            ([], _) => write!(f, "restarted: {}", done.join(", ")),
+            (left, "") => write!(f, "restarting: {} replaced, {} left", done.len(), left.join(", ")),
+            (left, problem) => write!(f, "restart given up, with {} left: {problem}", left.join(", ")),
+        }
     }
 }
 

@@ -33,6 +33,22 @@ pub enum LaunchOrder {
         /// Its name.
         worker: String,
     },
+    /// To replace workers, one after the other, each by one that serves already.
+    Restart {
+        /// The kind of one pool; all pools if none.
+        pool: Option<String>,
+    },
+}
+
+/// How far a launcher is in replacing workers.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The names of those that are replaced.
+    pub done: Vec<String>,
+    /// The names of the others, that of the one under way first.
+    pub left: Vec<String>,
+    /// Why it has ended before its time, in words; empty if it has not.
+    pub problem: String,
 }
 
 /// Why a launcher does not do what it was asked.
@@ -51,6 +67,20 @@ pub enum LaunchRefusal {
         /// The names of those that are.
         quarantined: Vec<String>,
     },
+    /// A pool that is not there.
+    #[error("there is no pool '{pool}': there are {}", .pools.join(", "))]
+    NoPool {
+        /// As asked.
+        pool: String,
+        /// The kinds of those that are.
+        pools: Vec<String>,
+    },
+    /// One at a time.
+    #[error("workers are being replaced already, and {} are left: wait until that is done", .left.join(", "))]
+    Restarting {
+        /// The names of those to come.
+        left: Vec<String>,
+    },
     /// As many orders as may wait for an answer wait for one.
     #[error("the launcher has not answered {waiting} orders yet: try again")]
     Busy {
@@ -62,8 +92,21 @@ pub enum LaunchRefusal {
     Gone,
 }
 
+/// The longest [`Rollout::problem`], in bytes.
+pub const MAX_PROBLEM: usize = 1_024;
+
 /// The longest [`Quarantine::last_line`], in bytes: it travels in the headers of answers.
 pub const MAX_LAST_LINE: usize = 200;
+
+// === impl Rollout ===
+
+impl Rollout {
+    /// Whether nothing more comes of it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.left.is_empty() || !self.problem.is_empty()
+    }
+}
 
 // === impl Quarantine ===
 

@@ -71,7 +71,7 @@ fn stranger(guard: &Guard, headers: &HeaderMap) -> Option<Outcome> {
 
 fn parse(body: &Bytes) -> Result<LaunchOrder, Outcome> {
     serde_json::from_slice(body).map_err(|error| {
-        let problem = format!("no order: {error}; there is {{\"release\":{{\"worker\":\"NAME\"}}}}");
+        let problem = format!("no order: {error}; there is {{\"release\":{{\"worker\":\"NAME\"}}}} and {{\"restart\":{{\"pool\":\"KIND\"}}}}");
         Outcome::no(StatusCode::BAD_REQUEST, problem)
     })
 }
@@ -85,7 +85,8 @@ impl Outcome {
 
     fn refused(refusal: LaunchRefusal) -> Self {
         let status = match &refusal {
-            LaunchRefusal::NotQuarantined { .. } => StatusCode::CONFLICT,
+            LaunchRefusal::NotQuarantined { .. } | LaunchRefusal::Restarting { .. } => StatusCode::CONFLICT,
+            LaunchRefusal::NoPool { .. } => StatusCode::NOT_FOUND,
             LaunchRefusal::NoLauncher | LaunchRefusal::Busy { .. } | LaunchRefusal::Gone => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

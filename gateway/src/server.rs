@@ -46,8 +46,8 @@ pub struct Server<B> {
 
 /// Connections at once: as many as there may be sessions and as many again for unary calls.
 const CONNECTIONS_PER_SESSION: usize = 2;
-/// Beyond, connections whose calls are answered that there is no room. Beyond these, clients wait in the socket's
-/// queue.
+/// Beyond, connections whose calls are answered that there is no room, or that the service goes away. Beyond these,
+/// clients wait in the socket's queue.
 const REFUSED_CONNECTIONS: usize = 64;
 /// How long a refused connection is kept for its calls to be answered, and then again for the answers to be read.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
@@ -122,7 +122,15 @@ impl<B: Backend> Server<B> {
                     None => {
                         metrics.connection_refused();
                         let end = tokio::time::sleep(REFUSED_FOR);
-                        let told = serve_connection(connection, http2, refusal, end);
+                        let told = async {
+                            match life.phase() {
+                                Phase::Serving => serve_connection(connection, http2, refusal, end).await,
+                                // Nothing is begun there, and probes are told why.
+                                Phase::Draining | Phase::Ending | Phase::Over => {
+                                    serve_connection(connection, http2, service, end).await;
+                                }
+                            }
+                        };
                         let _cut = tokio::time::timeout(2 * REFUSED_FOR, told).await;
                     }
                 }

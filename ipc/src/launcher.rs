@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Instant;
 
-use remotemedia_core::launching::{LaunchRefusal, Quarantine};
+use remotemedia_core::launching::{LaunchRefusal, Quarantine, Rollout};
 
 use crate::control::messages::{Burial, FromLauncher, PROTOCOL, ToGateway, ToLauncher};
 use crate::control::{Channel, ChannelError, codec};
@@ -73,6 +73,14 @@ impl Launcher {
     /// As [`Self::started`].
     pub fn released(&mut self, worker: String) -> Result<(), LauncherError> {
         self.say(&FromLauncher::Released { worker })
+    }
+
+    /// Says how far it is in replacing workers. Never waits.
+    ///
+    /// # Errors
+    /// As [`Self::started`].
+    pub fn restarting(&mut self, rollout: Rollout) -> Result<(), LauncherError> {
+        self.say(&FromLauncher::Restarting(rollout))
     }
 
     /// Answers an order. Never waits.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use remotemedia_core::fault::{DeathCause, Fault, PlacementError, Unavailability, WorkerLost};
 use remotemedia_core::frame::SessionId;
 use remotemedia_core::graph::Graph;
-use remotemedia_core::launching::{LaunchOrder, LaunchRefusal};
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Rollout};
 use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::starting::{StartListener, Starting};
@@ -108,6 +108,7 @@ struct Loop {
     stragglers: Stragglers,
     /// Orders that a launcher has not answered, as many as it may owe an answer to.
     asked: BTreeMap<u64, oneshot::Sender<Result<(), LaunchRefusal>>>,
+    rollout: Option<Rollout>,
     shutdown: Option<Instant>,
 }
 
@@ -164,6 +165,7 @@ impl Hub {
             sessions: BTreeMap::new(),
             waiting: WaitingRoom::default(),
             asked: BTreeMap::new(),
+            rollout: None,
             shutdown: None,
         };
         let thread = thread::Builder::new().name("hub".to_owned()).spawn(move || work.run())?;
@@ -317,6 +319,10 @@ impl Loop {
                 tracing::info!(worker, "worker_released");
                 self.registry.quarantines_mut().end(&worker);
                 self.on_workers();
+            }
+            LauncherEvent::Restarting(rollout) => {
+                tracing::info!(done = ?rollout.done, left = ?rollout.left, problem = rollout.problem, "restarting");
+                self.rollout = Some(rollout);
             }
             LauncherEvent::Answered { request, answer } => {
                 // Who asked may not wait any longer.
@@ -719,6 +725,7 @@ impl Loop {
             deaths: self.registry.causes().map(|(cause, count)| DeathStatus { cause, count }).collect(),
             last_death: self.registry.last_death().map(str::to_owned),
             quarantines: self.registry.quarantines().iter().map(QuarantineStatus::from).collect(),
+            restart: self.rollout.clone(),
             quarantines_begun: self.registry.quarantines().begun(),
             losses: self.registry.losses().map(|(name, loss)| LossStatus::of(name, loss)).collect(),
         }

@@ -1,6 +1,6 @@
 //! What is going on in a runtime, for people and their tools.
 
-use remotemedia_core::launching::Quarantine;
+use remotemedia_core::launching::{Quarantine, Rollout};
 use serde::Serialize;
 
 use crate::registry::Loss;
@@ -22,6 +22,8 @@ pub struct RuntimeStatus {
     pub losses: Vec<LossStatus>,
     /// The workers that are not started for a while, in order of names.
     pub quarantines: Vec<QuarantineStatus>,
+    /// How far the launcher is in replacing workers, or how far it came last; none if it never did.
+    pub restart: Option<Rollout>,
     /// How many quarantines have begun.
     pub quarantines_begun: u64,
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use remotemedia_core::launching::{LaunchRefusal, Quarantine};
+use remotemedia_core::launching::{LaunchRefusal, Quarantine, Rollout};
 use remotemedia_ipc::control::messages::{Burial, ToLauncher};
 use remotemedia_ipc::launcher::{Launcher, LauncherError};
 use tokio::io::Interest;
@@ -70,6 +70,10 @@ impl Herald {
 
     pub(super) fn released(&mut self, worker: &str) {
         self.say(|launcher| launcher.released(worker.to_owned()));
+    }
+
+    pub(super) fn restarting(&mut self, rollout: Rollout) {
+        self.say(|launcher| launcher.restarting(rollout));
     }
 
     pub(super) fn answer(&mut self, request: u64, answer: Result<(), LaunchRefusal>) {

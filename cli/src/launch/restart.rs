@@ -16,6 +16,8 @@ pub struct Patience {
     pub quarantine: Option<Isolation>,
     /// From the request to stop to the kill.
     pub grace: Duration,
+    /// The same of a worker that another has replaced: its sessions go on, and it bounds them itself.
+    pub retirement: Duration,
     /// From the kill to giving up: a process in an uninterruptible system call outlives SIGKILL.
     pub burial: Duration,
 }
@@ -63,6 +65,8 @@ pub enum Event {
     Release,
     /// It should stop, in peace.
     Stop,
+    /// It should stop when what it does is done, for another does it from here on.
+    Retire,
     /// It should stop now.
     Kill,
 }
@@ -115,7 +119,8 @@ impl Lifecycle {
             Event::Ready => self.on_ready(now),
             Event::Exited(luck) => self.on_exit(now, luck),
             Event::Release => self.on_release(now),
-            Event::Stop => self.on_stop(now),
+            Event::Stop => self.on_stop(now, self.patience.grace),
+            Event::Retire => self.on_stop(now, self.patience.retirement),
             Event::Kill => self.on_kill(now),
         }
     }
@@ -152,6 +157,19 @@ impl Lifecycle {
             State::Quarantined { since, until } => Some((since, until)),
             State::Waiting { .. }
             | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Killed { .. }
+            | State::Over => None,
+        }
+    }
+
+    /// Whether it runs; none if it does not, else whether it is ready.
+    #[must_use]
+    pub const fn running(&self) -> Option<bool> {
+        match self.state {
+            State::Running { ready } => Some(ready.is_some()),
+            State::Waiting { .. }
+            | State::Quarantined { .. }
             | State::Stopping { .. }
             | State::Killed { .. }
             | State::Over => None,
@@ -245,17 +263,22 @@ impl Lifecycle {
         is_due.then(|| pause.saturating_mul(1 << self.quarantines.min(31)).min(longest_pause))
     }
 
-    fn on_stop(&mut self, now: Instant) -> Action {
+    fn on_stop(&mut self, now: Instant, grace: Duration) -> Action {
         match self.state {
             State::Waiting { .. } | State::Quarantined { .. } => {
                 self.state = State::Over;
                 Action::Nothing
             }
             State::Running { .. } => {
-                self.state = State::Stopping { kill_at: now + self.patience.grace };
+                self.state = State::Stopping { kill_at: now + grace };
                 Action::Terminate
             }
-            State::Stopping { .. } | State::Killed { .. } | State::Over => Action::Nothing,
+            // Whoever retires may be asked to hurry.
+            State::Stopping { kill_at } => {
+                self.state = State::Stopping { kill_at: kill_at.min(now + grace) };
+                Action::Nothing
+            }
+            State::Killed { .. } | State::Over => Action::Nothing,
         }
     }
 
@@ -305,6 +328,7 @@ impl Default for Patience {
             recovered_after: Duration::from_secs(10),
             quarantine: Some(Isolation::default()),
             grace: Duration::from_secs(5),
+            retirement: Duration::from_secs(600),
             burial: Duration::from_secs(5),
         }
     }
@@ -448,6 +472,18 @@ mod tests {
         now += Patience::default().burial;
         assert_eq!(life.on(now, Event::Tick), Action::Abandon);
         assert!(life.is_over());
+    }
+
+    #[test]
+    fn a_child_that_retires_has_time_unless_it_is_to_stop() {
+        let (mut life, mut now) = started();
+        let Patience { retirement, grace, .. } = Patience::default();
+        assert_eq!(life.on(now, Event::Retire), Action::Terminate);
+        assert_eq!(life.wake_at(), Some(now + retirement));
+        now += retirement / 2;
+        assert_eq!(life.on(now, Event::Stop), Action::Nothing);
+        assert_eq!(life.wake_at(), Some(now + grace));
+        assert_eq!(life.on(now + grace, Event::Tick), Action::Kill);
     }
 
     #[test]

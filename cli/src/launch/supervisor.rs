@@ -1,5 +1,7 @@
 //! The thread that starts the processes of a service, watches over them, and buries them.
 
+mod rollout;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +26,7 @@ use super::plan::Plan;
 use super::restart::{Action, Event, Lifecycle, Luck, Patience};
 use super::{LaunchError, State, Wish};
 use crate::admin::Serving;
+use rollout::Roll;
 
 /// Against a death whose signal was swallowed by another handler in this process.
 const SLOW_TICK: Duration = Duration::from_millis(500);
@@ -81,7 +84,11 @@ pub(super) fn start(order: Order) -> io::Result<(thread::JoinHandle<()>, LastLin
 }
 
 struct Supervisor {
+    /// The gateway, the workers of the plan, and those that replace them or were replaced.
     children: Vec<Supervised>,
+    next_id: u64,
+    patience: Patience,
+    roll: Option<Roll>,
     plan: Plan,
     runtime_dir: PathBuf,
     wish: watch::Receiver<Wish>,
@@ -93,13 +100,16 @@ struct Supervisor {
     pumps: JoinSet<()>,
     herald: Herald,
     /// Workers whose last words are listened for.
-    burials: JoinSet<Burial>,
+    burials: JoinSet<(u64, Burial)>,
     /// How the gateway died, if it never served.
     stillborn: Option<DeathCause>,
 }
 
 struct Supervised {
+    /// Tells it from others of its name.
+    id: u64,
     name: String,
+    role: Role,
     /// Of the pool in the plan; the gateway has none.
     pool: Option<usize>,
     life: Lifecycle,
@@ -108,6 +118,19 @@ struct Supervised {
     deaths: u32,
     /// How it died last, and what it said last.
     last: Option<(DeathCause, String)>,
+    /// Whether its last words are awaited.
+    mourned: bool,
+}
+
+/// What a child is there for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    /// To run always.
+    Lasting,
+    /// To take another's place when it is ready.
+    Heir,
+    /// To end: another has its place.
+    Retired,
 }
 
 /// What a running child says on its standard error.
@@ -129,19 +152,23 @@ enum Word {
 
 impl Supervisor {
     fn new(order: Order, journal: Journal) -> Self {
-        let now = Instant::now();
-        let child = |name, pool, patience| {
-            let life = Lifecycle::new(patience, now);
-            Supervised { name, pool, life, process: None, voice: None, deaths: 0, last: None }
+        let mut ids = 0..;
+        let mut child = |name, pool, patience| {
+            let id = ids.next().expect("there are more numbers than children");
+            Supervised::new(id, name, pool, patience)
         };
         let patience = order.patience;
         // Nobody could be asked to release a gateway.
         let gateway = Patience { grace: GATEWAY_GRACE, quarantine: None, ..patience };
-        let workers = order.plan.pools.iter().enumerate();
-        let workers =
-            workers.flat_map(|(pool, plan)| plan.names().map(move |name| child(name, Some(pool), patience)));
+        let mut children = vec![child("gateway".to_owned(), None, gateway)];
+        for (pool, plan) in order.plan.pools.iter().enumerate() {
+            children.extend(plan.names().map(|name| child(name, Some(pool), patience)));
+        }
         Self {
-            children: std::iter::once(child("gateway".to_owned(), None, gateway)).chain(workers).collect(),
+            next_id: children.len() as u64,
+            children,
+            patience,
+            roll: None,
             plan: order.plan.clone(),
             runtime_dir: order.runtime_dir,
             wish: order.wish,
@@ -166,6 +193,7 @@ impl Supervisor {
             self.bury_the_dead();
             self.obey();
             self.tick();
+            self.roll();
             self.publish();
             if self.children.iter().all(|child| child.life.is_over()) {
                 break;
@@ -180,7 +208,7 @@ impl Supervisor {
                 _changed = self.wish.changed(), if self.wish.has_changed().is_ok() => {}
                 Some(Word::Serving(serving)) = self.words.1.recv() => self.serves(serving),
                 Some(_ended) = self.pumps.join_next() => {}
-                Some(Ok(burial)) = self.burials.join_next() => self.tell_burial(burial),
+                Some(Ok((id, burial))) = self.burials.join_next() => self.tell_burial(id, burial),
                 message = self.herald.hear() => self.on_message(message),
                 () = tokio::time::sleep_until(wake_at.map_or(tick_at, |at| at.min(tick_at)).into()) => {}
             }
@@ -230,14 +258,19 @@ impl Supervisor {
         if let Some(voice) = child.voice.take()
             && place != GATEWAY
         {
-            let (name, restarts) = (child.name.clone(), child.deaths);
+            let (id, name, restarts) = (child.id, child.name.clone(), child.deaths);
+            child.mourned = true;
             self.burials.spawn(async move {
-                Burial { pid, name, cause, restarts, last_lines: voice.last_words().await }
+                (id, Burial { pid, name, cause, restarts, last_lines: voice.last_words().await })
             });
         }
         child.deaths = child.deaths.saturating_add(1);
         let now = Instant::now();
         let _nothing = child.life.on(now, Event::Exited(Luck::from_bits(random_bits())));
+        // It had one chance, and the one whose place it should have taken still has that.
+        if child.role == Role::Heir {
+            let _nothing = child.life.on(now, Event::Kill);
+        }
         let next = child.life.wake_at().map(|at| at.duration_since(now).as_millis());
         let is_isolated = child.life.quarantine().is_some();
         if place == GATEWAY {
@@ -261,11 +294,12 @@ impl Supervisor {
     }
 
     /// The gateway hears of a quarantine behind the death that led to it.
-    fn tell_burial(&mut self, burial: Burial) {
-        let place = self.children.iter().position(|child| child.name == burial.name);
+    fn tell_burial(&mut self, id: u64, burial: Burial) {
+        let place = self.children.iter().position(|child| child.id == id);
         let last_line = burial.last_lines.iter().rev().find(|line| !line.is_empty()).cloned();
         self.herald.buried(burial);
         let Some(place) = place else { return };
+        self.children[place].mourned = false;
         if let Some((_, line)) = &mut self.children[place].last {
             *line = last_line.unwrap_or_default();
         }
@@ -298,6 +332,7 @@ impl Supervisor {
     fn on_order(&mut self, order: &LaunchOrder) -> Result<(), LaunchRefusal> {
         match order {
             LaunchOrder::Release { worker } => self.release(worker),
+            LaunchOrder::Restart { pool } => self.restart(pool.as_deref()),
         }
     }
 
@@ -330,6 +365,10 @@ impl Supervisor {
         } else {
             *self.wish.borrow_and_update()
         };
+        // Whoever has begun is stopped with the others.
+        if wish != Wish::Run {
+            self.roll = None;
+        }
         let event = match wish {
             Wish::Run => return,
             Wish::Stop => Event::Stop,
@@ -439,6 +478,9 @@ impl Supervisor {
             if let Err(error) = self.herald.greet(&self.runtime_dir, pids, quarantines) {
                 self.journal.line(SELF, &format!("cannot tell the gateway of its workers: {error}"));
             }
+            if let Some(roll) = &self.roll {
+                self.herald.restarting(roll.told());
+            }
             self.place = Some(serving.clone());
             self.state.send_modify(|state| state.serving = Some(serving));
         }
@@ -465,6 +507,12 @@ impl Supervisor {
 // === impl Supervised ===
 
 impl Supervised {
+    fn new(id: u64, name: String, pool: Option<usize>, patience: Patience) -> Self {
+        let life = Lifecycle::new(patience, Instant::now());
+        let (role, last, mourned) = (Role::Lasting, None, false);
+        Self { id, name, role, pool, life, process: None, voice: None, deaths: 0, last, mourned }
+    }
+
     /// What is told of it, if it is left alone.
     fn quarantine(&self) -> Option<Quarantine> {
         let (since, until) = self.life.quarantine()?;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use remotemedia_core::fault::{DeathCause, Fault};
 use remotemedia_core::frame::SessionId;
 use remotemedia_core::graph::NodeIndex;
-use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Quarantine};
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Quarantine, Rollout};
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::transport::NodeReport;
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,8 @@ pub enum FromLauncher {
         /// Its name.
         worker: String,
     },
+    /// How far it is in replacing workers.
+    Restarting(Rollout),
     /// What became of an order.
     Answered {
         /// Which.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, MAX_LAST_LINE, Quarantine};
+use remotemedia_core::launching::{
+    LaunchOrder, LaunchRefusal, MAX_LAST_LINE, MAX_PROBLEM, Quarantine, Rollout,
+};
 
 use super::admission::NAME_BYTES;
 use super::{HostEvent, LauncherEvent};
@@ -27,6 +29,8 @@ struct Launcher {
     burials: BTreeMap<i32, Burial>,
     /// The names of workers that it does not start for a while.
     quarantined: BTreeSet<String>,
+    /// How far it is in replacing workers, if it does.
+    rollout: Option<Rollout>,
     /// Orders that it has not answered.
     orders: BTreeSet<u64>,
 }
@@ -40,7 +44,7 @@ enum Breach {
     Codec(#[from] codec::CodecError),
     #[error("it has more than {CHILDREN} children")]
     Children,
-    #[error("it tells more of a death or a quarantine than is allowed")]
+    #[error("it tells more than is allowed")]
     Unbounded,
     #[error("it answers what it was not asked")]
     Unasked,
@@ -123,6 +127,10 @@ impl Launchers {
                 let found = self.connected.iter().find(|(_, one)| one.quarantined.contains(worker));
                 found.map(|(place, _)| *place).ok_or_else(|| self.not_quarantined(worker))
             }
+            // The service's own has connected first: others start workers beside it.
+            LaunchOrder::Restart { .. } => {
+                self.connected.keys().next().copied().ok_or(LaunchRefusal::NoLauncher)
+            }
         }
     }
 
@@ -139,6 +147,10 @@ impl Launchers {
         tracing::info!(%breach, "launcher_parted");
         for worker in launcher.quarantined {
             take(HostEvent::Launcher(LauncherEvent::Released { worker }));
+        }
+        if let Some(rollout) = launcher.rollout.filter(|rollout| !rollout.is_over()) {
+            let problem = LaunchRefusal::Gone.to_string();
+            take(HostEvent::Launcher(LauncherEvent::Restarting(Rollout { problem, ..rollout })));
         }
         for request in launcher.orders {
             take(HostEvent::Launcher(LauncherEvent::Answered { request, answer: Err(LaunchRefusal::Gone) }));
@@ -180,7 +192,8 @@ impl Launchers {
 impl Launcher {
     fn new(channel: Channel) -> Self {
         let (children, burials) = (BTreeMap::new(), BTreeMap::new());
-        Self { channel, children, burials, quarantined: BTreeSet::new(), orders: BTreeSet::new() }
+        let (quarantined, orders) = (BTreeSet::new(), BTreeSet::new());
+        Self { channel, children, burials, quarantined, rollout: None, orders }
     }
 
     fn hear(&mut self, take: &mut impl FnMut(HostEvent)) -> Result<(), Breach> {
@@ -202,6 +215,7 @@ impl Launcher {
                         take(HostEvent::Launcher(LauncherEvent::Released { worker }));
                     }
                 }
+                FromLauncher::Restarting(rollout) => take(self.restarting(rollout)?),
                 FromLauncher::Answered { request, answer } => {
                     if !self.orders.remove(&request) {
                         return Err(Breach::Unasked);
@@ -222,6 +236,17 @@ impl Launcher {
         }
         self.quarantined.insert(quarantine.worker.clone());
         Ok(HostEvent::Launcher(LauncherEvent::Quarantined(quarantine)))
+    }
+
+    fn restarting(&mut self, rollout: Rollout) -> Result<HostEvent, Breach> {
+        let Rollout { done, left, problem } = &rollout;
+        let mut names = done.iter().chain(left);
+        let is_bounded = done.len() + left.len() <= CHILDREN && names.all(|name| name.len() <= NAME_BYTES);
+        if !is_bounded || problem.len() > MAX_PROBLEM {
+            return Err(Breach::Unbounded);
+        }
+        self.rollout = Some(rollout.clone());
+        Ok(HostEvent::Launcher(LauncherEvent::Restarting(rollout)))
     }
 
     fn tell_ready(&mut self, pids: &[i32]) -> Result<(), Breach> {

@@ -36,7 +36,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use remotemedia_core::fault::DeathCause;
-use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Quarantine};
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Quarantine, Rollout};
 
 use crate::cleaner::{self, Cleaner};
 use crate::control::messages::{
@@ -159,6 +159,8 @@ pub enum LauncherEvent {
         /// Its name.
         worker: String,
     },
+    /// How far a launcher is in replacing workers.
+    Restarting(Rollout),
     /// What became of [`Host::order`].
     Answered {
         /// Which.
@@ -267,7 +269,7 @@ impl HostConfig {
     fn bury_predecessors(&self) -> Result<(), LinkError> {
         let entries = self.runtime_dir.read_dir().into_iter().flatten().flatten();
         let prefixes = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        for prefix in prefixes.filter(|name| name.starts_with(PREFIX)) {
+        for prefix in prefixes.filter(|name| is_prefix(name)) {
             tracing::info!(prefix, "dead_gateway_removed");
             cleaner::remove_domain(&self.transport(prefix))?;
         }
@@ -281,6 +283,12 @@ impl HostConfig {
 
 /// How the prefixes of our domains begin.
 const PREFIX: &str = "remotemedia";
+
+/// Whether a gateway has named its domain so: what else lies in its directory is somebody else's.
+fn is_prefix(name: &str) -> bool {
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    name.strip_prefix(PREFIX).is_some_and(|boot| boot.len() == 16 && boot.bytes().all(is_hex))
+}
 
 // === impl Host ===
 
@@ -906,4 +914,24 @@ fn say(
     let bytes = codec::encode(message)?;
     channel.send(&bytes, fds)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_gateway_would_name_so_is_taken_for_a_dead_ones() {
+        for (name, is_ours) in [
+            ("remotemedia0123456789abcdef", true),
+            ("remotemedia0123456789abcdeF", false),
+            ("remotemedia0123456789abcde", false),
+            ("remotemedia0123456789abcdef0", false),
+            ("remotemedia-notes", false),
+            ("remotemedia", false),
+            ("0123456789abcdef", false),
+        ] {
+            assert_eq!(is_prefix(name), is_ours, "{name}");
+        }
+    }
 }
