@@ -61,11 +61,11 @@ async fn workers_outlive_a_killed_gateway_with_what_they_have_loaded_and_serve_w
     until(SOON, async || {
         let status = door.status().await.map_err(|error| error.to_string())?;
         let at = *answered.get_or_insert_with(Instant::now);
-        if is_whole(&status, &before) {
-            Ok(println!("reconnected in {:?}", at.elapsed()))
-        } else {
-            Err(format!("{status:?}"))
+        if !is_whole(&status, &before) {
+            return Err(format!("{status:?}"));
         }
+        println!("reconnected in {:?}", at.elapsed());
+        Ok(())
     })
     .await;
     assert!(answered.unwrap().elapsed() < RECONNECTED, "{:?}", answered.unwrap().elapsed());

@@ -18,6 +18,9 @@ use crate::plane::EdgeRef;
 use crate::slot::{Member, PoolId};
 
 /// The version of these messages. Gateway, workers and launchers of different versions refuse each other.
+///
+/// So that they can say so, what leads there is the same in all versions: the places of [`ToGateway::Hello`] and
+/// [`ToGateway::Launcher`] among their messages, each with this number first, and [`ToWorker::Refused`] as a whole.
 pub const PROTOCOL: u32 = 4;
 
 /// Most lines of a [`Burial`]: a traceback with some frames.
@@ -139,6 +142,8 @@ pub enum ToWorker {
     Welcome(Welcome),
     /// The other answer to a hello, or to what comes later: there is no place for this worker.
     Refused {
+        /// [`PROTOCOL`] of the gateway.
+        protocol: u32,
         /// Why, and what to do.
         reason: String,
     },

@@ -40,7 +40,7 @@ use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Quarantine, Rollou
 
 use crate::cleaner::{self, Cleaner};
 use crate::control::messages::{
-    Burial, Hello, News, SessionCommand, SessionReply, Step, ToGateway, ToWorker,
+    Burial, Hello, News, PROTOCOL, SessionCommand, SessionReply, Step, ToGateway, ToWorker,
 };
 use crate::control::{BindError, Channel, ChannelError, Incoming, Listener, codec};
 use crate::death::PidFd;
@@ -376,7 +376,8 @@ impl Host {
     /// It is gone already, or its connection is full, for which it is condemned.
     pub fn refuse(&mut self, member: Member, reason: &str) -> Result<(), TellError> {
         tracing::warn!(%member, reason, "worker_refused");
-        self.say(member, &ToWorker::Refused { reason: reason.to_owned() }, &[])?;
+        let refusal = ToWorker::Refused { protocol: PROTOCOL, reason: reason.to_owned() };
+        self.say(member, &refusal, &[])?;
         self.worker_mut(member).into_iter().for_each(Worker::part);
         Ok(())
     }

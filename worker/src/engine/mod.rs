@@ -75,6 +75,8 @@ pub type Around = dyn Fn(&mut (dyn FnMut() + Send)) + Send + Sync;
 pub struct Refused {
     /// In the gateway's words.
     reason: String,
+    /// Whether gateway and worker are of versions that do not understand each other.
+    of_version: bool,
 }
 
 /// How long a gateway that is there may take to accept a connection.
@@ -154,6 +156,17 @@ impl Engine {
     }
 }
 
+// === impl Refused ===
+
+impl Refused {
+    /// Whether gateway and worker are of versions that do not understand each other: trying again helps only when one
+    /// of them has been replaced.
+    #[must_use]
+    pub const fn is_of_version(&self) -> bool {
+        self.of_version
+    }
+}
+
 /// The time between two memberships.
 #[derive(Debug, Default)]
 struct Absence {
@@ -168,7 +181,8 @@ impl Absence {
     fn note(&mut self, outcome: Result<(), GuestError>) -> Result<(), Refused> {
         match outcome {
             Ok(()) => Ok(()),
-            Err(GuestError::Refused { reason }) => Err(Refused { reason }),
+            Err(GuestError::Refused { reason }) => Err(Refused { reason, of_version: false }),
+            Err(GuestError::Version { reason }) => Err(Refused { reason, of_version: true }),
             Err(error) => {
                 let error = error.to_string();
                 if error != self.last_error {
