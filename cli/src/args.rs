@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use remotemedia_core::token::Token;
 
-use crate::config::{Overrides, Programs};
+use crate::config::{Memory, Overrides, Programs};
 use crate::input::InputKind;
 use crate::launch::Home;
 use crate::new_node::NodeClass;
@@ -43,6 +43,7 @@ Example configuration:
   [[pool]]
   kind = \"mine\"
   workers = 1
+  memory = \"2GiB\"                # of each: a cgroup where one may be made, else RLIMIT_DATA
   command = [\"/opt/mine/bin/my-worker\", \"--device\", \"0\"]
 
   [quarantine]                   # of a worker that keeps dying; these are the defaults
@@ -152,6 +153,9 @@ pub enum Command {
     Restart(RestartArgs),
     /// Make tokens for clients.
     Token(TokenArgs),
+    /// Wait for the death of a launcher, and kill what it leaves.
+    #[command(hide = true)]
+    Warden,
     /// Write a node in Python to begin with, and a test of it.
     NewNode(NewNodeArgs),
 }
@@ -175,6 +179,9 @@ pub struct UpArgs {
     /// How many workers to start. [default: 2]
     #[arg(long, value_name = "N")]
     pub workers: Option<u16>,
+    /// How much memory each worker may use, such as 2GiB. Frame pools do not count. [default: not bounded]
+    #[arg(long, value_name = "SIZE")]
+    pub worker_memory: Option<Memory>,
 }
 
 /// `run`
@@ -335,6 +342,7 @@ impl Cli {
         Programs {
             gateway: self.gateway_bin.clone().unwrap_or_else(|| beside("remotemedia-gateway")),
             worker: self.worker_bin.clone().unwrap_or_else(|| beside("remotemedia-worker")),
+            warden: std::env::current_exe().ok(),
             search: std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect(),
         }
     }
@@ -346,7 +354,12 @@ impl UpArgs {
     /// What the flags say about the plan.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
-        Overrides { grpc: self.grpc.clone(), admin: self.admin.clone(), workers: self.workers }
+        Overrides {
+            grpc: self.grpc.clone(),
+            admin: self.admin.clone(),
+            workers: self.workers,
+            worker_memory: self.worker_memory,
+        }
     }
 }
 

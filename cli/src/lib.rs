@@ -49,6 +49,10 @@ pub async fn execute(cli: Cli) -> Result<(), CommandError> {
         Command::Release(args) => release::release(args, token.as_ref(), &home).await,
         Command::Restart(args) => restart::restart(args, token.as_ref(), &home).await,
         Command::Token(args) => token::token(&args),
+        Command::Warden => {
+            launch::watch();
+            Ok(())
+        }
         Command::NewNode(args) => new_node::new_node(&args),
     }
 }

@@ -57,7 +57,7 @@ pub(crate) async fn follow<B: Backend>(backend: &B, life: &LifeWatch, told: watc
             let is_news = *known != health;
             if is_news {
                 match &health {
-                    Health::Serving { quarantined } => info!(quarantined, "health_serving"),
+                    Health::Serving { .. } => info!(quarantined = health.reason(), "health_serving"),
                     Health::NotServing { reason } => info!(reason, "health_not_serving"),
                 }
                 *known = health;

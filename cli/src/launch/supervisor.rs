@@ -17,13 +17,15 @@ use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::child::{Child, Output, Program};
+use super::cell::Cell;
+use super::child::{Child, Fence, Output, Program};
 use super::herald::Herald;
 use super::home::random_bits;
 use super::journal::{Journal, Logs, for_each_line};
 use super::last_lines::LastLines;
 use super::plan::Plan;
 use super::restart::{Action, Event, Lifecycle, Luck, Patience};
+use super::warden::{Ward, Warden};
 use super::{LaunchError, State, Wish};
 use crate::admin::Serving;
 use rollout::Roll;
@@ -99,6 +101,11 @@ struct Supervisor {
     words: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
     pumps: JoinSet<()>,
     herald: Herald,
+    warden: Option<Warden>,
+    /// Cgroups of the dead in which somebody lives yet.
+    cells: Vec<Cell>,
+    /// Whether it was said that no cgroup can be made.
+    has_no_cells: bool,
     /// Workers whose last words are listened for.
     burials: JoinSet<(u64, Burial)>,
     /// How the gateway died, if it never served.
@@ -178,6 +185,9 @@ impl Supervisor {
             words: mpsc::channel(QUEUED_WORDS),
             pumps: JoinSet::new(),
             herald: Herald::default(),
+            warden: order.plan.warden.clone().map(Warden::new),
+            cells: Vec::new(),
+            has_no_cells: false,
             burials: JoinSet::new(),
             stillborn: None,
         }
@@ -185,6 +195,9 @@ impl Supervisor {
 
     /// Runs until all children have stopped for good; says why they did.
     async fn run(mut self) -> LaunchError {
+        if self.plan.pools.iter().any(|pool| pool.memory_bytes.is_some()) {
+            Cell::sweep();
+        }
         let mut deaths = match unix::signal(SignalKind::child()) {
             Ok(deaths) => deaths,
             Err(source) => return LaunchError::Watch { source: Arc::new(source) },
@@ -251,8 +264,10 @@ impl Supervisor {
     }
 
     fn buried(&mut self, place: usize, cause: DeathCause) {
+        let process = self.children[place].process.take();
+        let pid = process.as_ref().map_or(0, |process| process.pid().as_raw());
+        process.into_iter().for_each(|process| self.clear_up_after(process));
         let child = &mut self.children[place];
-        let pid = child.process.take().map_or(0, |process| process.pid().as_raw());
         child.last = Some((cause, String::new()));
         let has_voice = child.voice.is_some();
         if let Some(voice) = child.voice.take()
@@ -390,6 +405,54 @@ impl Supervisor {
         for place in 0..self.children.len() {
             self.feed(place, Event::Tick);
         }
+        self.clear_cells();
+    }
+
+    /// What the dead child has started, and is not in its process group any more, is in its cgroup, if it has one.
+    fn clear_up_after(&mut self, mut process: Child) {
+        self.cells.extend(process.take_cell());
+        if let Some(warden) = &mut self.warden {
+            warden.dismiss(&Ward::Group(process.pid().as_raw()));
+        }
+        self.clear_cells();
+    }
+
+    fn clear_cells(&mut self) {
+        let warden = &mut self.warden;
+        self.cells.retain(|cell| {
+            let is_gone = cell.clear();
+            if let Some(warden) = warden.as_mut().filter(|_| is_gone) {
+                warden.dismiss(&Ward::Cell(cell.path().to_owned()));
+            }
+            !is_gone
+        });
+    }
+
+    /// A cgroup where one can be made; else the limit that a process can have for itself.
+    fn fence(&mut self, place: usize) -> Fence {
+        let child = &self.children[place];
+        let Some(bytes) = child.pool.and_then(|pool| self.plan.pools[pool].memory_bytes) else {
+            return Fence::None;
+        };
+        match Cell::make(&format!("{}-{}", child.name, random_bits()), bytes) {
+            Ok(cell) => Fence::Cell(cell),
+            Err(error) => {
+                if !std::mem::replace(&mut self.has_no_cells, true) {
+                    let line =
+                        format!("no memory cgroup can be made ({error}): workers are limited by RLIMIT_DATA");
+                    self.journal.line(SELF, &line);
+                }
+                Fence::Data(bytes)
+            }
+        }
+    }
+
+    fn guard(&mut self, process: &Child) {
+        let Some(warden) = &mut self.warden else { return };
+        warden.guard(Ward::Group(process.pid().as_raw()));
+        if let Some(cell) = process.cell() {
+            warden.guard(Ward::Cell(cell.path().to_owned()));
+        }
     }
 
     fn feed(&mut self, place: usize, event: Event) {
@@ -416,9 +479,13 @@ impl Supervisor {
 
     fn spawn(&mut self, place: usize) {
         let program = self.program(place);
-        let child = &mut self.children[place];
-        match Child::spawn(&program) {
+        let fence = self.fence(place);
+        match Child::spawn(&program, fence) {
             Ok((process, output)) => {
+                if place != GATEWAY {
+                    self.guard(&process);
+                }
+                let child = &mut self.children[place];
                 self.journal.line(SELF, &format!("{} started as pid {}", child.name, process.pid()));
                 self.herald.started(process.pid().as_raw());
                 child.process = Some(process);
@@ -426,7 +493,8 @@ impl Supervisor {
             }
             Err(error) => {
                 let path = program.path.display();
-                self.journal.line(SELF, &format!("cannot start {} ({path}): {error}", child.name));
+                let name = &self.children[place].name;
+                self.journal.line(SELF, &format!("cannot start {name} ({path}): {error}"));
                 self.buried(place, DeathCause::Unknown);
             }
         }
@@ -500,6 +568,12 @@ impl Supervisor {
         let all = async { while self.pumps.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
             self.pumps.shutdown().await;
+        }
+        // Who was killed just now takes a moment to leave its cgroup.
+        let begin = Instant::now();
+        while !self.cells.is_empty() && begin.elapsed() < LAST_WORDS {
+            tokio::time::sleep(FAST_TICK / 10).await;
+            self.clear_cells();
         }
     }
 }
