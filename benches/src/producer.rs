@@ -149,6 +149,7 @@ impl Producer {
             | HostEvent::Condemned { .. }
             | HostEvent::Died { .. }
             | HostEvent::Stillborn(_)
+            | HostEvent::Launcher(_)
             | HostEvent::Reply { .. }) => unasked(other),
         })
     }
@@ -180,6 +181,7 @@ fn meet(host: &mut Host, runtime_dir: &Path) -> Result<(Owned, Member), BenchErr
         | HostEvent::Condemned { .. }
         | HostEvent::Died { .. }
         | HostEvent::Stillborn(_)
+        | HostEvent::Launcher(_)
         | HostEvent::Reply { .. }) => unasked(other),
     })?;
     Ok((child, peer))
@@ -214,6 +216,7 @@ fn unasked<T>(event: HostEvent) -> Result<Option<T>, BenchError> {
         HostEvent::Joined { .. }
         | HostEvent::News { .. }
         | HostEvent::Stillborn(_)
+        | HostEvent::Launcher(_)
         | HostEvent::Arrival(_)
         | HostEvent::Reply { .. } => Err(BenchError::Unexpected),
     }

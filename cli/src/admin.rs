@@ -5,9 +5,11 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
-use hyper::Request;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Rollout};
+use remotemedia_core::token::Token;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -61,6 +63,12 @@ pub struct Status {
     /// Times that work was given up because it had killed too many workers.
     #[serde(default)]
     pub poisons: u64,
+    /// The workers that are not started for a while.
+    #[serde(default)]
+    pub quarantines: Vec<QuarantineStatus>,
+    /// How far the launcher is, or came last, in replacing workers.
+    #[serde(default)]
+    pub restart: Option<Rollout>,
 }
 
 /// The gateway itself.
@@ -114,6 +122,31 @@ pub struct LossStatus {
     pub deaths: u64,
     /// What it wrote last to its standard error.
     pub last_lines: Vec<String>,
+}
+
+/// A worker that keeps dying, and is not started for a while.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+pub struct QuarantineStatus {
+    /// Its name.
+    pub worker: String,
+    /// How often it has died in a row.
+    pub deaths: u64,
+    /// How it died last, in words.
+    pub cause: String,
+    /// How long until it is tried again, in seconds.
+    pub left_s: f64,
+    /// Why, in words.
+    pub reason: String,
+    /// The command that ends it.
+    pub remedy: String,
+}
+
+/// What became of an order that was not done.
+#[derive(Debug, Deserialize)]
+struct Undone {
+    message: String,
+    #[serde(default)]
+    refusal: Option<LaunchRefusal>,
 }
 
 /// One frame pool.
@@ -171,7 +204,7 @@ pub enum AdminError {
         source: hyper::Error,
     },
     /// It said no.
-    #[error("the gateway's admin door at {door} answered {status} to GET {path}")]
+    #[error("the gateway's admin door at {door} answered {status} to {path}")]
     Refused {
         /// Where it was tried.
         door: AdminDoor,
@@ -180,8 +213,19 @@ pub enum AdminError {
         /// The HTTP status.
         status: u16,
     },
+    /// It does not take an order.
+    #[error("the gateway's admin door at {door} takes no order: {message}")]
+    NoOrder {
+        /// Where it was tried.
+        door: AdminDoor,
+        /// In its words.
+        message: String,
+    },
+    /// The launcher does not do it.
+    #[error(transparent)]
+    Launcher(LaunchRefusal),
     /// It said something else.
-    #[error("the gateway's admin door at {door} answered GET {path} with something unexpected: {problem}")]
+    #[error("the gateway's admin door at {door} answered {path} with something unexpected: {problem}")]
     Answer {
         /// Where it was tried.
         door: AdminDoor,
@@ -223,39 +267,62 @@ impl AdminDoor {
     /// # Errors
     /// The gateway did not answer, or not with such a document.
     pub async fn get_json<T: DeserializeOwned>(&self, path: &'static str) -> Result<T, AdminError> {
-        let answer = tokio::time::timeout(DEADLINE, self.get(path))
-            .await
-            .map_err(|_elapsed| AdminError::Late { door: self.clone() })??;
+        let (status, answer) = self.exchange(Question { path, order: None, token: None }).await?;
+        if !status.is_success() {
+            return Err(AdminError::Refused { door: self.clone(), path, status: status.as_u16() });
+        }
         serde_json::from_slice(&answer).map_err(|error| self.unexpected(path, &error))
     }
 
-    async fn get(&self, path: &'static str) -> Result<Bytes, AdminError> {
-        let connect = |source| AdminError::Connect { door: self.clone(), source };
-        match self {
-            Self::Tcp(address) => self.ask(TcpStream::connect(address).await.map_err(connect)?, path).await,
-            Self::Unix(socket) => self.ask(UnixStream::connect(socket).await.map_err(connect)?, path).await,
+    /// Has the gateway pass an order on to the launcher of its workers, who does it, or begins to.
+    ///
+    /// # Errors
+    /// The gateway did not answer, or the launcher refused, or there is none.
+    pub async fn order(&self, order: &LaunchOrder, token: Option<&Token>) -> Result<(), AdminError> {
+        let path = "/launcher";
+        let body = serde_json::to_vec(order).map_err(|error| self.unexpected(path, &error))?;
+        let (status, answer) = self.exchange(Question { path, order: Some(body), token }).await?;
+        if status.is_success() {
+            return Ok(());
         }
+        let undone = serde_json::from_slice(&answer).map_err(|error| self.unexpected(path, &error))?;
+        Err(match undone {
+            Undone { refusal: Some(refusal), .. } => AdminError::Launcher(refusal),
+            Undone { message, refusal: None } => AdminError::NoOrder { door: self.clone(), message },
+        })
     }
 
-    async fn ask<S>(&self, stream: S, path: &'static str) -> Result<Bytes, AdminError>
+    async fn exchange(&self, question: Question<'_>) -> Result<(StatusCode, Bytes), AdminError> {
+        let connect = |source| AdminError::Connect { door: self.clone(), source };
+        let exchange = async {
+            match self {
+                Self::Tcp(address) => {
+                    self.ask(TcpStream::connect(address).await.map_err(connect)?, question).await
+                }
+                Self::Unix(socket) => {
+                    self.ask(UnixStream::connect(socket).await.map_err(connect)?, question).await
+                }
+            }
+        };
+        let answer = tokio::time::timeout(DEADLINE, exchange).await;
+        answer.map_err(|_elapsed| AdminError::Late { door: self.clone() })?
+    }
+
+    async fn ask<S>(&self, stream: S, question: Question<'_>) -> Result<(StatusCode, Bytes), AdminError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let path = question.path;
         let http = |source| AdminError::Http { door: self.clone(), source };
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
-        let request = Request::get(path)
-            .header("host", "gateway")
-            .body(Empty::<Bytes>::new())
-            .expect("a constant path makes a request");
+        let request = question.into_request().map_err(|problem| self.unexpected(path, &problem))?;
         let exchange = async {
             let response = sender.send_request(request).await.map_err(http)?;
-            if !response.status().is_success() {
-                let status = response.status().as_u16();
-                return Err(AdminError::Refused { door: self.clone(), path, status });
-            }
+            let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-            body.map(http_body_util::Collected::to_bytes).map_err(|error| self.body_error(path, error))
+            let body = body.map(http_body_util::Collected::to_bytes);
+            body.map(|body| (status, body)).map_err(|error| self.body_error(path, error))
         };
         // The connection does the work for the exchange, and may end before it with the last bytes read.
         tokio::pin!(exchange, connection);
@@ -280,6 +347,27 @@ impl AdminDoor {
 
     fn unexpected(&self, path: &'static str, problem: &dyn fmt::Display) -> AdminError {
         AdminError::Answer { door: self.clone(), path, problem: problem.to_string() }
+    }
+}
+
+/// What the door is asked.
+struct Question<'a> {
+    path: &'static str,
+    /// An order as JSON; none to be told something.
+    order: Option<Vec<u8>>,
+    token: Option<&'a Token>,
+}
+
+// === impl Question ===
+
+impl Question<'_> {
+    fn into_request(self) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+        let method = if self.order.is_some() { Method::POST } else { Method::GET };
+        let mut request = Request::builder().method(method).uri(self.path).header("host", "gateway");
+        if let Some(token) = self.token {
+            request = request.header("authorization", format!("Bearer {}", token.secret()));
+        }
+        request.body(Full::from(self.order.unwrap_or_default()))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use remotemedia_core::token::Token;
 
-use crate::config::{Overrides, Programs};
+use crate::config::{Memory, Overrides, Programs};
 use crate::input::InputKind;
 use crate::launch::Home;
 use crate::new_node::NodeClass;
@@ -44,12 +44,20 @@ Example configuration:
   [[pool]]
   kind = \"mine\"
   workers = 1
+  memory = \"2GiB\"                # of each: a cgroup where one may be made, else RLIMIT_DATA
   command = [\"/opt/mine/bin/my-worker\", \"--device\", \"0\"]
+
+  [quarantine]                   # of a worker that keeps dying; these are the defaults
+  deaths = 5                     # in a row, none of them 10 s or more after it was ready,
+  within_s = 600                 # in this time:
+  pause_s = 60                   # it is not started for so long, then tried once; doubles when that fails,
+  longest_pause_s = 900          # up to this
 
 Flags win over the file. When all workers are ready, one line is printed on standard output:
   {\"event\":\"ready\",\"grpc\":\"HOST:PORT\",\"admin\":\"HOST:PORT\",\"runtime_dir\":\"…\"}
 Logs go to standard error, each line with the name of the process that wrote it. What dies is
-started again, after a pause that doubles with each failure. A second Ctrl-C does not wait for
+started again, after a pause that doubles with each failure; what keeps dying is left alone for longer,
+unless `remotemedia release NAME` ends that. A second Ctrl-C does not wait for
 sessions to end.";
 
 const RUN_EXAMPLES: &str = "\
@@ -157,8 +165,15 @@ pub enum Command {
     Status(StatusArgs),
     /// Run an input that killed workers once more, in the foreground.
     Replay(ReplayArgs),
+    /// Start a worker that is in quarantine, because what it died of is mended.
+    Release(ReleaseArgs),
+    /// Replace workers one after the other, each by a fresh one that serves already: nobody is refused.
+    Restart(RestartArgs),
     /// Make tokens for clients.
     Token(TokenArgs),
+    /// Wait for the death of a launcher, and kill what it leaves.
+    #[command(hide = true)]
+    Warden,
     /// Write a node in Python to begin with, and a test of it.
     NewNode(NewNodeArgs),
 }
@@ -182,6 +197,9 @@ pub struct UpArgs {
     /// How many workers to start. [default: 2]
     #[arg(long, value_name = "N")]
     pub workers: Option<u16>,
+    /// How much memory each worker may use, such as 2GiB. Frame pools do not count. [default: not bounded]
+    #[arg(long, value_name = "SIZE")]
+    pub worker_memory: Option<Memory>,
 }
 
 /// `run`
@@ -284,6 +302,26 @@ pub struct ReplayArgs {
     pub worker: Vec<OsString>,
 }
 
+/// `release`
+#[derive(Args, Debug)]
+pub struct ReleaseArgs {
+    /// The worker's name, as `remotemedia status` shows it.
+    pub worker: String,
+    /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user]
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
+}
+
+/// `restart`
+#[derive(Args, Debug)]
+pub struct RestartArgs {
+    /// The kind of one pool. [default: all pools]
+    pub pool: Option<String>,
+    /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user]
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
+}
+
 /// `token`
 #[derive(Args, Debug)]
 pub struct TokenArgs {
@@ -345,6 +383,7 @@ impl Cli {
         Programs {
             gateway: self.gateway_bin.clone().unwrap_or_else(|| beside("remotemedia-gateway")),
             worker: self.worker_bin.clone().unwrap_or_else(|| beside("remotemedia-worker")),
+            warden: std::env::current_exe().ok(),
             search: std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect(),
         }
     }
@@ -356,7 +395,12 @@ impl UpArgs {
     /// What the flags say about the plan.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
-        Overrides { grpc: self.grpc.clone(), admin: self.admin.clone(), workers: self.workers }
+        Overrides {
+            grpc: self.grpc.clone(),
+            admin: self.admin.clone(),
+            workers: self.workers,
+            worker_memory: self.worker_memory,
+        }
     }
 }
 

@@ -1,13 +1,16 @@
 //! The configuration file of `remotemedia up`, and the plan that it and the command line make together.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
 use std::{fs, io};
 
 use remotemedia_core::nearest::Meant;
 use serde::Deserialize;
 
-use crate::launch::{Command, GatewayPlan, Plan, PoolPlan};
+use crate::launch::{Command, GatewayPlan, Isolation, Plan, PoolPlan};
 
 /// The longest configuration file: it lists programs, not data.
 const MAX_CONFIG_BYTES: u64 = 1_024 * 1_024;
@@ -20,7 +23,7 @@ pub const DEFAULT_WORKERS: u16 = 2;
 /// The kind of the stock worker.
 const RUST: &str = "rust";
 
-/// A configuration file: `[gateway]` and any number of `[[pool]]`.
+/// A configuration file: `[gateway]`, any number of `[[pool]]`, and `[quarantine]`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -28,6 +31,8 @@ pub struct Config {
     pub gateway: GatewayConfig,
     /// The pools of workers. None means one of stock workers.
     pub pool: Vec<PoolConfig>,
+    /// When a worker that keeps dying is left alone.
+    pub quarantine: QuarantineConfig,
 }
 
 /// `[gateway]`
@@ -56,6 +61,49 @@ pub struct PoolConfig {
     pub workers: u16,
     /// The program and its first arguments; the stock worker for kind `rust`.
     pub command: Option<Vec<String>>,
+    /// How much memory each may use.
+    pub memory: Option<Memory>,
+}
+
+/// An amount of memory, written as `512MiB`, `2GiB` or so many bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Memory {
+    bytes: u64,
+}
+
+/// A text that is no amount of memory for a worker.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// No number, or an unknown unit.
+    #[error("'{text}' is no amount of memory: write it as 512MiB, 2GiB, or in bytes")]
+    Unreadable {
+        /// As given.
+        text: String,
+    },
+    /// No worker starts with so little.
+    #[error("{bytes} bytes are too little for a worker: give it {LEAST_MEMORY} or more")]
+    TooLittle {
+        /// As given.
+        bytes: u64,
+    },
+}
+
+/// The stock worker needs some megabytes before it has a node.
+const LEAST_MEMORY: u64 = 32 << 20;
+
+/// `[quarantine]`: what is not said is [`Isolation::default`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuarantineConfig {
+    /// After so many deaths in a row.
+    pub deaths: Option<NonZeroU32>,
+    /// If they came in so many seconds.
+    pub within_s: Option<u64>,
+    /// For so many seconds; doubles each time that it does not help.
+    pub pause_s: Option<u64>,
+    /// The most seconds.
+    pub longest_pause_s: Option<u64>,
 }
 
 /// What the command line says of a service. It wins over the file.
@@ -67,6 +115,8 @@ pub struct Overrides {
     pub admin: Option<String>,
     /// `--workers`
     pub workers: Option<u16>,
+    /// `--worker-memory`
+    pub worker_memory: Option<Memory>,
 }
 
 /// The programs of this installation.
@@ -76,6 +126,8 @@ pub struct Programs {
     pub gateway: PathBuf,
     /// The stock worker.
     pub worker: PathBuf,
+    /// This one, which is its own warden.
+    pub warden: Option<PathBuf>,
     /// Where programs are that are named without a directory, as in a shell.
     pub search: Vec<PathBuf>,
 }
@@ -166,7 +218,11 @@ impl Config {
             (Some(_), pools) => return Err(ConfigError::WhichPool { pools: pools.len() }),
             (None, _) => {}
         }
-        Ok(Plan { gateway, pools })
+        if let Some(memory) = overrides.worker_memory {
+            pools.iter_mut().for_each(|pool| pool.memory_bytes = Some(memory.bytes));
+        }
+        let warden = programs.warden.clone();
+        Ok(Plan { gateway, pools, isolation: self.quarantine.isolation(), warden })
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -190,6 +246,47 @@ impl Programs {
     }
 }
 
+// === impl Memory ===
+
+impl FromStr for Memory {
+    type Err = MemoryError;
+
+    fn from_str(text: &str) -> Result<Self, MemoryError> {
+        let unreadable = || MemoryError::Unreadable { text: text.to_owned() };
+        let trimmed = text.trim();
+        let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+        let unit = units.iter().find_map(|(unit, shift)| Some((trimmed.strip_suffix(unit)?, *shift)));
+        let (number, shift) = unit.unwrap_or((trimmed, 0));
+        let number: u64 = number.trim_end().parse().map_err(|_| unreadable())?;
+        let bytes = number.checked_mul(1 << shift).ok_or_else(unreadable)?;
+        if bytes < LEAST_MEMORY { Err(MemoryError::TooLittle { bytes }) } else { Ok(Self { bytes }) }
+    }
+}
+
+impl TryFrom<String> for Memory {
+    type Error = MemoryError;
+
+    fn try_from(text: String) -> Result<Self, MemoryError> {
+        text.parse()
+    }
+}
+
+// === impl QuarantineConfig ===
+
+impl QuarantineConfig {
+    fn isolation(self) -> Isolation {
+        let default = Isolation::default();
+        let seconds = |said: Option<u64>, default| said.map_or(default, Duration::from_secs);
+        let pause = seconds(self.pause_s, default.pause);
+        Isolation {
+            deaths: self.deaths.map_or(default.deaths, NonZeroU32::get),
+            within: seconds(self.within_s, default.within),
+            pause,
+            longest_pause: seconds(self.longest_pause_s, default.longest_pause).max(pause),
+        }
+    }
+}
+
 // === impl PoolConfig ===
 
 impl PoolConfig {
@@ -199,7 +296,8 @@ impl PoolConfig {
             None if self.kind == RUST => Command::of(&programs.worker),
             None => return Err(ConfigError::NoCommand { kind: self.kind }),
         };
-        Ok(PoolPlan { kind: self.kind, workers: self.workers, command })
+        let memory_bytes = self.memory.map(|memory| memory.bytes);
+        Ok(PoolPlan { kind: self.kind, workers: self.workers, command, memory_bytes })
     }
 }
 
@@ -215,11 +313,13 @@ pub fn private_plan(programs: &Programs) -> Plan {
             config: None,
         },
         pools: vec![stock_pool(DEFAULT_WORKERS, programs)],
+        isolation: Isolation::default(),
+        warden: programs.warden.clone(),
     }
 }
 
 fn stock_pool(workers: u16, programs: &Programs) -> PoolPlan {
-    PoolPlan { kind: RUST.to_owned(), workers, command: Command::of(&programs.worker) }
+    PoolPlan { kind: RUST.to_owned(), workers, command: Command::of(&programs.worker), memory_bytes: None }
 }
 
 fn command(words: Vec<String>, owner: &str, programs: &Programs) -> Result<Command, ConfigError> {
@@ -238,7 +338,8 @@ mod tests {
     use super::*;
 
     fn programs() -> Programs {
-        Programs { gateway: "/bin/gateway".into(), worker: "/bin/worker".into(), search: Vec::new() }
+        let (gateway, worker) = ("/bin/gateway".into(), "/bin/worker".into());
+        Programs { gateway, worker, warden: None, search: Vec::new() }
     }
 
     fn plan(text: &str, overrides: Overrides) -> Result<Plan, ConfigError> {
@@ -256,7 +357,12 @@ mod tests {
     fn flags_win_over_the_file() {
         let text =
             "[gateway]\ngrpc = '127.0.0.1:1'\nadmin = '127.0.0.1:2'\n[[pool]]\nkind = 'rust'\nworkers = 3";
-        let overrides = Overrides { grpc: Some("127.0.0.1:0".into()), admin: None, workers: Some(5) };
+        let overrides = Overrides {
+            grpc: Some("127.0.0.1:0".into()),
+            admin: None,
+            workers: Some(5),
+            ..Overrides::default()
+        };
         let plan = plan(text, overrides).unwrap();
         assert_eq!((plan.gateway.grpc.as_str(), plan.gateway.admin.as_str()), ("127.0.0.1:0", "127.0.0.1:2"));
         assert_eq!(plan.pools[0].workers, 5);
@@ -268,6 +374,36 @@ mod tests {
         let plan = plan(text, Overrides::default()).unwrap();
         assert_eq!(plan.pools[0].command.program, Path::new("/bin/my-worker"));
         assert_eq!(plan.pools[0].command.arguments, ["--device", "0"]);
+    }
+
+    #[test]
+    fn memory_is_read_with_its_unit_and_the_command_line_wins() {
+        let check = |text: &str, expect: Result<u64, &str>| match (text.parse::<Memory>(), expect) {
+            (Ok(memory), Ok(bytes)) => assert_eq!(memory.bytes, bytes, "{text}"),
+            (Err(error), Err(said)) => assert!(error.to_string().contains(said), "{text}: {error}"),
+            (found, _) => panic!("{text}: {found:?}"),
+        };
+        check("512MiB", Ok(512 << 20));
+        check(" 2 GiB ", Ok(2 << 30));
+        check("67108864", Ok(64 << 20));
+        check("1MiB", Err("too little for a worker"));
+        check("2GB", Err("'2GB' is no amount of memory: write it as 512MiB"));
+        check("-1", Err("no amount"));
+        check("18446744073709551615TiB", Err("no amount"));
+        let text = "[[pool]]\nkind = 'rust'\nworkers = 1\nmemory = '1GiB'";
+        assert_eq!(plan(text, Overrides::default()).unwrap().pools[0].memory_bytes, Some(1 << 30));
+        let overrides = Overrides { worker_memory: Some("2GiB".parse().unwrap()), ..Overrides::default() };
+        assert_eq!(plan(text, overrides).unwrap().pools[0].memory_bytes, Some(2 << 30));
+    }
+
+    #[test]
+    fn a_quarantine_is_as_long_as_is_said_and_never_ends_before_it_began() {
+        let plan = plan("[quarantine]\ndeaths = 3\npause_s = 1000", Overrides::default()).unwrap();
+        let pause = Duration::from_secs(1_000);
+        assert_eq!(
+            plan.isolation,
+            Isolation { deaths: 3, pause, longest_pause: pause, ..Isolation::default() }
+        );
     }
 
     #[test]

@@ -39,6 +39,16 @@ pub enum CommandError {
     /// The gateway's admin door did not answer.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// Workers were not replaced.
+    #[error("the restart is given up: {problem}; replaced: {}, left as they were: {}", .done.join(", "), .left.join(", "))]
+    Restart {
+        /// Why.
+        problem: String,
+        /// The names of those that were replaced.
+        done: Vec<String>,
+        /// The names of the others.
+        left: Vec<String>,
+    },
     /// The service could not be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -135,6 +145,7 @@ impl CommandError {
             Self::Fault(_)
             | Self::Refused { .. }
             | Self::NotValid { .. }
+            | Self::Restart { .. }
             | Self::Replay(ReplayError::Died { .. }) => 1,
             Self::Config(_)
             | Self::Home(_)

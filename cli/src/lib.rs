@@ -1,6 +1,7 @@
 //! The `remotemedia` command, as a library for its binary and for tests.
 //!
-//! `args` reads the command line, `up`, `run`, `validate`, `nodes`, `status`, `replay`, `token` and `new_node` are the commands;
+//! `args` reads the command line, `up`, `run`, `validate`, `nodes`, `status`, `replay`, `release`, `restart`, `token` and
+//! `new_node` are the commands;
 //! [`launch`] starts and buries processes; [`transport`] runs pipelines over gRPC.
 
 pub mod admin;
@@ -15,6 +16,8 @@ pub mod nodes;
 pub mod output;
 pub mod pipeline;
 pub mod replay;
+pub mod release;
+pub mod restart;
 pub mod run;
 pub mod signals;
 pub mod status;
@@ -46,7 +49,13 @@ pub async fn execute(cli: Cli) -> Result<(), CommandError> {
         Command::Nodes(args) => nodes::nodes(args, token, &home).await,
         Command::Status(args) => status::status(args, &home).await,
         Command::Replay(args) => replay::replay(args, &home, &programs).await,
+        Command::Release(args) => release::release(args, token.as_ref(), &home).await,
+        Command::Restart(args) => restart::restart(args, token.as_ref(), &home).await,
         Command::Token(args) => token::token(&args),
+        Command::Warden => {
+            launch::watch();
+            Ok(())
+        }
         Command::NewNode(args) => new_node::new_node(&args),
     }
 }

@@ -206,6 +206,7 @@ impl<'a> Failure<'a> {
             | CommandError::Interrupted { .. }
             | CommandError::Runtime { .. }
             | CommandError::Signals { .. }
+            | CommandError::Restart { .. }
             | CommandError::NewNode(_) => None,
         };
         Self { error: error.to_string(), node: fault.and_then(Fault::node), fault }
@@ -411,6 +412,7 @@ const fn is_of_the_service(fault: &Fault) -> bool {
         Fault::Deadline { .. }
         | Fault::Unavailable { .. }
         | Fault::Starting { .. }
+        | Fault::Quarantined { .. }
         | Fault::Internal { .. } => true,
         Fault::Parse(_)
         | Fault::Graph(_)

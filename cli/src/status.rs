@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use remotemedia_core::launching::Rollout;
 use serde_json::Value;
 
-use crate::admin::{AdminDoor, LossStatus, Status};
+use crate::admin::{AdminDoor, LossStatus, QuarantineStatus, Status};
 use crate::args::StatusArgs;
 use crate::error::CommandError;
 use crate::find;
@@ -31,7 +32,17 @@ struct Report(Status);
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { gateway, workers, frame_pools, sessions, losses, replays, poisons } = &self.0;
+        let Status {
+            gateway,
+            workers,
+            frame_pools,
+            sessions,
+            losses,
+            replays,
+            poisons,
+            quarantines,
+            restart,
+        } = &self.0;
         writeln!(
             f,
             "gateway {} (pid {}) serves {} for {:.0} s",
@@ -61,6 +72,15 @@ impl fmt::Display for Report {
                 f,
                 "work of the dead was given to others {replays} times, and given up {poisons} times"
             )?;
+        }
+        if !quarantines.is_empty() {
+            writeln!(f)?;
+        }
+        quarantines.iter().try_for_each(|quarantine| writeln!(f, "{}", Isolated(quarantine)))?;
+        if let Some(rollout) =
+            restart.as_ref().filter(|rollout| !rollout.done.is_empty() || !rollout.left.is_empty())
+        {
+            writeln!(f, "\n{}", Replaced(rollout))?;
         }
         let mut table = Table::new(["frame pool", "owner", "size", "blocks", "in use", "state"]);
         for pool in frame_pools {
@@ -106,6 +126,30 @@ impl fmt::Display for Last<'_> {
     }
 }
 
+/// A quarantine in one line.
+struct Isolated<'a>(&'a QuarantineStatus);
+
+impl fmt::Display for Isolated<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let QuarantineStatus { left_s, reason, remedy, .. } = self.0;
+        write!(f, "{reason}; it is tried again in {:.0} s, or at once by `{remedy}`", left_s.ceil())
+    }
+}
+
+/// A restart in one line.
+struct Replaced<'a>(&'a Rollout);
+
+impl fmt::Display for Replaced<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rollout { done, left, problem } = self.0;
+        match (left.as_slice(), problem.as_str()) {
+            ([], _) => write!(f, "restarted: {}", done.join(", ")),
+            (left, "") => write!(f, "restarting: {} replaced, {} left", done.len(), left.join(", ")),
+            (left, problem) => write!(f, "restart given up, with {} left: {problem}", left.join(", ")),
+        }
+    }
+}
+
 fn mebibytes(bytes: u64) -> String {
     let tenths = u128::from(bytes) * 10 / (1 << 20);
     format!("{}.{} MiB", tenths / 10, tenths % 10)
@@ -124,7 +168,9 @@ mod tests {
                 "sessions":[],
                 "losses":[{"worker":"python-1","pid":9,"cause":"exited with code 4","ready":false,"deaths":3,
                            "last_lines":["Traceback","ImportError: no model",""]}],
-                "replays":4,"poisons":1}"#,
+                "replays":4,"poisons":1,
+                "quarantines":[{"worker":"python-1","deaths":5,"cause":"exited with code 4","left_s":41.2,
+                                "reason":"'python-1' is in quarantine: …","remedy":"remotemedia release python-1"}]}"#,
         )
         .unwrap();
         assert_eq!(
@@ -135,6 +181,8 @@ mod tests {
              python-1 (pid 9) exited with code 4 before it was ready, death 3 of this name; it wrote last: \
              ImportError: no model\n\
              work of the dead was given to others 4 times, and given up 1 times\n\n\
+             'python-1' is in quarantine: …; it is tried again in 42 s, or at once by \
+             `remotemedia release python-1`\n\n\
              frame pool  owner    size      blocks  in use  state\n\
              1           gateway  64.0 MiB  64      2       active\n\n\
              no sessions\n"

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{DataError, Kind};
 use crate::graph::GraphError;
 use crate::joined::ports_in_words;
+use crate::launching::Quarantine;
 use crate::limits::LimitExceeded;
 use crate::manifest::ParseError;
 use crate::nearest::Meant;
@@ -106,6 +107,18 @@ pub enum Fault {
         /// What was waited for.
         starting: Starting,
         /// When to come back.
+        retry_after_ms: u64,
+    },
+    /// Who could run a node keeps dying, and is not started for a while.
+    #[error("node '{node}' needs '{node_type}', which no other worker offers: {}", all(.quarantines))]
+    Quarantined {
+        /// The node.
+        node: String,
+        /// Its type, as written.
+        node_type: String,
+        /// Who offered it, and why they do not: at least one, and at most [`MAX_QUARANTINES`].
+        quarantines: Vec<Quarantine>,
+        /// When the first of them is tried again.
         retry_after_ms: u64,
     },
     /// A mistake of ours.
@@ -404,6 +417,9 @@ pub enum Unavailability {
     ShuttingDown,
 }
 
+/// Workers that one [`Fault::Quarantined`] tells of: it travels in the headers of answers.
+pub const MAX_QUARANTINES: usize = 3;
+
 // === impl Fault ===
 
 impl Fault {
@@ -419,6 +435,7 @@ impl Fault {
             Self::Poison(poison) => Some(&poison.node),
             Self::Stream(StreamFault::Gap { lost, .. }) => Some(&lost.node),
             Self::Starting { starting, .. } => Some(&starting.node),
+            Self::Quarantined { node, .. } => Some(node),
             Self::Placement(
                 PlacementError::UnknownType { node, .. }
                 | PlacementError::Unsatisfied { node, .. }
@@ -473,6 +490,7 @@ impl Fault {
             | Self::Version { .. }
             | Self::Unavailable { .. }
             | Self::Starting { .. }
+            | Self::Quarantined { .. }
             | Self::Internal { .. } => None,
         }
     }
@@ -495,6 +513,10 @@ fn kept(capture: Option<&str>) -> String {
 /// What is said behind a message, if anything is.
 fn also(said: &str) -> String {
     if said.is_empty() { String::new() } else { format!("; {said}") }
+}
+
+fn all(quarantines: &[Quarantine]) -> String {
+    quarantines.iter().map(Quarantine::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Nothing where the client named none, which means the only entry.

@@ -11,6 +11,7 @@ pub mod fault;
 pub mod frame;
 pub mod graph;
 pub mod joined;
+pub mod launching;
 pub mod limits;
 pub mod manifest;
 pub mod nearest;

@@ -1,4 +1,5 @@
-//! The admin door: HTTP for operators, probes and Prometheus. It only tells, and it tells only this machine.
+//! The admin door: HTTP for operators, probes and Prometheus, on this machine only. It tells, and passes orders on to the
+//! launcher of the workers.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,10 +19,12 @@ use tracing::debug;
 
 use crate::address::Address;
 use crate::backend::Backend;
+use crate::guard::Guard;
 use crate::health::{self, Health};
 use crate::life::{LifeWatch, Phase};
 use crate::listener::{Connection, Listener, Room};
 use crate::measure::Metrics;
+use crate::orders;
 
 /// What the admin door tells of.
 pub struct Admin<B> {
@@ -29,6 +32,8 @@ pub struct Admin<B> {
     pub backend: Arc<B>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Who may give orders.
+    pub guard: Guard,
     /// How far the process is.
     pub life: LifeWatch,
     /// Where clients reach the gateway.
@@ -66,6 +71,8 @@ enum Page {
     Metrics,
     Nodes,
     Status,
+    /// Where orders are given.
+    Launcher,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -118,12 +125,15 @@ impl<B: Backend> Admin<B> {
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
         let Some(page) = Page::at(request.uri().path()) else {
-            let text = "there is /health, /healthz, /readyz, /metrics, /status and /nodes\n";
+            let text =
+                "there is /health, /healthz, /readyz, /metrics, /status, /nodes and, for POST, /launcher\n";
             return Ok(answer(StatusCode::NOT_FOUND, TEXT, text));
         };
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n");
-            refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        let (methods, allow) = page.methods();
+        if !methods.contains(request.method()) {
+            let text = format!("only {allow} is answered here\n");
+            let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, text);
+            refusal.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
             return Ok(refusal);
         }
         Ok(match page {
@@ -136,12 +146,23 @@ impl<B: Backend> Admin<B> {
             },
             Page::Nodes => json(&self.backend.node_infos()),
             Page::Status => json(&self.status().await),
+            Page::Launcher => {
+                let outcome = orders::obey(&*self.backend, &self.guard, request).await;
+                let mut answer = json(&outcome);
+                *answer.status_mut() = outcome.status;
+                answer
+            }
         })
     }
 
     async fn readiness(&self) -> Answer {
         match health::of(&*self.backend, &self.life).await {
-            Health::Serving => answer(StatusCode::OK, TEXT, "ready"),
+            Health::Serving { quarantined } if quarantined.is_empty() => {
+                answer(StatusCode::OK, TEXT, "ready")
+            }
+            Health::Serving { quarantined } => {
+                answer(StatusCode::OK, TEXT, format!("ready, but {quarantined}"))
+            }
             Health::NotServing { reason } => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, reason),
         }
     }
@@ -149,8 +170,9 @@ impl<B: Backend> Admin<B> {
     async fn health(&self) -> Answer {
         let health = health::of(&*self.backend, &self.life).await;
         let mut answer = json(&health);
-        if health != Health::Serving {
-            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        match health {
+            Health::Serving { .. } => {}
+            Health::NotServing { .. } => *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
         }
         answer
     }
@@ -185,8 +207,19 @@ impl Page {
             "/metrics" => Self::Metrics,
             "/nodes" => Self::Nodes,
             "/status" => Self::Status,
+            "/launcher" => Self::Launcher,
             _ => return None,
         })
+    }
+
+    /// By which it is asked for, and the same as a header says it.
+    const fn methods(self) -> (&'static [Method], &'static str) {
+        match self {
+            Self::Health | Self::Liveness | Self::Readiness | Self::Metrics | Self::Nodes | Self::Status => {
+                (&[Method::GET, Method::HEAD], "GET, HEAD")
+            }
+            Self::Launcher => (&[Method::POST], "POST"),
+        }
     }
 }
 

@@ -1,9 +1,10 @@
-//! Who may call: nobody while the service goes away.
+//! Who may call: nobody while the service goes away, but those who ask whether it does.
 
 use hyper::Request;
 
 use crate::life::{LifeWatch, Phase};
 use crate::rescue;
+use crate::rpc::Rpc;
 use crate::step::{Answer, Step};
 
 /// Lets calls in as long as the process serves.
@@ -12,6 +13,10 @@ pub(crate) struct Admit(pub(crate) LifeWatch);
 
 impl Step for Admit {
     fn pass<B>(&self, request: Request<B>, next: impl FnOnce(Request<B>) -> Answer) -> Answer {
+        // Answered at once, from what is known.
+        if Rpc::of(request.uri().path()) == Rpc::HealthV1Check {
+            return next(request);
+        }
         match self.0.phase() {
             Phase::Serving => next(request),
             Phase::Draining | Phase::Ending | Phase::Over => {

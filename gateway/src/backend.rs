@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal};
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::transport::PipelineTransport;
 use remotemedia_runtime::{PipelineRunner, Runtime, RuntimeStatus};
@@ -19,6 +20,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What is going on; none if it is going away.
     fn status(&self) -> impl Future<Output = Option<RuntimeStatus>> + Send;
+
+    /// Passes an order on to the launcher that it concerns.
+    fn order(&self, order: LaunchOrder) -> impl Future<Output = Result<(), LaunchRefusal>> + Send;
 }
 
 impl Backend for Runtime {
@@ -34,5 +38,9 @@ impl Backend for Runtime {
 
     async fn status(&self) -> Option<RuntimeStatus> {
         Self::status(self).await
+    }
+
+    async fn order(&self, order: LaunchOrder) -> Result<(), LaunchRefusal> {
+        Self::order(self, order).await
     }
 }

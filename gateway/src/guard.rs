@@ -2,17 +2,35 @@
 
 use hyper::Request;
 use hyper::header::{AUTHORIZATION, HeaderMap};
-use remotemedia_core::token::Token;
+use remotemedia_core::token::{Token, TokenEntry};
 use tracing::Span;
 
 use crate::rescue;
 use crate::rpc::Rpc;
 use crate::step::{Answer, Step};
-use crate::tokens::TokenWatch;
+use crate::tokens::{TokenFile, TokenWatch};
 
 /// Lets in who shows a token. Without tokens to compare with, everybody: then only this machine reaches the door.
 #[derive(Clone, Debug)]
-pub(crate) struct Guard(pub(crate) Option<TokenWatch>);
+pub struct Guard(Option<TokenWatch>);
+
+// === impl Guard ===
+
+impl Guard {
+    /// Lets in who shows one of these.
+    #[must_use]
+    pub fn of(tokens: Option<&TokenFile>) -> Self {
+        Self(tokens.map(TokenFile::watch))
+    }
+
+    /// Whose token is shown, where tokens are asked for; or what is wrong with it.
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<Option<TokenEntry>, &'static str> {
+        const UNKNOWN: &str = "the bearer token is not known here: ask the operator for one";
+        let Some(tokens) = &self.0 else { return Ok(None) };
+        let token = shown(headers)?;
+        tokens.tokens().owner(&token).cloned().map(Some).ok_or(UNKNOWN)
+    }
+}
 
 /// Whether what a caller sends is kept nowhere. Not so where nobody says who calls.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,21 +40,18 @@ impl Step for Guard {
     fn pass<B>(&self, mut request: Request<B>, next: impl FnOnce(Request<B>) -> Answer) -> Answer {
         // Probes of orchestrators cannot send metadata, and learn one bit.
         let is_open = Rpc::of(request.uri().path()) == Rpc::HealthV1Check;
-        let refusal = self.0.as_ref().filter(|_| !is_open).and_then(|tokens| {
-            let shown = shown(request.headers());
-            match shown.map(|token| tokens.tokens().owner(&token).cloned()) {
-                Ok(Some(owner)) => {
-                    Span::current().record("client", owner.name.to_string());
-                    request.extensions_mut().insert(Privacy(owner.private));
-                    None
+        if is_open {
+            return next(request);
+        }
+        match self.check(request.headers()) {
+            Ok(owner) => {
+                if let Some(TokenEntry { name, private, .. }) = owner {
+                    Span::current().record("client", name.to_string());
+                    request.extensions_mut().insert(Privacy(private));
                 }
-                Ok(None) => Some("the bearer token is not known here: ask the operator for one"),
-                Err(problem) => Some(problem),
+                next(request)
             }
-        });
-        match refusal {
-            None => next(request),
-            Some(problem) => Box::pin(async move { Ok(rescue::of_stranger(problem).into_http()) }),
+            Err(problem) => Box::pin(async move { Ok(rescue::of_stranger(problem).into_http()) }),
         }
     }
 }

@@ -15,7 +15,11 @@ use crate::life::{LifeWatch, Phase};
 #[serde(tag = "status", rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) enum Health {
     /// They are.
-    Serving,
+    Serving {
+        /// Workers that are in quarantine all the same, in words; empty if none is.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        quarantined: String,
+    },
     /// They would be refused.
     NotServing {
         /// What is missing, in words.
@@ -53,7 +57,7 @@ pub(crate) async fn follow<B: Backend>(backend: &B, life: &LifeWatch, told: watc
             let is_news = *known != health;
             if is_news {
                 match &health {
-                    Health::Serving => info!("health_serving"),
+                    Health::Serving { .. } => info!(quarantined = health.reason(), "health_serving"),
                     Health::NotServing { reason } => info!(reason, "health_not_serving"),
                 }
                 *known = health;
@@ -75,6 +79,12 @@ pub(crate) async fn follow<B: Backend>(backend: &B, life: &LifeWatch, told: watc
 // === impl Health ===
 
 impl Health {
+    /// What there is to say, if anything: why calls are not served, or which workers are missing.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        let (Self::Serving { quarantined: reason } | Self::NotServing { reason }) = self;
+        (!reason.is_empty()).then_some(reason.as_str())
+    }
+
     /// Before the runtime was asked.
     pub(crate) fn unknown() -> Self {
         Self::NotServing { reason: "the gateway starts".to_owned() }
@@ -85,11 +95,15 @@ impl Health {
     }
 
     fn of_runtime(status: &RuntimeStatus) -> Self {
+        let quarantined =
+            status.quarantines.iter().map(|one| format!("{}; `{}` ends it", one.reason, one.remedy));
+        let quarantined = quarantined.collect::<Vec<_>>().join("; ");
         let may_work = |state| matches!(state, WorkerState::Ready | WorkerState::Late);
         if status.workers.iter().any(|worker| may_work(worker.state)) {
-            return Self::Serving;
+            return Self::Serving { quarantined };
         }
         let reason = match &status.last_death {
+            _ if !quarantined.is_empty() => format!("no worker is left: {quarantined}"),
             Some(death) => format!("no worker is left: the last to go was {death}"),
             None => "no worker has registered".to_owned(),
         };

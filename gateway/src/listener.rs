@@ -106,7 +106,8 @@ impl Listener {
     }
 
     /// Serves each connection in a task of its own, until `last`; then waits for those that are left, until life is
-    /// over. Those without a seat are to be told that there is none. Dropping the future cuts them all.
+    /// over. Those without a seat are to be told that there is none; those that come while it waits are cut when it has
+    /// waited. Dropping the future cuts them all.
     pub(crate) async fn serve<F>(
         self,
         room: Room,
@@ -129,15 +130,17 @@ impl Listener {
                 }
             }
         }
-        drop(self);
-        let rest = async {
-            while let Some(ended) = connections.join_next().await {
-                report(ended);
+        let mut late = JoinSet::new();
+        while !connections.is_empty() {
+            tokio::select! {
+                biased;
+                () = life.reached(Phase::Over) => break,
+                Some(ended) = connections.join_next() => report(ended),
+                Some(ended) = late.join_next() => report(ended),
+                connection = self.accept(), if late.len() < room.standing => {
+                    late.spawn(serve(connection, None));
+                }
             }
-        };
-        tokio::select! {
-            () = rest => {}
-            () = life.reached(Phase::Over) => {}
         }
     }
 

@@ -9,8 +9,8 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use nix::sys::stat::{Mode, umask};
 use remotemedia_gateway::{
-    Admin, Arguments, BindError, Config, ConfigError, Life, Listener, LogFormat, Metrics, MetricsError,
-    Phase, RuntimeDir, RuntimeDirError, Server, Serving, TokenFile, TokenFileError,
+    Admin, Arguments, BindError, Config, ConfigError, Guard, Life, Listener, LogFormat, Metrics,
+    MetricsError, Phase, RuntimeDir, RuntimeDirError, Server, Serving, TokenFile, TokenFileError,
 };
 use remotemedia_runtime::{CaptureConfig, Runtime, RuntimeConfig, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -79,6 +79,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let teller = Admin {
         backend: Arc::clone(&runtime),
         metrics: metrics.clone(),
+        guard: Guard::of(tokens.as_ref()),
         life: life.watch(),
         grpc: grpc.address().clone(),
         began,

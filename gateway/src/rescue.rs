@@ -181,7 +181,8 @@ const fn call_code(fault: &Fault) -> Option<Code> {
             state: Unavailability::Full | Unavailability::NoWorkers | Unavailability::ShuttingDown,
             ..
         }
-        | Fault::Starting { .. } => Some(Code::Unavailable),
+        | Fault::Starting { .. }
+        | Fault::Quarantined { .. } => Some(Code::Unavailable),
         Fault::Deadline { .. } => Some(Code::DeadlineExceeded),
         Fault::Parse(_)
         | Fault::Graph(_)
@@ -203,7 +204,10 @@ const fn call_code(fault: &Fault) -> Option<Code> {
 fn status(code: Code, fault: &Fault, response: &ErrorResponse) -> Status {
     let mut metadata = MetadataMap::new();
     let mut retry = None;
-    if let Fault::Unavailable { retry_after_ms, .. } | Fault::Starting { retry_after_ms, .. } = fault {
+    if let Fault::Unavailable { retry_after_ms, .. }
+    | Fault::Starting { retry_after_ms, .. }
+    | Fault::Quarantined { retry_after_ms, .. } = fault
+    {
         metadata.insert(RETRY_PUSHBACK, (*retry_after_ms).into());
         retry = Some(*retry_after_ms);
     }

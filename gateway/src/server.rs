@@ -47,8 +47,8 @@ pub struct Server<B> {
 
 /// Connections at once: as many as there may be sessions and as many again for unary calls.
 const CONNECTIONS_PER_SESSION: usize = 2;
-/// Beyond, connections whose calls are answered that there is no room. Beyond these, clients wait in the socket's
-/// queue.
+/// Beyond, connections whose calls are answered that there is no room, or that the service goes away. Beyond these,
+/// clients wait in the socket's queue.
 const REFUSED_CONNECTIONS: usize = 64;
 /// How long a refused connection is kept for its calls to be answered, and then again for the answers to be read.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
@@ -78,7 +78,7 @@ impl<B: Backend> Server<B> {
         let http2 = http2_settings(&self.limits);
         let Self { backend, limits, files, metrics, life, tokens } = self;
         let (tell_health, health) = watch::channel(Health::unknown());
-        let known = tokens.as_ref().map(TokenFile::watch);
+        let guard = Guard::of(tokens.as_ref());
         let identify = Identify::new();
         let gauge = Gauge::new(&limits);
 
@@ -91,7 +91,7 @@ impl<B: Backend> Server<B> {
             // What tonic says of oversize and malformed messages is said in our words.
             .layer(Around(Rescue::new(limits.max_message_bytes)))
             // Strangers learn nothing.
-            .layer(Around(Guard(known)))
+            .layer(Around(guard))
             // Nothing new begins while the service goes away.
             .layer(Around(Admit(life.clone())))
             // What its messages cost is told with its measures.
@@ -125,7 +125,15 @@ impl<B: Backend> Server<B> {
                     None => {
                         metrics.connection_refused();
                         let end = tokio::time::sleep(REFUSED_FOR);
-                        let told = serve_connection(connection, http2, refusal, end);
+                        let told = async {
+                            match life.phase() {
+                                Phase::Serving => serve_connection(connection, http2, refusal, end).await,
+                                // Nothing is begun there, and probes are told why.
+                                Phase::Draining | Phase::Ending | Phase::Over => {
+                                    serve_connection(connection, http2, service, end).await;
+                                }
+                            }
+                        };
                         let _cut = tokio::time::timeout(2 * REFUSED_FOR, told).await;
                     }
                 }

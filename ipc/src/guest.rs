@@ -66,6 +66,12 @@ pub enum GuestError {
         /// Why, and what to do.
         reason: String,
     },
+    /// The gateway speaks another version of the control protocol.
+    #[error("the gateway is of another version: {reason}")]
+    Version {
+        /// Which, and what to do.
+        reason: String,
+    },
     /// What the gateway sent cannot be read.
     #[error("the gateway sent what cannot be read: {problem}")]
     Misread {
@@ -109,10 +115,10 @@ impl Guest {
         let mut channel = Channel::connect(&runtime_dir.join(SOCKET), deadline)?;
         let gateway = PidFd::of_peer(&channel)?;
         let bell = Doorbell::new()?;
-        let name = hello.name.clone();
+        let (name, ours) = (hello.name.clone(), hello.protocol);
         send(&mut channel, &ToGateway::Hello(hello), &[bell.as_fd()])?;
         let deadline = Instant::now() + JOIN_STEP;
-        let (welcome, fds) = receive_welcome(&mut channel, deadline)?;
+        let (welcome, fds) = receive_welcome(&mut channel, ours, deadline)?;
         let [domain, words, payload] = fds;
         let plane = Plane::new(welcome.member, Domain::map(domain)?, welcome.transport.capacity);
         plane.add_own_pool(welcome.pool, ProducerMap::map(welcome.geometry, words, payload)?);
@@ -220,7 +226,7 @@ impl Guest {
                 ToWorker::Do(step) => self.take_step(step)?,
                 ToWorker::Session(command) => take(GuestEvent::Command(command)),
                 ToWorker::Dismissed => take(GuestEvent::Dismissed),
-                ToWorker::Refused { reason } => return Err(GuestError::Refused { reason }),
+                ToWorker::Refused { protocol: _, reason } => return Err(GuestError::Refused { reason }),
                 ToWorker::Welcome(_) => {
                     return Err(GuestError::Misread { problem: "a second welcome".to_owned() });
                 }
@@ -257,11 +263,16 @@ impl Waker {
     }
 }
 
-fn receive_welcome(channel: &mut Channel, deadline: Instant) -> Result<(Welcome, [OwnedFd; 3]), GuestError> {
+fn receive_welcome(
+    channel: &mut Channel,
+    ours: u32,
+    deadline: Instant,
+) -> Result<(Welcome, [OwnedFd; 3]), GuestError> {
     let Incoming { bytes, fds } = channel.recv_blocking(deadline)?;
     match decode(&bytes)? {
         ToWorker::Welcome(welcome) => Ok((welcome, take_fds(fds)?)),
-        ToWorker::Refused { reason } => Err(GuestError::Refused { reason }),
+        ToWorker::Refused { protocol, reason } if protocol != ours => Err(GuestError::Version { reason }),
+        ToWorker::Refused { protocol: _, reason } => Err(GuestError::Refused { reason }),
         ToWorker::PeerUp { .. }
         | ToWorker::PeerDown { .. }
         | ToWorker::PoolUp { .. }

@@ -1,13 +1,17 @@
-//! A launcher's line to the gateway: it says which processes it has started, and how they died.
+//! A launcher's line to the gateway: it says which processes it has started, how they died, and which it does not start
+//! for a while; and it hears which have become workers, and what people ask it to do.
 //!
 //! The gateway knows a death by itself, and at once. What only the parent knows is what the dead wrote last and whether
 //! it was killed for want of memory, and for that the gateway waits a moment, if a launcher has said that the process is
 //! its child. A launcher takes no slot and maps no memory.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Instant;
 
-use crate::control::messages::{Burial, FromLauncher, PROTOCOL, ToGateway};
+use remotemedia_core::launching::{LaunchRefusal, Quarantine, Rollout};
+
+use crate::control::messages::{Burial, FromLauncher, PROTOCOL, ToGateway, ToLauncher};
 use crate::control::{Channel, ChannelError, codec};
 use crate::guest::SOCKET;
 
@@ -21,7 +25,7 @@ pub enum LauncherError {
     /// The gateway is not there, or does not read.
     #[error(transparent)]
     Channel(#[from] ChannelError),
-    /// It cannot be encoded.
+    /// It cannot be encoded, or what came cannot be decoded.
     #[error(transparent)]
     Codec(#[from] codec::CodecError),
 }
@@ -55,7 +59,57 @@ impl Launcher {
         self.say(&FromLauncher::Buried(burial))
     }
 
+    /// Says that a worker is not started for a while. Never waits.
+    ///
+    /// # Errors
+    /// As [`Self::started`].
+    pub fn quarantined(&mut self, quarantine: Quarantine) -> Result<(), LauncherError> {
+        self.say(&FromLauncher::Quarantined(quarantine))
+    }
+
+    /// Says that such a worker is started. Never waits.
+    ///
+    /// # Errors
+    /// As [`Self::started`].
+    pub fn released(&mut self, worker: String) -> Result<(), LauncherError> {
+        self.say(&FromLauncher::Released { worker })
+    }
+
+    /// Says how far it is in replacing workers. Never waits.
+    ///
+    /// # Errors
+    /// As [`Self::started`].
+    pub fn restarting(&mut self, rollout: Rollout) -> Result<(), LauncherError> {
+        self.say(&FromLauncher::Restarting(rollout))
+    }
+
+    /// Answers an order. Never waits.
+    ///
+    /// # Errors
+    /// As [`Self::started`].
+    pub fn answer(&mut self, request: u64, answer: Result<(), LaunchRefusal>) -> Result<(), LauncherError> {
+        self.say(&FromLauncher::Answered { request, answer })
+    }
+
+    /// What the gateway says next; none if it has said nothing more yet. Never waits.
+    ///
+    /// # Errors
+    /// As [`Self::started`], or it says what nobody understands.
+    pub fn hear(&mut self) -> Result<Option<ToLauncher>, LauncherError> {
+        match self.0.try_recv()? {
+            Some(incoming) => Ok(Some(codec::decode(&incoming.bytes)?)),
+            None => Ok(None),
+        }
+    }
+
     fn say(&mut self, message: &FromLauncher) -> Result<(), LauncherError> {
         Ok(self.0.send(&codec::encode(message)?, &[])?)
+    }
+}
+
+impl AsFd for Launcher {
+    /// Readable when [`Self::hear`] has something.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use remotemedia_core::fault::{DeathCause, Fault, PlacementError, Unavailability, WorkerLost};
 use remotemedia_core::frame::SessionId;
 use remotemedia_core::graph::Graph;
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Rollout};
 use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::starting::{StartListener, Starting};
@@ -17,7 +18,7 @@ use remotemedia_ipc::calls::Call;
 use remotemedia_ipc::control::messages::{Burial, News, SessionCommand, SessionReply, StagePlan};
 use remotemedia_ipc::doorbell;
 use remotemedia_ipc::guest::Waker;
-use remotemedia_ipc::host::{Host, HostEvent};
+use remotemedia_ipc::host::{Host, HostEvent, LauncherEvent};
 use remotemedia_ipc::plane::{Arrival, EdgeOut, Plane};
 use remotemedia_ipc::slot::Member;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -28,8 +29,8 @@ use crate::placement::{Placement, place};
 use crate::registry::{Registry, Standing, WorkerEntry};
 use crate::session::FromHub;
 use crate::status::{
-    DeathStatus, LossStatus, PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState,
-    WorkerStatus,
+    DeathStatus, LossStatus, PoolStatus, QuarantineStatus, RuntimeStatus, SessionState, SessionStatus,
+    WorkerState, WorkerStatus,
 };
 use crate::stragglers::{Due, Lateness, Stragglers};
 use crate::survival::Loss;
@@ -98,6 +99,7 @@ enum Order {
     Open(Box<OpenOrder>),
     Close { session: SessionId, due: Due },
     Status(oneshot::Sender<RuntimeStatus>),
+    Launcher { order: LaunchOrder, answer: oneshot::Sender<Result<(), LaunchRefusal>> },
     Shutdown { deadline: Instant },
 }
 
@@ -112,6 +114,9 @@ struct Loop {
     sessions: BTreeMap<SessionId, Entry>,
     waiting: WaitingRoom,
     stragglers: Stragglers,
+    /// Orders that a launcher has not answered, as many as it may owe an answer to.
+    asked: BTreeMap<u64, oneshot::Sender<Result<(), LaunchRefusal>>>,
+    rollout: Option<Rollout>,
     shutdown: Option<Instant>,
 }
 
@@ -171,6 +176,8 @@ impl Hub {
             edges,
             sessions: BTreeMap::new(),
             waiting: WaitingRoom::default(),
+            asked: BTreeMap::new(),
+            rollout: None,
             shutdown: None,
         };
         let thread = thread::Builder::new().name("hub".to_owned()).spawn(move || work.run())?;
@@ -234,6 +241,13 @@ impl HubHandle {
         let (answer, answered) = oneshot::channel();
         self.order(Order::Status(answer));
         answered.await.ok()
+    }
+
+    /// Has the launcher that an order concerns do it.
+    pub(crate) async fn ask_launcher(&self, order: LaunchOrder) -> Result<(), LaunchRefusal> {
+        let (answer, answered) = oneshot::channel();
+        self.order(Order::Launcher { order, answer });
+        answered.await.unwrap_or(Err(LaunchRefusal::Gone))
     }
 
     /// Has `fed` told when the edge has credit again.
@@ -314,6 +328,30 @@ impl Loop {
                 self.on_death(member, pid, cause, &calls, burial);
             }
             HostEvent::Stillborn(burial) => self.on_stillbirth(burial.pid, burial.cause, Some(burial)),
+            HostEvent::Launcher(event) => self.on_launcher(event),
+        }
+    }
+
+    fn on_launcher(&mut self, event: LauncherEvent) {
+        match event {
+            LauncherEvent::Quarantined(quarantine) => {
+                tracing::warn!(worker = quarantine.worker, %quarantine, "worker_quarantined");
+                self.registry.quarantines_mut().begin(quarantine);
+                self.on_workers();
+            }
+            LauncherEvent::Released { worker } => {
+                tracing::info!(worker, "worker_released");
+                self.registry.quarantines_mut().end(&worker);
+                self.on_workers();
+            }
+            LauncherEvent::Restarting(rollout) => {
+                tracing::info!(done = ?rollout.done, left = ?rollout.left, problem = rollout.problem, "restarting");
+                self.rollout = Some(rollout);
+            }
+            LauncherEvent::Answered { request, answer } => {
+                // Who asked may not wait any longer.
+                self.asked.remove(&request).into_iter().for_each(|asked| drop(asked.send(answer.clone())));
+            }
         }
     }
 
@@ -322,6 +360,7 @@ impl Loop {
             Order::Open(order) => self.on_open(order),
             Order::Close { session, due } => self.close(session, due),
             Order::Status(answer) => drop(answer.send(self.status())),
+            Order::Launcher { order, answer } => self.ask_launcher(&order, answer),
             Order::Shutdown { deadline } => self.shutdown = Some(deadline),
         }
     }
@@ -484,6 +523,12 @@ impl Loop {
                     return self.waiting.admit(order, starting, Instant::now());
                 }
                 let Starting { node, node_type, .. } = starting;
+                let quarantines = self.registry.isolated(&node_type);
+                if let Some(first) = quarantines.first() {
+                    let retry_after_ms = u64::try_from(first.left.as_millis()).unwrap_or(u64::MAX);
+                    let fault = Fault::Quarantined { node, node_type, quarantines, retry_after_ms };
+                    return drop(order.placed.send(Err(fault)));
+                }
                 Err(self.no_placement(PlacementError::UnknownType { node, node_type, known, failing }))
             }
             Err(error) => Err(error.into()),
@@ -494,6 +539,16 @@ impl Loop {
             let due = Instant::now() + self.limits.open_timeout();
             self.close(id, Due { asked: due, allowed: due });
         }
+    }
+
+    fn ask_launcher(&mut self, order: &LaunchOrder, answer: oneshot::Sender<Result<(), LaunchRefusal>>) {
+        let mut events = Vec::new();
+        match self.host.order(order, &mut |event| events.push(event)) {
+            Ok(request) => drop(self.asked.insert(request, answer)),
+            // Who asked may not wait any longer.
+            Err(refusal) => drop(answer.send(Err(refusal))),
+        }
+        events.into_iter().for_each(|event| self.on_event(event));
     }
 
     fn open(&mut self, order: &OpenOrder, placement: &Placement) -> Result<Wiring, Fault> {
@@ -707,6 +762,9 @@ impl Loop {
             sessions: sessions.collect(),
             deaths: self.registry.causes().map(|(cause, count)| DeathStatus { cause, count }).collect(),
             last_death: self.registry.last_death().map(str::to_owned),
+            quarantines: self.registry.quarantines().iter().map(QuarantineStatus::from).collect(),
+            restart: self.rollout.clone(),
+            quarantines_begun: self.registry.quarantines().begun(),
             losses: self.registry.losses().map(|(name, loss)| LossStatus::of(name, loss)).collect(),
             replays: self.shared.replays.load(Ordering::Relaxed),
             poisons: self.shared.poisons.load(Ordering::Relaxed),

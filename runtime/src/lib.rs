@@ -24,6 +24,7 @@ mod machine;
 mod measures;
 mod placement;
 mod poison;
+mod quarantines;
 mod registry;
 mod runner;
 mod session;
@@ -37,6 +38,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal};
 use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_ipc::host::{Host, HostConfig, HostError, PoolBudget};
@@ -47,8 +49,8 @@ pub use captures::CaptureConfig;
 pub use runner::PipelineRunner;
 pub use session::RunningSession;
 pub use status::{
-    DeathStatus, LossStatus, PoolStatus, RuntimeStatus, SessionState, SessionStatus, WorkerState,
-    WorkerStatus,
+    DeathStatus, LossStatus, PoolStatus, QuarantineStatus, RuntimeStatus, SessionState, SessionStatus,
+    WorkerState, WorkerStatus,
 };
 
 use captures::Captures;
@@ -186,6 +188,14 @@ impl Runtime {
     /// What is going on; none if the runtime is shutting down.
     pub async fn status(&self) -> Option<RuntimeStatus> {
         self.hub.handle().status().await
+    }
+
+    /// Asks the launcher of the workers for something. It answers at once.
+    ///
+    /// # Errors
+    /// It refuses, or there is none.
+    pub async fn order(&self, order: LaunchOrder) -> Result<(), LaunchRefusal> {
+        self.hub.handle().ask_launcher(order).await
     }
 
     /// Takes no new sessions, lets those that run finish until the deadline, and ends the domain.

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use remotemedia_core::fault::DeathCause;
+use remotemedia_core::fault::{DeathCause, MAX_QUARANTINES};
+use remotemedia_core::launching::Quarantine;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::starting::LoadingWorker;
 use remotemedia_ipc::control::messages::{Burial, Hello, News};
 use remotemedia_ipc::slot::Member;
 
+use crate::quarantines::Quarantines;
 use crate::stragglers::Lateness;
 
 /// All workers of a domain.
@@ -17,6 +19,7 @@ pub(crate) struct Registry {
     workers: BTreeMap<Member, WorkerEntry>,
     /// By the names of workers that have died, or could not start.
     losses: BTreeMap<String, Loss>,
+    quarantines: Quarantines,
     /// By [`DeathCause::label`].
     causes: BTreeMap<&'static str, u64>,
     /// In words: who, and of what.
@@ -73,7 +76,7 @@ pub(crate) struct Loss {
     pub(crate) last_lines: Vec<String>,
     /// Whether it had loaded.
     pub(crate) ready: bool,
-    /// What it offered, if it had loaded and its launcher starts it again.
+    /// What it offered, or one of its name before it, if its launcher starts it again.
     missed: Vec<NodeInfo>,
     at: Instant,
 }
@@ -169,7 +172,7 @@ impl Registry {
             return Some(worker);
         }
         let ready = !matches!(worker.standing, Standing::Loading(_));
-        let missed = burial.filter(|_| ready).map_or_else(Vec::new, |_| worker.hello.nodes.clone());
+        let missed = burial.map_or_else(Vec::new, |_| worker.hello.nodes.clone());
         let last_lines = burial.map_or_else(Vec::new, |burial| burial.last_lines.clone());
         let loss = Loss { pid: worker.pid, cause, deaths: 0, last_lines, ready, missed, at: Instant::now() };
         self.lose(&worker.hello.name, loss);
@@ -185,13 +188,20 @@ impl Registry {
 
     fn lose(&mut self, name: &str, loss: Loss) {
         *self.causes.entry(loss.cause.label()).or_default() += 1;
-        let before = if loss.ready { "" } else { " before it was ready" };
-        self.last_death = Some(format!("'{name}', which {}{before}", loss.cause));
+        let early = if loss.ready { "" } else { " before it was ready" };
+        self.last_death = Some(format!("'{name}', which {}{early}", loss.cause));
         if self.losses.len() >= MOST_NAMES && !self.losses.contains_key(name) {
             self.losses.pop_first();
         }
-        let deaths = self.deaths(name).saturating_add(1);
-        self.losses.insert(name.to_owned(), Loss { deaths, ..loss });
+        let before = self.losses.remove(name);
+        let deaths = before.as_ref().map_or(0, |loss| loss.deaths).saturating_add(1);
+        // One that did not come so far as to offer anything would have offered what its predecessor did.
+        let missed = if loss.missed.is_empty() {
+            before.map_or_else(Vec::new, |before| before.missed)
+        } else {
+            loss.missed
+        };
+        self.losses.insert(name.to_owned(), Loss { deaths, missed, ..loss });
     }
 
     pub(crate) fn get(&self, member: Member) -> Option<&WorkerEntry> {
@@ -213,7 +223,7 @@ impl Registry {
     }
 
     /// Those that may come to offer a node type: they offer it and are loading still, or do not know yet what they
-    /// will offer; they are stuck and may come back; or they have died, and their launcher starts them again.
+    /// will offer; they are stuck and may come back; or they have died, and their launcher starts them again soon.
     pub(crate) fn loading(&self, node_type: &str) -> Vec<LoadingWorker> {
         let loading = self.workers.values().filter_map(|worker| match &worker.standing {
             Standing::Loading(step)
@@ -228,8 +238,8 @@ impl Registry {
             }
             Standing::Loading(_) | Standing::Ready | Standing::Leaving | Standing::Condemned => None,
         });
-        let missed = |loss: &Loss| loss.missed.iter().any(|info| info.answers_to(node_type));
-        let absent = self.absent().filter(|(_, loss)| missed(loss)).map(|(name, loss)| LoadingWorker {
+        let soon = self.absent().filter(|(name, loss)| loss.misses(node_type) && !self.quarantines.has(name));
+        let absent = soon.map(|(name, loss)| LoadingWorker {
             name: name.to_owned(),
             step: RESTARTING.to_owned(),
             elapsed: loss.at.elapsed(),
@@ -237,14 +247,34 @@ impl Registry {
         loading.chain(absent).collect()
     }
 
+    /// Those that have offered a node type and are in quarantine: those first that are tried again first.
+    pub(crate) fn isolated(&self, node_type: &str) -> Vec<Quarantine> {
+        let offered = |name: &str| self.losses.get(name).is_some_and(|loss| loss.misses(node_type));
+        let mut isolated: Vec<Quarantine> =
+            self.quarantines.iter().filter(|quarantine| offered(&quarantine.worker)).collect();
+        isolated.sort_by_key(|quarantine| quarantine.left);
+        isolated.truncate(MAX_QUARANTINES);
+        isolated
+    }
+
     /// Which workers do not start, and why, in words; empty if all do.
     pub(crate) fn failing(&self) -> String {
-        let failing = self.absent().filter(|(_, loss)| !loss.ready).map(|(name, loss)| {
+        let absent = self.absent().filter(|(name, loss)| !loss.ready && !self.quarantines.has(name));
+        let failing = absent.map(|(name, loss)| {
             let last = loss.last_lines.iter().rev().find(|line| !line.is_empty());
             let said = last.map_or_else(String::new, |line| format!(", and wrote '{line}'"));
             format!("worker '{name}' does not start: it {}{said}", loss.cause)
         });
-        failing.collect::<Vec<_>>().join("; ")
+        let isolated = self.quarantines.iter().map(|quarantine| format!("worker {quarantine}"));
+        failing.chain(isolated).collect::<Vec<_>>().join("; ")
+    }
+
+    pub(crate) const fn quarantines(&self) -> &Quarantines {
+        &self.quarantines
+    }
+
+    pub(crate) const fn quarantines_mut(&mut self) -> &mut Quarantines {
+        &mut self.quarantines
     }
 
     /// By name: the latest deaths.
@@ -316,6 +346,12 @@ impl WorkerEntry {
     /// It leaves, and has nothing to do any more.
     pub(crate) fn has_left(&self) -> bool {
         self.standing == Standing::Leaving && self.sessions == 0
+    }
+}
+
+impl Loss {
+    fn misses(&self, node_type: &str) -> bool {
+        self.missed.iter().any(|info| info.answers_to(node_type))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is going on in a runtime, for people and their tools.
 
+use remotemedia_core::launching::{Quarantine, Rollout};
 use serde::Serialize;
 
 use crate::registry::Loss;
@@ -23,6 +24,12 @@ pub struct RuntimeStatus {
     pub replays: u64,
     /// Times that work was given up because it had killed too many.
     pub poisons: u64,
+    /// The workers that are not started for a while, in order of names.
+    pub quarantines: Vec<QuarantineStatus>,
+    /// How far the launcher is in replacing workers, or how far it came last; none if it never did.
+    pub restart: Option<Rollout>,
+    /// How many quarantines have begun.
+    pub quarantines_begun: u64,
 }
 
 /// Workers that died of one cause.
@@ -49,6 +56,27 @@ pub struct LossStatus {
     pub deaths: u32,
     /// What it wrote last to its standard error; empty where no launcher told.
     pub last_lines: Vec<String>,
+}
+
+/// A worker that keeps dying, and is not started for a while.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct QuarantineStatus {
+    /// Its name.
+    pub worker: String,
+    /// How often it has died in a row.
+    pub deaths: u32,
+    /// How it died last, in words.
+    pub cause: String,
+    /// What it wrote last to its standard error.
+    pub last_line: String,
+    /// How long it has not been started, in seconds.
+    pub since_s: f64,
+    /// How long until it is tried again, in seconds.
+    pub left_s: f64,
+    /// Why, in words that do not change as time passes.
+    pub reason: String,
+    /// The command that ends it.
+    pub remedy: String,
 }
 
 /// One worker.
@@ -157,5 +185,16 @@ impl LossStatus {
             deaths: loss.deaths,
             last_lines: loss.last_lines.clone(),
         }
+    }
+}
+
+// === impl QuarantineStatus ===
+
+impl From<Quarantine> for QuarantineStatus {
+    fn from(quarantine: Quarantine) -> Self {
+        let (reason, remedy) = (quarantine.reason(), quarantine.remedy());
+        let Quarantine { worker, deaths, cause, last_line, since, left } = quarantine;
+        let (since_s, left_s) = (since.as_secs_f64(), left.as_secs_f64());
+        Self { worker, deaths, cause: cause.to_string(), last_line, since_s, left_s, reason, remedy }
     }
 }

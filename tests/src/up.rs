@@ -83,7 +83,11 @@ impl Up {
         Self::ready(home, &["--config", &config]).await
     }
 
-    async fn ready(home: Home, words: &[&str]) -> Self {
+    /// At this place, with these words on its command line.
+    ///
+    /// # Panics
+    /// As [`Self::configured`].
+    pub async fn ready(home: Home, words: &[&str]) -> Self {
         let process = home.up(words);
         let ready = process.first_line(START).await;
         let ready = serde_json::from_str(&ready).expect("the ready line is JSON");

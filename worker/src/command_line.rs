@@ -79,7 +79,8 @@ Exit codes:
   0  asked to stop by SIGTERM or SIGINT: it gets no more sessions, and has ended those that it had
   1  the system did not let it start: stderr says why
   2  the command line is wrong
-  3  the gateway refused this worker: stderr says why";
+  3  the gateway refused this worker: stderr says why
+  5  the gateway is of another version: install the same on both sides";
 
 // === impl CommandLine ===
 

@@ -33,6 +33,8 @@ pub const EXIT_SYSTEM: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// Exit code of a worker that the gateway refused.
 pub const EXIT_REFUSED: u8 = 3;
+/// Exit code of a worker that the gateway refused because one of the two is of another version.
+pub const EXIT_VERSION: u8 = 5;
 
 /// Runs a worker: reads the process's command line (`--help` tells), joins the gateway, and serves until SIGTERM or
 /// SIGINT. The first thing to do in `main`: threads that are there already could be interrupted by those signals, and
@@ -59,7 +61,10 @@ pub fn run(registry: Registry) -> ExitCode {
     };
     match engine.run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(refused) => fail(EXIT_REFUSED, &refused.to_string()),
+        Err(refused) => {
+            let code = if refused.is_of_version() { EXIT_VERSION } else { EXIT_REFUSED };
+            fail(code, &refused.to_string())
+        }
     }
 }
 

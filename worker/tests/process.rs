@@ -50,7 +50,7 @@ fn one_that_is_refused_says_why_and_does_not_come_again() {
     let types: Vec<&str> = hello.nodes.iter().map(|info| info.name.as_str()).collect();
     assert_eq!(types, ["AudioLevel", "AudioResample", "Calculator", "PassThrough", "VAD"]);
     assert_eq!((hello.protocol, hello.name.as_str(), hello.kind.as_str()), (PROTOCOL, "tested", "rust"));
-    let refused = ToWorker::Refused { reason: "all 39 slots are taken".to_owned() };
+    let refused = ToWorker::Refused { protocol: PROTOCOL, reason: "all 39 slots are taken".to_owned() };
     channel.send_blocking(&codec::encode(&refused).unwrap(), &[], deadline).unwrap();
     worker.read_until("the gateway refused this worker: all 39 slots are taken");
     assert_eq!(worker.exit().code(), Some(i32::from(remotemedia_worker::EXIT_REFUSED)));

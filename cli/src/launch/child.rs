@@ -16,7 +16,8 @@ use remotemedia_core::fault::DeathCause;
 use remotemedia_ipc::memory::MemoryGroup;
 use tokio::net::unix::pipe;
 
-use super::confine::confine;
+use super::cell::Cell;
+use super::confine::{Bound, confine};
 
 /// A program and its arguments.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,6 +35,18 @@ pub(super) struct Child {
     started: Instant,
     buried: bool,
     confinement: Option<Confinement>,
+    cell: Option<Cell>,
+}
+
+/// What bounds the memory of a child.
+#[derive(Debug)]
+pub(super) enum Fence {
+    /// Nothing.
+    None,
+    /// A cgroup of its own.
+    Cell(Cell),
+    /// Its own limit, in bytes.
+    Data(u64),
 }
 
 /// The memory cgroup of a child, and how many it had killed when the child was seen in it.
@@ -53,15 +66,25 @@ pub(super) struct Output {
 impl Child {
     /// Starts the program. The calling thread must live as long as the child should: the kernel's death signal
     /// follows the thread and not the process. Must be called on a runtime.
-    pub(super) fn spawn(program: &Program) -> io::Result<(Self, Output)> {
+    pub(super) fn spawn(program: &Program, fence: Fence) -> io::Result<(Self, Output)> {
         let mut command = Command::new(&program.path);
         command.args(&program.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        confine(&mut command, program.on_launcher_death);
+        let bound = match &fence {
+            Fence::None => Bound::None,
+            Fence::Cell(cell) => Bound::Cgroup(cell.door()),
+            Fence::Data(bytes) => Bound::Data(*bytes),
+        };
+        confine(&mut command, program.on_launcher_death, &bound)?;
         let mut process = command.spawn()?;
         let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
         let pid = Pid::from_raw(i32::try_from(process.id()).expect("Linux process ids are below 2^22"));
         // From here an early return drops the child, which kills it.
-        let child = Self { process, pid, started: Instant::now(), buried: false, confinement: None };
+        let cell = match fence {
+            Fence::Cell(cell) => Some(cell),
+            Fence::None | Fence::Data(_) => None,
+        };
+        let confinement = cell.as_ref().and_then(|cell| Confinement::of(cell.memory()?));
+        let child = Self { process, pid, started: Instant::now(), buried: false, confinement, cell };
         let output = Output { stdout: receiver(stdout)?, stderr: receiver(stderr)? };
         Ok((child, output))
     }
@@ -99,10 +122,18 @@ impl Child {
         if self.confinement.is_none()
             && let Some(group) = MemoryGroup::of(self.pid.as_raw())
             && Some(&group) != ours
-            && let Some(kills) = group.kills()
         {
-            self.confinement = Some(Confinement { group, kills });
+            self.confinement = Confinement::of(group);
         }
+    }
+
+    /// The cgroup that was made for it, once it is buried: to be cleared of what it has left.
+    pub(super) fn take_cell(&mut self) -> Option<Cell> {
+        self.cell.take()
+    }
+
+    pub(super) const fn cell(&self) -> Option<&Cell> {
+        self.cell.as_ref()
     }
 
     /// The memory cgroup that it was seen in.
@@ -126,6 +157,12 @@ impl Child {
         let status = self.process.wait()?;
         self.buried = true;
         Ok(cause_of(status))
+    }
+}
+
+impl Confinement {
+    fn of(group: MemoryGroup) -> Option<Self> {
+        group.kills().map(|kills| Self { group, kills })
     }
 }
 
@@ -202,7 +239,7 @@ mod tests {
     #[tokio::test]
     async fn a_child_that_exits_takes_what_it_started_with_it() {
         let script = "sleep 1000 >/dev/null 2>&1 & echo $!; exit 3";
-        let (mut child, output) = Child::spawn(&shell(script, Signal::SIGKILL)).unwrap();
+        let (mut child, output) = Child::spawn(&shell(script, Signal::SIGKILL), Fence::None).unwrap();
         let grandchild = first_pid(output.stdout).await;
         assert!(!is_dead(grandchild));
         assert_eq!(buried(&mut child).await, DeathCause::Exit(3));
@@ -211,7 +248,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_cause_of_a_death_is_told() {
-        let (mut child, _output) = Child::spawn(&shell("exec sleep 1000", Signal::SIGKILL)).unwrap();
+        let (mut child, _output) =
+            Child::spawn(&shell("exec sleep 1000", Signal::SIGKILL), Fence::None).unwrap();
         assert_eq!(child.bury_if_dead().unwrap(), None);
         kill(child.pid(), Signal::SIGSEGV).unwrap();
         assert_eq!(buried(&mut child).await, DeathCause::Signal(11));
@@ -223,7 +261,7 @@ mod tests {
             let runtime = tokio::runtime::Handle::current();
             let launcher = thread::spawn(move || {
                 let _entered = runtime.enter();
-                Child::spawn(&shell("exec sleep 1000", signal)).unwrap()
+                Child::spawn(&shell("exec sleep 1000", signal), Fence::None).unwrap()
             });
             let (mut child, _output) = launcher.join().unwrap();
             assert_eq!(buried(&mut child).await, DeathCause::Signal(signal as i32));
@@ -232,15 +270,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_that_is_dropped_is_gone() {
-        let (child, _output) = Child::spawn(&shell("exec sleep 1000", Signal::SIGKILL)).unwrap();
+        let (child, _output) = Child::spawn(&shell("exec sleep 1000", Signal::SIGKILL), Fence::None).unwrap();
         let pid = child.pid();
         drop(child);
         assert!(is_dead(pid));
     }
 
     #[tokio::test]
+    async fn a_child_without_a_cgroup_is_bounded_in_memory_of_its_own() {
+        let limit = 64 << 20;
+        let (mut child, output) =
+            Child::spawn(&shell("ulimit -d", Signal::SIGKILL), Fence::Data(limit)).unwrap();
+        let kilobytes = first_pid(output.stdout).await.as_raw();
+        assert_eq!(u64::try_from(kilobytes).unwrap() * 1_024, limit);
+        assert_eq!(buried(&mut child).await, DeathCause::Exit(0));
+    }
+
+    #[tokio::test]
     async fn a_program_that_is_not_there_is_an_error_and_no_child() {
         let nowhere = Program { path: "/nowhere".into(), ..shell("", Signal::SIGKILL) };
-        assert_eq!(Child::spawn(&nowhere).err().unwrap().kind(), io::ErrorKind::NotFound);
+        assert_eq!(Child::spawn(&nowhere, Fence::None).err().unwrap().kind(), io::ErrorKind::NotFound);
     }
 }

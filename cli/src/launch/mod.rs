@@ -5,6 +5,7 @@
 //! told of what it died and what it said last; when the service
 //! is stopped or dropped nothing of it is left, neither processes nor files.
 
+mod cell;
 mod child;
 mod confine;
 mod herald;
@@ -14,6 +15,7 @@ mod last_lines;
 mod plan;
 mod restart;
 mod supervisor;
+mod warden;
 
 use std::fmt;
 use std::io;
@@ -27,7 +29,9 @@ use tokio::sync::watch;
 pub use home::{Home, HomeError, Purpose, Running, RuntimeDir};
 pub use journal::Logs;
 pub use plan::{Command, GatewayPlan, Plan, PlanError, PoolPlan};
-pub use restart::{Action, Event, Lifecycle, Luck, Patience};
+pub use warden::{COMMAND as WARDEN, watch};
+
+pub use restart::{Action, Event, Isolation, Lifecycle, Luck, Patience};
 
 use crate::admin::{AdminDoor, Serving};
 use last_lines::LastLines;
@@ -120,11 +124,12 @@ impl Service {
         let workers = plan.pools.iter().map(|pool| usize::from(pool.workers)).sum();
         let (wish, wishes) = watch::channel(Wish::Run);
         let (states, state) = watch::channel(State::default());
+        let patience = Patience { quarantine: Some(plan.isolation), ..Patience::default() };
         let order = supervisor::Order {
             plan,
             runtime_dir: dir.path().to_owned(),
             logs,
-            patience: Patience::default(),
+            patience,
             wish: wishes,
             state: states,
         };
@@ -252,10 +257,19 @@ mod tests {
         let local = "127.0.0.1:0".to_owned();
         let gateway =
             GatewayPlan { command: shell(gateway), grpc: local.clone(), admin: local, config: None };
-        let pools = vec![PoolPlan { kind: "sh".to_owned(), workers: 2, command: shell(worker) }];
+        let pools =
+            vec![PoolPlan { kind: "sh".to_owned(), workers: 2, command: shell(worker), memory_bytes: None }];
         let base = tempfile::tempdir().unwrap();
         let dir = Home::of_user(Some(base.path())).private_dir(Purpose::Run).unwrap();
-        (base, Service::start(Plan { gateway, pools }, dir, Logs::Kept).unwrap())
+        (
+            base,
+            Service::start(
+                Plan { gateway, pools, isolation: Isolation::default(), warden: None },
+                dir,
+                Logs::Kept,
+            )
+            .unwrap(),
+        )
     }
 
     async fn worker_pids(service: &mut Service, is_it: impl Fn(&[u32]) -> bool) -> Vec<u32> {

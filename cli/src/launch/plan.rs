@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{AccessFlags, access};
 
 use super::child::Program;
+use super::restart::Isolation;
 use crate::admin::Serving;
 
 /// A gateway and its pools of workers, before they run.
@@ -16,6 +17,11 @@ pub struct Plan {
     pub gateway: GatewayPlan,
     /// The pools. At most [`Plan::MAX_WORKERS`] workers together.
     pub pools: Vec<PoolPlan>,
+    /// When a worker that keeps dying is left alone.
+    pub isolation: Isolation,
+    /// The program that, told to be a [warden](super::WARDEN), kills what is left when the launcher is killed; none
+    /// to do without.
+    pub warden: Option<PathBuf>,
 }
 
 /// The gateway, before it runs.
@@ -40,6 +46,8 @@ pub struct PoolPlan {
     pub workers: u16,
     /// The program and its first arguments.
     pub command: Command,
+    /// How much memory each of them may use, in bytes; none if that is not bounded. Frame pools do not count.
+    pub memory_bytes: Option<u64>,
 }
 
 /// A program and its first arguments.
@@ -169,6 +177,7 @@ mod tests {
             kind: (*kind).to_owned(),
             workers: *workers,
             command: command.clone(),
+            memory_bytes: None,
         };
         Plan {
             gateway: GatewayPlan {
@@ -178,6 +187,8 @@ mod tests {
                 config: None,
             },
             pools: workers.iter().map(pool).collect(),
+            isolation: Isolation::default(),
+            warden: None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The thread that starts the processes of a service, watches over them, and buries them.
 
+mod rollout;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,22 +9,26 @@ use std::{io, thread};
 
 use nix::sys::signal::Signal;
 use remotemedia_core::fault::DeathCause;
-use remotemedia_ipc::control::messages::{Burial, MAX_LAST_BYTES, MAX_LAST_LINES};
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, MAX_LAST_LINE, Quarantine};
+use remotemedia_ipc::control::messages::{Burial, MAX_LAST_BYTES, MAX_LAST_LINES, ToLauncher};
 use remotemedia_ipc::memory::MemoryGroup;
 use serde::Deserialize;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::child::{Child, Output, Program};
+use super::cell::Cell;
+use super::child::{Child, Fence, Output, Program};
 use super::herald::Herald;
 use super::home::random_bits;
 use super::journal::{Journal, Logs, for_each_line};
 use super::last_lines::LastLines;
 use super::plan::Plan;
 use super::restart::{Action, Event, Lifecycle, Luck, Patience};
+use super::warden::{Ward, Warden};
 use super::{LaunchError, State, Wish};
 use crate::admin::Serving;
+use rollout::Roll;
 
 /// Against a death whose signal was swallowed by another handler in this process.
 const SLOW_TICK: Duration = Duration::from_millis(500);
@@ -80,7 +86,11 @@ pub(super) fn start(order: Order) -> io::Result<(thread::JoinHandle<()>, LastLin
 }
 
 struct Supervisor {
+    /// The gateway, the workers of the plan, and those that replace them or were replaced.
     children: Vec<Supervised>,
+    next_id: u64,
+    patience: Patience,
+    roll: Option<Roll>,
     plan: Plan,
     runtime_dir: PathBuf,
     wish: watch::Receiver<Wish>,
@@ -91,20 +101,43 @@ struct Supervisor {
     words: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
     pumps: JoinSet<()>,
     herald: Herald,
+    warden: Option<Warden>,
+    /// Cgroups of the dead in which somebody lives yet.
+    cells: Vec<Cell>,
+    /// Whether it was said that no cgroup can be made.
+    has_no_cells: bool,
     /// Workers whose last words are listened for.
-    burials: JoinSet<Burial>,
+    burials: JoinSet<(u64, Burial)>,
     /// How the gateway died, if it never served.
     stillborn: Option<DeathCause>,
 }
 
 struct Supervised {
+    /// Tells it from others of its name.
+    id: u64,
     name: String,
+    role: Role,
     /// Of the pool in the plan; the gateway has none.
     pool: Option<usize>,
     life: Lifecycle,
     process: Option<Child>,
     voice: Option<Voice>,
     deaths: u32,
+    /// How it died last, and what it said last.
+    last: Option<(DeathCause, String)>,
+    /// Whether its last words are awaited.
+    mourned: bool,
+}
+
+/// What a child is there for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    /// To run always.
+    Lasting,
+    /// To take another's place when it is ready.
+    Heir,
+    /// To end: another has its place.
+    Retired,
 }
 
 /// What a running child says on its standard error.
@@ -126,18 +159,23 @@ enum Word {
 
 impl Supervisor {
     fn new(order: Order, journal: Journal) -> Self {
-        let now = Instant::now();
-        let child = |name, pool, patience| {
-            let life = Lifecycle::new(patience, now);
-            Supervised { name, pool, life, process: None, voice: None, deaths: 0 }
+        let mut ids = 0..;
+        let mut child = |name, pool, patience| {
+            let id = ids.next().expect("there are more numbers than children");
+            Supervised::new(id, name, pool, patience)
         };
         let patience = order.patience;
-        let gateway = Patience { grace: GATEWAY_GRACE, ..patience };
-        let workers = order.plan.pools.iter().enumerate();
-        let workers =
-            workers.flat_map(|(pool, plan)| plan.names().map(move |name| child(name, Some(pool), patience)));
+        // Nobody could be asked to release a gateway.
+        let gateway = Patience { grace: GATEWAY_GRACE, quarantine: None, ..patience };
+        let mut children = vec![child("gateway".to_owned(), None, gateway)];
+        for (pool, plan) in order.plan.pools.iter().enumerate() {
+            children.extend(plan.names().map(|name| child(name, Some(pool), patience)));
+        }
         Self {
-            children: std::iter::once(child("gateway".to_owned(), None, gateway)).chain(workers).collect(),
+            next_id: children.len() as u64,
+            children,
+            patience,
+            roll: None,
             plan: order.plan.clone(),
             runtime_dir: order.runtime_dir,
             wish: order.wish,
@@ -147,6 +185,9 @@ impl Supervisor {
             words: mpsc::channel(QUEUED_WORDS),
             pumps: JoinSet::new(),
             herald: Herald::default(),
+            warden: order.plan.warden.clone().map(Warden::new),
+            cells: Vec::new(),
+            has_no_cells: false,
             burials: JoinSet::new(),
             stillborn: None,
         }
@@ -154,6 +195,9 @@ impl Supervisor {
 
     /// Runs until all children have stopped for good; says why they did.
     async fn run(mut self) -> LaunchError {
+        if self.plan.pools.iter().any(|pool| pool.memory_bytes.is_some()) {
+            Cell::sweep();
+        }
         let mut deaths = match unix::signal(SignalKind::child()) {
             Ok(deaths) => deaths,
             Err(source) => return LaunchError::Watch { source: Arc::new(source) },
@@ -162,6 +206,7 @@ impl Supervisor {
             self.bury_the_dead();
             self.obey();
             self.tick();
+            self.roll();
             self.publish();
             if self.children.iter().all(|child| child.life.is_over()) {
                 break;
@@ -176,7 +221,8 @@ impl Supervisor {
                 _changed = self.wish.changed(), if self.wish.has_changed().is_ok() => {}
                 Some(Word::Serving(serving)) = self.words.1.recv() => self.serves(serving),
                 Some(_ended) = self.pumps.join_next() => {}
-                Some(Ok(burial)) = self.burials.join_next() => self.herald.buried(burial),
+                Some(Ok((id, burial))) = self.burials.join_next() => self.tell_burial(id, burial),
+                message = self.herald.hear() => self.on_message(message),
                 () = tokio::time::sleep_until(wake_at.map_or(tick_at, |at| at.min(tick_at)).into()) => {}
             }
         }
@@ -218,30 +264,106 @@ impl Supervisor {
     }
 
     fn buried(&mut self, place: usize, cause: DeathCause) {
+        let process = self.children[place].process.take();
+        let pid = process.as_ref().map_or(0, |process| process.pid().as_raw());
+        process.into_iter().for_each(|process| self.clear_up_after(process));
         let child = &mut self.children[place];
-        let pid = child.process.take().map_or(0, |process| process.pid().as_raw());
+        child.last = Some((cause, String::new()));
+        let has_voice = child.voice.is_some();
         if let Some(voice) = child.voice.take()
             && place != GATEWAY
         {
-            let (name, restarts) = (child.name.clone(), child.deaths);
+            let (id, name, restarts) = (child.id, child.name.clone(), child.deaths);
+            child.mourned = true;
             self.burials.spawn(async move {
-                Burial { pid, name, cause, restarts, last_lines: voice.last_words().await }
+                (id, Burial { pid, name, cause, restarts, last_lines: voice.last_words().await })
             });
         }
         child.deaths = child.deaths.saturating_add(1);
         let now = Instant::now();
         let _nothing = child.life.on(now, Event::Exited(Luck::from_bits(random_bits())));
+        // It had one chance, and the one whose place it should have taken still has that.
+        if child.role == Role::Heir {
+            let _nothing = child.life.on(now, Event::Kill);
+        }
         let next = child.life.wake_at().map(|at| at.duration_since(now).as_millis());
+        let is_isolated = child.life.quarantine().is_some();
         if place == GATEWAY {
             self.state.send_modify(|state| state.serving = None);
             self.gateway_died(cause);
         }
         let next = match next {
             Some(_) if self.stillborn.is_some() => "given up".to_owned(),
+            Some(pause_ms) if is_isolated => {
+                let name = &self.children[place].name;
+                format!("in quarantine for {pause_ms} ms: `remotemedia release {name}` ends it")
+            }
             Some(pause_ms) => format!("starts again in {pause_ms} ms"),
             None => "stopped".to_owned(),
         };
         self.journal.line(SELF, &format!("{} (pid {pid}) {cause}: {next}", self.children[place].name));
+        // Of one that could not be started there are no last words to wait for.
+        if is_isolated && !has_voice {
+            self.tell_quarantine(place);
+        }
+    }
+
+    /// The gateway hears of a quarantine behind the death that led to it.
+    fn tell_burial(&mut self, id: u64, burial: Burial) {
+        let place = self.children.iter().position(|child| child.id == id);
+        let last_line = burial.last_lines.iter().rev().find(|line| !line.is_empty()).cloned();
+        self.herald.buried(burial);
+        let Some(place) = place else { return };
+        self.children[place].mourned = false;
+        if let Some((_, line)) = &mut self.children[place].last {
+            *line = last_line.unwrap_or_default();
+        }
+        self.tell_quarantine(place);
+    }
+
+    fn tell_quarantine(&mut self, place: usize) {
+        if let Some(quarantine) = self.children[place].quarantine() {
+            self.herald.quarantined(quarantine);
+        }
+    }
+
+    fn on_message(&mut self, message: ToLauncher) {
+        match message {
+            ToLauncher::Ready { pid } => {
+                let is_it =
+                    |child: &Supervised| child.process.as_ref().is_some_and(|one| one.pid().as_raw() == pid);
+                // One that has died meanwhile has nothing to be ready for.
+                if let Some(place) = self.children.iter().position(is_it) {
+                    self.feed(place, Event::Ready);
+                }
+            }
+            ToLauncher::Order { request, order } => {
+                let answer = self.on_order(&order);
+                self.herald.answer(request, answer);
+            }
+        }
+    }
+
+    fn on_order(&mut self, order: &LaunchOrder) -> Result<(), LaunchRefusal> {
+        match order {
+            LaunchOrder::Release { worker } => self.release(worker),
+            LaunchOrder::Restart { pool } => self.restart(pool.as_deref()),
+        }
+    }
+
+    fn release(&mut self, worker: &str) -> Result<(), LaunchRefusal> {
+        let is_isolated = |child: &&Supervised| child.life.quarantine().is_some();
+        let found = self.children.iter().position(|child| child.name == worker && is_isolated(&child));
+        let Some(place) = found else {
+            let isolated = self.children.iter().filter(is_isolated).map(|child| child.name.clone());
+            return Err(LaunchRefusal::NotQuarantined {
+                worker: worker.to_owned(),
+                quarantined: isolated.collect(),
+            });
+        };
+        self.journal.line(SELF, &format!("{worker} is released from quarantine"));
+        self.feed(place, Event::Release);
+        Ok(())
     }
 
     /// A gateway that never served has a mistake in its settings: trying again would not help.
@@ -258,6 +380,10 @@ impl Supervisor {
         } else {
             *self.wish.borrow_and_update()
         };
+        // Whoever has begun is stopped with the others.
+        if wish != Wish::Run {
+            self.roll = None;
+        }
         let event = match wish {
             Wish::Run => return,
             Wish::Stop => Event::Stop,
@@ -279,11 +405,63 @@ impl Supervisor {
         for place in 0..self.children.len() {
             self.feed(place, Event::Tick);
         }
+        self.clear_cells();
+    }
+
+    /// What the dead child has started, and is not in its process group any more, is in its cgroup, if it has one.
+    fn clear_up_after(&mut self, mut process: Child) {
+        self.cells.extend(process.take_cell());
+        if let Some(warden) = &mut self.warden {
+            warden.dismiss(&Ward::Group(process.pid().as_raw()));
+        }
+        self.clear_cells();
+    }
+
+    fn clear_cells(&mut self) {
+        let warden = &mut self.warden;
+        self.cells.retain(|cell| {
+            let is_gone = cell.clear();
+            if let Some(warden) = warden.as_mut().filter(|_| is_gone) {
+                warden.dismiss(&Ward::Cell(cell.path().to_owned()));
+            }
+            !is_gone
+        });
+    }
+
+    /// A cgroup where one can be made; else the limit that a process can have for itself.
+    fn fence(&mut self, place: usize) -> Fence {
+        let child = &self.children[place];
+        let Some(bytes) = child.pool.and_then(|pool| self.plan.pools[pool].memory_bytes) else {
+            return Fence::None;
+        };
+        match Cell::make(&format!("{}-{}", child.name, random_bits()), bytes) {
+            Ok(cell) => Fence::Cell(cell),
+            Err(error) => {
+                if !std::mem::replace(&mut self.has_no_cells, true) {
+                    let line =
+                        format!("no memory cgroup can be made ({error}): workers are limited by RLIMIT_DATA");
+                    self.journal.line(SELF, &line);
+                }
+                Fence::Data(bytes)
+            }
+        }
+    }
+
+    fn guard(&mut self, process: &Child) {
+        let Some(warden) = &mut self.warden else { return };
+        warden.guard(Ward::Group(process.pid().as_raw()));
+        if let Some(cell) = process.cell() {
+            warden.guard(Ward::Cell(cell.path().to_owned()));
+        }
     }
 
     fn feed(&mut self, place: usize, event: Event) {
         let child = &mut self.children[place];
+        let was_isolated = child.life.quarantine().is_some();
         let action = child.life.on(Instant::now(), event);
+        if was_isolated && child.life.quarantine().is_none() {
+            self.herald.released(&child.name);
+        }
         match (action, &child.process) {
             (Action::Spawn, _) => self.spawn(place),
             (Action::Terminate, Some(process)) => process.signal(Signal::SIGTERM),
@@ -301,9 +479,13 @@ impl Supervisor {
 
     fn spawn(&mut self, place: usize) {
         let program = self.program(place);
-        let child = &mut self.children[place];
-        match Child::spawn(&program) {
+        let fence = self.fence(place);
+        match Child::spawn(&program, fence) {
             Ok((process, output)) => {
+                if place != GATEWAY {
+                    self.guard(&process);
+                }
+                let child = &mut self.children[place];
                 self.journal.line(SELF, &format!("{} started as pid {}", child.name, process.pid()));
                 self.herald.started(process.pid().as_raw());
                 child.process = Some(process);
@@ -311,7 +493,8 @@ impl Supervisor {
             }
             Err(error) => {
                 let path = program.path.display();
-                self.journal.line(SELF, &format!("cannot start {} ({path}): {error}", child.name));
+                let name = &self.children[place].name;
+                self.journal.line(SELF, &format!("cannot start {name} ({path}): {error}"));
                 self.buried(place, DeathCause::Unknown);
             }
         }
@@ -356,10 +539,15 @@ impl Supervisor {
         // The word of a gateway that has died meanwhile says nothing about its successor.
         if alive.is_some_and(|process| u32::try_from(process.pid().as_raw()) == Ok(serving.pid)) {
             self.journal.line(SELF, &format!("gateway serves gRPC at {}", serving.grpc));
-            let workers = self.children.iter().skip(1).filter_map(|child| child.process.as_ref());
-            let pids: Vec<i32> = workers.map(|process| process.pid().as_raw()).collect();
-            if let Err(error) = self.herald.greet(&self.runtime_dir, pids) {
+            self.feed(GATEWAY, Event::Ready);
+            let workers = || self.children.iter().skip(1);
+            let pids = workers().filter_map(|child| Some(child.process.as_ref()?.pid().as_raw()));
+            let quarantines = workers().filter_map(Supervised::quarantine);
+            if let Err(error) = self.herald.greet(&self.runtime_dir, pids, quarantines) {
                 self.journal.line(SELF, &format!("cannot tell the gateway of its workers: {error}"));
+            }
+            if let Some(roll) = &self.roll {
+                self.herald.restarting(roll.told());
             }
             self.place = Some(serving.clone());
             self.state.send_modify(|state| state.serving = Some(serving));
@@ -381,6 +569,36 @@ impl Supervisor {
         if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
             self.pumps.shutdown().await;
         }
+        // Who was killed just now takes a moment to leave its cgroup.
+        let begin = Instant::now();
+        while !self.cells.is_empty() && begin.elapsed() < LAST_WORDS {
+            tokio::time::sleep(FAST_TICK / 10).await;
+            self.clear_cells();
+        }
+    }
+}
+
+// === impl Supervised ===
+
+impl Supervised {
+    fn new(id: u64, name: String, pool: Option<usize>, patience: Patience) -> Self {
+        let life = Lifecycle::new(patience, Instant::now());
+        let (role, last, mourned) = (Role::Lasting, None, false);
+        Self { id, name, role, pool, life, process: None, voice: None, deaths: 0, last, mourned }
+    }
+
+    /// What is told of it, if it is left alone.
+    fn quarantine(&self) -> Option<Quarantine> {
+        let (since, until) = self.life.quarantine()?;
+        let (now, (cause, line)) = (Instant::now(), self.last.as_ref()?);
+        Some(Quarantine {
+            worker: self.name.clone(),
+            deaths: self.life.failures(),
+            cause: *cause,
+            last_line: line[..line.floor_char_boundary(MAX_LAST_LINE)].to_owned(),
+            since: now.saturating_duration_since(since),
+            left: until.saturating_duration_since(now),
+        })
     }
 }
 

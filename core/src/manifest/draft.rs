@@ -123,6 +123,7 @@ impl Draft {
             | Fault::Version { .. }
             | Fault::Unavailable { .. }
             | Fault::Starting { .. }
+            | Fault::Quarantined { .. }
             | Fault::Internal { .. } => None,
         };
         if let Some((path, mistake)) = found {

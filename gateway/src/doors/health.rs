@@ -43,7 +43,7 @@ impl HealthService for HealthDoor {
         }
         let health = self.0.borrow().clone();
         let mut answer = Response::new(response(&health));
-        if let Health::NotServing { reason } = health
+        if let Some(reason) = health.reason()
             && let Ok(reason) = MetadataValue::try_from(reason)
         {
             answer.metadata_mut().insert(REASON, reason);
@@ -72,7 +72,7 @@ fn is_served(service: &str) -> bool {
 
 fn response(health: &Health) -> HealthCheckResponse {
     let status = match health {
-        Health::Serving => ServingStatus::Serving,
+        Health::Serving { .. } => ServingStatus::Serving,
         Health::NotServing { .. } => ServingStatus::NotServing,
     };
     HealthCheckResponse { status: status.into() }

@@ -15,12 +15,20 @@ pub(super) fn of(status: &RuntimeStatus) -> Result<Registry, prometheus::Error> 
 }
 
 fn workers(status: &RuntimeStatus, registry: &Registry) -> Result<(), prometheus::Error> {
-    let workers = gauges("remotemedia_workers", "Workers that are registered, by state", &["state"])?;
+    let workers =
+        gauges("remotemedia_workers", "Workers that are registered or in quarantine, by state", &["state"])?;
     // A state without workers is a 0 and not a gap.
     for state in WorkerState::ALL {
         let count = status.workers.iter().filter(|worker| worker.state == state).count();
         workers.with_label_values(&[name(state)]).set(number(count));
     }
+    workers.with_label_values(&["quarantined"]).set(number(status.quarantines.len()));
+    let quarantines = IntCounter::new(
+        "remotemedia_worker_quarantines_total",
+        "Quarantines that have begun: a worker died too often in a row",
+    )?;
+    quarantines.inc_by(status.quarantines_begun);
+    registry.register(Box::new(quarantines))?;
     let deaths = IntCounterVec::new(
         Opts::new(
             "remotemedia_worker_deaths_total",

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use remotemedia_core::fault::Fault;
 use remotemedia_core::frame::SessionId;
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal};
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::transport::{
     ChunkOutput, ExecuteRequest, Execution, ExecutionMetrics, PipelineTransport, StreamRequest,
@@ -103,6 +104,10 @@ impl Backend for Loopback {
             nodes: vec!["PassThrough".to_owned()],
         };
         Some(RuntimeStatus { workers: vec![worker; self.workers], ..RuntimeStatus::default() })
+    }
+
+    async fn order(&self, _order: LaunchOrder) -> Result<(), LaunchRefusal> {
+        Err(LaunchRefusal::NoLauncher)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remotemedia_core::Limits;
-use remotemedia_gateway::{Address, Admin, FileRoots, Life, Listener, Metrics, Server};
+use remotemedia_gateway::{Address, Admin, FileRoots, Guard, Life, Listener, Metrics, Server};
 use remotemedia_protos::v1::data_buffer::DataType;
 use remotemedia_protos::v1::stream_request::Request;
 use remotemedia_protos::v1::{
@@ -44,6 +44,7 @@ impl Plant {
         let teller = Admin {
             backend: Arc::clone(&backend),
             metrics: metrics.clone(),
+            guard: Guard::of(None),
             life: life.watch(),
             grpc: grpc_address.clone(),
             began: Instant::now(),

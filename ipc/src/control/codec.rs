@@ -28,6 +28,15 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     whole(bincode::serde::decode_from_slice(bytes, CONFIG), bytes)
 }
 
+/// Decodes a value that the bytes begin with, whatever follows.
+///
+/// # Errors
+/// They do not begin with such a value.
+pub fn decode_start<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let decoded = bincode::serde::decode_from_slice(bytes, CONFIG);
+    decoded.map(|(value, _used)| value).map_err(CodecError::Decode)
+}
+
 /// Encodes what goes into a block of a frame pool. It may be longer than any block: that is for the pool to say.
 ///
 /// # Errors

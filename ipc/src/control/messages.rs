@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use remotemedia_core::fault::{DeathCause, Fault};
 use remotemedia_core::frame::SessionId;
 use remotemedia_core::graph::NodeIndex;
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Quarantine, Rollout};
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::transport::NodeReport;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,9 @@ use crate::plane::EdgeRef;
 use crate::slot::{Member, PoolId};
 
 /// The version of these messages. Gateway, workers and launchers of different versions refuse each other.
+///
+/// So that they can say so, what leads there is the same in all versions: the places of [`ToGateway::Hello`] and
+/// [`ToGateway::Launcher`] among their messages, each with this number first, and [`ToWorker::Refused`] as a whole.
 pub const PROTOCOL: u32 = 4;
 
 /// Most lines of a [`Burial`]: a traceback with some frames.
@@ -52,7 +56,7 @@ pub enum ToGateway {
     },
 }
 
-/// From a launcher: the processes that it is the parent of. It is told nothing.
+/// From a launcher: the processes that it is the parent of, and what became of what it was asked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum FromLauncher {
     /// It has started a process, and will tell how that ended.
@@ -62,6 +66,39 @@ pub enum FromLauncher {
     },
     /// A process that it has started is dead and reaped.
     Buried(Burial),
+    /// A worker is not started for a while, because it keeps dying.
+    Quarantined(Quarantine),
+    /// A worker that was not started for a while is started.
+    Released {
+        /// Its name.
+        worker: String,
+    },
+    /// How far it is in replacing workers.
+    Restarting(Rollout),
+    /// What became of an order.
+    Answered {
+        /// Which.
+        request: u64,
+        /// Done, or begun if it takes long; or why not.
+        answer: Result<(), LaunchRefusal>,
+    },
+}
+
+/// To a launcher.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ToLauncher {
+    /// A child of it is a worker that can be given work.
+    Ready {
+        /// The process.
+        pid: i32,
+    },
+    /// Somebody asks for something. To be answered at once.
+    Order {
+        /// A number for the answer.
+        request: u64,
+        /// What.
+        order: LaunchOrder,
+    },
 }
 
 /// What a parent knows of its child's death.
@@ -105,6 +142,8 @@ pub enum ToWorker {
     Welcome(Welcome),
     /// The other answer to a hello, or to what comes later: there is no place for this worker.
     Refused {
+        /// [`PROTOCOL`] of the gateway.
+        protocol: u32,
         /// Why, and what to do.
         reason: String,
     },

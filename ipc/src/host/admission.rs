@@ -105,13 +105,17 @@ struct Maker {
 }
 
 /// A name is a label, and travels with every error.
-const NAME_BYTES: usize = 128;
+pub(super) const NAME_BYTES: usize = 128;
 
 /// Node types of one worker.
 const NODE_TYPES: usize = 256;
 
 /// Connections that have said nothing: more than there are slots, so that a full domain still says so.
 const STRANGERS: usize = SLOTS * 2;
+
+/// The places of [`ToGateway::Hello`] and [`ToGateway::Launcher`], the same in all versions.
+const HELLO: u32 = 0;
+const LAUNCHER: u32 = 6;
 
 /// How long the door stays shut when the system refuses to accept.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -230,7 +234,7 @@ impl Admission {
         if peer.uid != ours {
             return Err(NotAdmitted::User { theirs: peer.uid, ours });
         }
-        let hello = match codec::decode(&bytes)? {
+        let hello = match decode_first(&bytes)? {
             ToGateway::Hello(hello) => hello,
             ToGateway::Launcher { protocol } => return check_protocol(protocol).map(|()| Examined::Launcher),
             ToGateway::Mapped
@@ -248,6 +252,14 @@ impl Admission {
         let (process, bell) = (PidFd::of_peer(channel)?, Doorbell::from_fd(bell)?);
         Ok(Examined::Worker { process, pid: peer.pid, hello, bell })
     }
+}
+
+/// Of another version only its number can be read.
+fn decode_first(bytes: &[u8]) -> Result<ToGateway, NotAdmitted> {
+    codec::decode(bytes).map_err(|error| match codec::decode_start::<(u32, u32)>(bytes) {
+        Ok((HELLO | LAUNCHER, theirs)) if theirs != PROTOCOL => NotAdmitted::Protocol { theirs },
+        Ok(_) | Err(_) => error.into(),
+    })
 }
 
 fn check_protocol(theirs: u32) -> Result<(), NotAdmitted> {
@@ -306,7 +318,8 @@ impl Candidate {
 /// Says why, as far as the peer listens.
 fn refuse(channel: &mut Channel, refusal: &NotAdmitted) {
     tracing::warn!(%refusal, "worker_refused");
-    if let Err(error) = say(channel, &ToWorker::Refused { reason: refusal.to_string() }, &[]) {
+    let told = ToWorker::Refused { protocol: PROTOCOL, reason: refusal.to_string() };
+    if let Err(error) = say(channel, &told, &[]) {
         tracing::info!(%error, "refusal_not_heard");
     }
 }
@@ -349,4 +362,39 @@ impl Drop for Maker {
 fn make(pool: PoolId, geometry: &Geometry) -> Result<PoolFiles, NotAdmitted> {
     budget::check(geometry.reserved_bytes())?;
     Ok(PoolFiles::create(pool, geometry)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_a_stranger_is_read_though_the_rest_cannot_be() {
+        for (place, message) in [
+            (
+                HELLO,
+                ToGateway::Hello(Hello {
+                    protocol: PROTOCOL,
+                    name: "a".to_owned(),
+                    kind: "b".to_owned(),
+                    nodes: Vec::new(),
+                    loading: None,
+                }),
+            ),
+            (LAUNCHER, ToGateway::Launcher { protocol: PROTOCOL }),
+        ] {
+            let bytes = codec::encode(&message).unwrap();
+            assert_eq!(decode_first(&bytes).unwrap(), message);
+            assert_eq!(codec::decode_start::<(u32, u32)>(&bytes).unwrap(), (place, PROTOCOL));
+            let strange = codec::encode(&(place, 99_u32, "what nobody here understands")).unwrap();
+            assert!(
+                matches!(decode_first(&strange), Err(NotAdmitted::Protocol { theirs: 99 })),
+                "{message:?}"
+            );
+        }
+        assert!(matches!(decode_first(&[0]), Err(NotAdmitted::Codec(_))));
+        // Ours, and damaged.
+        let damaged = codec::encode(&(HELLO, PROTOCOL, u64::MAX)).unwrap();
+        assert!(matches!(decode_first(&damaged), Err(NotAdmitted::Codec(_))));
+    }
 }

@@ -36,11 +36,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use remotemedia_core::fault::DeathCause;
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Quarantine, Rollout};
 
 use crate::calls::Call;
 use crate::cleaner::{self, Cleaner};
 use crate::control::messages::{
-    Burial, Hello, News, SessionCommand, SessionReply, Step, ToGateway, ToWorker,
+    Burial, Hello, News, PROTOCOL, SessionCommand, SessionReply, Step, ToGateway, ToWorker,
 };
 use crate::control::{BindError, Channel, ChannelError, Incoming, Listener, codec};
 use crate::death::PidFd;
@@ -142,6 +143,8 @@ pub enum HostEvent {
     },
     /// A launcher's child died before it was a worker.
     Stillborn(Burial),
+    /// A launcher has something else to say.
+    Launcher(LauncherEvent),
     /// A link stands: [`Host::connect`] is done.
     LinkUp {
         /// The sender.
@@ -157,6 +160,27 @@ pub enum HostEvent {
         member: Member,
         /// What it says.
         reply: SessionReply,
+    },
+}
+
+/// What a launcher says of workers that it does not start, and of what it was asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LauncherEvent {
+    /// A launcher does not start a worker for a while.
+    Quarantined(Quarantine),
+    /// A worker that was in quarantine is started, or its launcher is gone.
+    Released {
+        /// Its name.
+        worker: String,
+    },
+    /// How far a launcher is in replacing workers.
+    Restarting(Rollout),
+    /// What became of [`Host::order`].
+    Answered {
+        /// Which.
+        request: u64,
+        /// Done or begun; or why not.
+        answer: Result<(), LaunchRefusal>,
     },
 }
 
@@ -217,6 +241,8 @@ struct Worker {
     bell: Doorbell,
     phase: Phase,
     standing: Standing,
+    /// Whether it has said so.
+    ready: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -257,7 +283,7 @@ impl HostConfig {
     fn bury_predecessors(&self) -> Result<(), LinkError> {
         let entries = self.runtime_dir.read_dir().into_iter().flatten().flatten();
         let prefixes = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        for prefix in prefixes.filter(|name| name.starts_with(PREFIX)) {
+        for prefix in prefixes.filter(|name| is_prefix(name)) {
             tracing::info!(prefix, "dead_gateway_removed");
             cleaner::remove_domain(&self.transport(prefix))?;
         }
@@ -277,6 +303,12 @@ const PREFIX: &str = "remotemedia";
 impl PoolBudget {
     /// Whatever the machine gives.
     pub const UNBOUNDED: Self = Self { at_start: 0, at_most: u64::MAX };
+}
+
+/// Whether a gateway has named its domain so: what else lies in its directory is somebody else's.
+fn is_prefix(name: &str) -> bool {
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    name.strip_prefix(PREFIX).is_some_and(|boot| boot.len() == 16 && boot.bytes().all(is_hex))
 }
 
 // === impl Host ===
@@ -365,7 +397,8 @@ impl Host {
     /// It is gone already, or its connection is full, for which it is condemned.
     pub fn refuse(&mut self, member: Member, reason: &str) -> Result<(), TellError> {
         tracing::warn!(%member, reason, "worker_refused");
-        self.say(member, &ToWorker::Refused { reason: reason.to_owned() }, &[])?;
+        let refusal = ToWorker::Refused { protocol: PROTOCOL, reason: reason.to_owned() };
+        self.say(member, &refusal, &[])?;
         self.worker_mut(member).into_iter().for_each(Worker::part);
         Ok(())
     }
@@ -375,6 +408,19 @@ impl Host {
     pub fn has_launcher(&self, member: Member) -> bool {
         let worker = self.workers.get(&member.slot).filter(|worker| worker.member() == member);
         worker.is_some_and(|worker| self.launchers.know(worker.pid))
+    }
+
+    /// Asks the launcher that it concerns. Unless it is refused at once, [`LauncherEvent::Answered`] follows with the number
+    /// that is given.
+    ///
+    /// # Errors
+    /// There is nobody to ask, or nothing to be done.
+    pub fn order(
+        &mut self,
+        order: &LaunchOrder,
+        take: &mut impl FnMut(HostEvent),
+    ) -> Result<u64, LaunchRefusal> {
+        self.launchers.order(order, take)
     }
 
     /// Ends a worker that cannot be trusted any more. Its death follows as [`HostEvent::Died`].
@@ -484,7 +530,7 @@ impl Host {
                     let geometry = &self.config.worker_pool;
                     self.admission.listen(place, geometry, &mut self.pools, &mut self.launchers);
                 }
-                Ready::Launcher(place) => self.launchers.hear(place),
+                Ready::Launcher(place) => self.launchers.hear(place, take),
                 Ready::Worker(slot) => self.hear(slot, take),
             }
         }
@@ -492,6 +538,11 @@ impl Host {
             if let Ready::Death(slot) = *source {
                 self.bury(slot, take);
             }
+        }
+        if ready.iter().any(Ready::is_of_control) {
+            let able = self.workers.values().filter(|worker| worker.ready && worker.phase == Phase::Up);
+            let able: Vec<i32> = able.map(|worker| worker.pid).collect();
+            self.launchers.tell_ready(&able, take);
         }
         self.admit_candidates();
         self.admission.forget_the_silent(STEP);
@@ -536,7 +587,8 @@ impl Host {
         let tenancy = vacancy.admit(self.plane.domain());
         tracing::info!(%member, pid, name = hello.name, "worker_admitted");
         let (phase, standing) = (Phase::Mapping(Instant::now()), Standing::Trusted);
-        let worker = Worker { tenancy, pool, channel, process, pid, hello, bell, phase, standing };
+        let ready = hello.loading.is_none();
+        let worker = Worker { tenancy, pool, channel, process, pid, hello, bell, phase, standing, ready };
         self.workers.insert(member.slot, worker);
     }
 
@@ -604,6 +656,7 @@ impl Host {
     fn note(&mut self, member: Member, news: News, take: &mut impl FnMut(HostEvent)) -> Result<(), String> {
         admission::check_news(&news).map_err(|problem| problem.to_string())?;
         let worker = self.workers.get_mut(&member.slot).ok_or("a worker that is gone")?;
+        worker.ready |= news == News::Ready;
         if worker.phase == Phase::Up {
             take(HostEvent::News { member, news });
             return Ok(());
@@ -829,6 +882,18 @@ enum Ready {
     Death(Slot),
 }
 
+// === impl Ready ===
+
+impl Ready {
+    /// Whether somebody may have said something.
+    const fn is_of_control(&self) -> bool {
+        match self {
+            Self::Launcher(_) | Self::Worker(_) => true,
+            Self::Bell | Self::Listener | Self::Stranger(_) | Self::Death(_) => false,
+        }
+    }
+}
+
 // === impl Worker ===
 
 impl Worker {
@@ -873,4 +938,24 @@ fn say(
     let bytes = codec::encode(message)?;
     channel.send(&bytes, fds)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_gateway_would_name_so_is_taken_for_a_dead_ones() {
+        for (name, is_ours) in [
+            ("remotemedia0123456789abcdef", true),
+            ("remotemedia0123456789abcdeF", false),
+            ("remotemedia0123456789abcde", false),
+            ("remotemedia0123456789abcdef0", false),
+            ("remotemedia-notes", false),
+            ("remotemedia", false),
+            ("0123456789abcdef", false),
+        ] {
+            assert_eq!(is_prefix(name), is_ours, "{name}");
+        }
+    }
 }

@@ -44,6 +44,25 @@ impl MemoryGroup {
         Self::of_lines(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?, Path::new(MOUNT))
     }
 
+    /// That whose files are in a directory; none if it does not tell.
+    #[must_use]
+    pub fn at(dir: &Path) -> Option<Self> {
+        let mut groups = [V2, V1].into_iter().map(|dialect| Self { events: dir.join(dialect.events) });
+        groups.find(|group| group.kills().is_some())
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.events.parent().unwrap_or(&self.events)
+    }
+
+    /// Whether it is of the second version of cgroups.
+    #[must_use]
+    pub fn is_of_version_2(&self) -> bool {
+        self.events.ends_with(V2.events)
+    }
+
     /// How many it has killed since it was made.
     #[must_use]
     pub fn kills(&self) -> Option<u64> {

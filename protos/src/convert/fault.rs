@@ -95,7 +95,10 @@ pub const fn error_type(fault: &Fault) -> ErrorType {
         Fault::Node(_) | Fault::Worker(_) | Fault::Poison(_) | Fault::Stream(StreamFault::Gap { .. }) => {
             ErrorType::NodeExecution
         }
-        Fault::Unavailable { .. } | Fault::Starting { .. } | Fault::Internal { .. } => ErrorType::Internal,
+        Fault::Unavailable { .. }
+        | Fault::Starting { .. }
+        | Fault::Quarantined { .. }
+        | Fault::Internal { .. } => ErrorType::Internal,
     }
 }
 
@@ -130,6 +133,7 @@ pub const fn stream_error_type(fault: &Fault) -> StreamErrorType {
         | Fault::Version { .. }
         | Fault::Unavailable { .. }
         | Fault::Starting { .. }
+        | Fault::Quarantined { .. }
         | Fault::Internal { .. } => StreamErrorType::StreamErrorUnspecified,
     }
 }
@@ -200,6 +204,7 @@ fn without_backtrace(fault: Fault) -> (Fault, String) {
         | Fault::Version { .. }
         | Fault::Unavailable { .. }
         | Fault::Starting { .. }
+        | Fault::Quarantined { .. }
         | Fault::Internal { .. } => (fault, String::new()),
     }
 }
@@ -235,6 +240,7 @@ mod tests {
     use remotemedia_core::Kind;
     use remotemedia_core::data::DataError;
     use remotemedia_core::fault::{DeathCause, EntryError, Poison, Unavailability, WorkerLost};
+    use remotemedia_core::launching::Quarantine;
     use remotemedia_core::limits::LimitExceeded;
     use remotemedia_core::manifest::ParseError;
     use remotemedia_core::node::ParamError;
@@ -486,8 +492,22 @@ mod tests {
                 NONE,
             ),
             (Fault::Starting { starting: starting(), retry_after_ms: 1 }, ErrorType::Internal, NONE),
+            (quarantined(), ErrorType::Internal, NONE),
             (Fault::Internal { place: text(), problem: text() }, ErrorType::Internal, NONE),
         ]
+    }
+
+    fn quarantined() -> Fault {
+        let (node, node_type) = ("stt".to_owned(), "Whisper".to_owned());
+        let quarantine = Quarantine {
+            worker: "python-1".to_owned(),
+            deaths: 5,
+            cause: DeathCause::Exit(1),
+            last_line: "ImportError: no model".to_owned(),
+            since: Duration::from_secs(18),
+            left: Duration::from_millis(41_200),
+        };
+        Fault::Quarantined { node, node_type, quarantines: vec![quarantine], retry_after_ms: 41_200 }
     }
 
     fn starting() -> Starting {

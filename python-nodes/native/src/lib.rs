@@ -24,5 +24,5 @@ mod _native {
     #[pymodule_export]
     use super::trial::Trial;
     #[pymodule_export]
-    use super::worker::{Worker, default_runtime_dir, end_with, log_to_stderr};
+    use super::worker::{VersionError, Worker, default_runtime_dir, end_with, log_to_stderr};
 }

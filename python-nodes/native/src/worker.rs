@@ -4,12 +4,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pyo3::create_exception;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_worker::{Around, Engine, Loader, Registry, Settings, Stop};
 
 use crate::node;
+
+create_exception!(
+    remotemedia._native,
+    VersionError,
+    PyRuntimeError,
+    "Gateway and worker are of versions that do not understand each other."
+);
 
 /// A worker: run, once, on a thread of its own, while another loads its nodes.
 #[pyclass(frozen, module = "remotemedia._native")]
@@ -84,7 +92,10 @@ impl Worker {
         let Some(engine) = engine else { return Err(PyRuntimeError::new_err("a worker runs once")) };
         // Its node threads end within it too.
         let ran = py.detach(move || engine.run());
-        ran.map_err(|refused| PyRuntimeError::new_err(refused.to_string()))
+        ran.map_err(|refused| {
+            let said = refused.to_string();
+            if refused.is_of_version() { VersionError::new_err(said) } else { PyRuntimeError::new_err(said) }
+        })
     }
 
     /// Asks it to stop when its sessions are over; asked again, at once.

@@ -6,3 +6,5 @@ EXIT_REFUSED = 3
 """The gateway refused this worker."""
 EXIT_SETUP = 4
 """A module or the setup of a node raised."""
+EXIT_VERSION = 5
+"""The gateway is of another version."""

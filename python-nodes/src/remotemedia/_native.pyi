@@ -17,6 +17,9 @@ class Lent(Buffer):
 class Context:
     def loan(self, bytes: int) -> Lent: ...
 
+class VersionError(RuntimeError):
+    """Gateway and worker are of versions that do not understand each other."""
+
 @final
 class Worker:
     def __init__(

@@ -11,7 +11,7 @@ import types
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ._exits import EXIT_REFUSED, EXIT_SETUP, EXIT_USAGE
+from ._exits import EXIT_REFUSED, EXIT_SETUP, EXIT_USAGE, EXIT_VERSION
 from ._watch import Watch
 
 _TICK = 0.1
@@ -79,11 +79,11 @@ class Supervisor:
             self._on_end(child, code, now)
 
     def _on_end(self, child: _Child, code: int, now: float) -> None:
-        if self._watch is not None and code in (EXIT_USAGE, EXIT_SETUP, EXIT_REFUSED):
+        if self._watch is not None and code in (EXIT_USAGE, EXIT_SETUP, EXIT_REFUSED, EXIT_VERSION):
             _say("it is started again when a file has changed")
             child.start_at = float("inf")
             return
-        if code in (EXIT_USAGE, EXIT_REFUSED):
+        if code in (EXIT_USAGE, EXIT_REFUSED, EXIT_VERSION):
             self._code = code
             self._stop.set()
             return

@@ -21,7 +21,7 @@ from typing import Protocol, cast
 
 from . import _native
 from ._driver import factory
-from ._exits import EXIT_REFUSED, EXIT_SETUP, EXIT_USAGE
+from ._exits import EXIT_REFUSED, EXIT_SETUP, EXIT_USAGE, EXIT_VERSION
 from ._spec import NodeDefinitionError, Spec, spec_of
 from ._supervisor import Supervisor
 from ._watch import Watch
@@ -107,7 +107,7 @@ class _Process:
         self._until_ended()
         if self._refused:
             print(f"error: {self._refused}", file=sys.stderr)
-            return EXIT_REFUSED
+            return EXIT_VERSION if isinstance(self._refused, _native.VersionError) else EXIT_REFUSED
         return 0
 
     def _load(self) -> None:

@@ -310,6 +310,7 @@ impl Field {
             }
             HostEvent::Arrival(arrival) => take(arrival),
             HostEvent::Stillborn(burial) => panic!("nobody launches, and there is {burial:?}"),
+            HostEvent::Launcher(event) => panic!("nobody launches, and there is {event:?}"),
             HostEvent::Reply { member, reply } => panic!("{member} replies to nothing: {reply:?}"),
         }
     }

@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use remotemedia_cli::admin::{AdminDoor, AdminError};
+use remotemedia_core::launching::{LaunchOrder, LaunchRefusal};
 use remotemedia_core::token::Token;
 use remotemedia_protos::v1::{ErrorType, VersionRequest, VersionResponse};
 use remotemedia_tests::client::{PATIENCE, error_in};
@@ -63,6 +65,21 @@ async fn without_a_known_token_every_method_is_unauthenticated_and_probes_are_an
     plant.client().execute(&chain(&[PASS]), [("pass", text("hello"))]).await.unwrap();
     let (call, _session) = plant.client().stream(&chain(&[PASS])).await;
     assert_eq!(call.run([text("a"), text("b")]).await.closed().sequences(), [0, 1]);
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn orders_for_the_launcher_need_a_token_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plant, token) = guarded(dir.path()).await;
+    let door = AdminDoor::at(plant.admin_address());
+    let order = LaunchOrder::Release { worker: "rust-1".to_owned() };
+    for shown in [None, Some(Token::of_random([7; 32]))] {
+        let error = door.order(&order, shown.as_ref()).await.unwrap_err();
+        assert!(matches!(error, AdminError::NoOrder { .. }), "{error}");
+    }
+    let error = door.order(&order, Some(&token)).await.unwrap_err();
+    assert!(matches!(error, AdminError::Launcher(LaunchRefusal::NoLauncher)), "{error}");
     plant.finish().await;
 }
 

@@ -76,13 +76,16 @@ pub type Around = dyn Fn(&mut (dyn FnMut() + Send)) + Send + Sync;
 pub struct Refused {
     /// In the gateway's words.
     reason: String,
+    /// Whether gateway and worker are of versions that do not understand each other.
+    of_version: bool,
 }
 
 /// How long a gateway that is there may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// The first and the longest pause between two attempts to join.
-const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+/// The first and the longest pause between two attempts to join: a gateway that is back has its workers within a second,
+/// and an attempt in vain costs microseconds.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(250)];
 
 // === impl Engine ===
 
@@ -154,6 +157,17 @@ impl Engine {
     }
 }
 
+// === impl Refused ===
+
+impl Refused {
+    /// Whether gateway and worker are of versions that do not understand each other: trying again helps only when one
+    /// of them has been replaced.
+    #[must_use]
+    pub const fn is_of_version(&self) -> bool {
+        self.of_version
+    }
+}
+
 /// The time between two memberships.
 #[derive(Debug, Default)]
 struct Absence {
@@ -168,7 +182,8 @@ impl Absence {
     fn note(&mut self, outcome: Result<(), GuestError>) -> Result<(), Refused> {
         match outcome {
             Ok(()) => Ok(()),
-            Err(GuestError::Refused { reason }) => Err(Refused { reason }),
+            Err(GuestError::Refused { reason }) => Err(Refused { reason, of_version: false }),
+            Err(GuestError::Version { reason }) => Err(Refused { reason, of_version: true }),
             Err(error) => {
                 let error = error.to_string();
                 if error != self.last_error {
@@ -198,7 +213,7 @@ mod tests {
     fn pauses_grow_to_a_bound() {
         let mut absence = Absence::default();
         let pauses: Vec<u128> = (0..7).map(|_| absence.next_pause().as_millis()).collect();
-        assert_eq!(pauses, [50, 100, 200, 400, 800, 1000, 1000]);
+        assert_eq!(pauses, [50, 100, 200, 250, 250, 250, 250]);
     }
 
     #[test]

@@ -402,7 +402,10 @@ impl Plant {
                     HostEvent::Arrival(arrival) => self.arrivals.push_back(arrival),
                     HostEvent::Reply { reply, .. } => self.replies.push_back(reply),
                     HostEvent::LinkUp { .. } | HostEvent::News { .. } => {}
-                    HostEvent::Condemned { .. } | HostEvent::Stillborn(_) | HostEvent::Died { .. } => {
+                    HostEvent::Condemned { .. }
+                    | HostEvent::Stillborn(_)
+                    | HostEvent::Launcher(_)
+                    | HostEvent::Died { .. } => {
                         panic!("{event:?}")
                     }
                 }
