@@ -64,18 +64,28 @@ hang_grace_ms = 200
 // === impl Ground ===
 
 impl Ground {
-    /// Three stock workers, and a victim beside them.
+    /// Stock workers, and a victim beside them.
     pub(crate) async fn prepare(actor: Actor) -> Self {
+        let mut ground = Self::without_victim(actor).await;
+        ground.bring_a_victim().await;
+        ground
+    }
+
+    /// The same before there is a victim.
+    pub(crate) async fn without_victim(actor: Actor) -> Self {
         let worker = "remotemedia-worker";
-        let recipe = Recipe { workers: 3, worker, settings: SETTINGS, launches: true, ..Recipe::default() };
+        let workers = match actor {
+            Actor::Rust | Actor::Python => 3,
+            // So that it has a link to the one that the bystander is in.
+            Actor::Liar => 2,
+        };
+        let recipe = Recipe { workers, worker, settings: SETTINGS, launches: true, ..Recipe::default() };
         let plant = Plant::of(recipe).await;
         let undisturbed = Undisturbed::record(plant.client()).await;
         plant.idle_within(RELEASE).await;
         let baseline = Baseline::of(&plant, actor.victim());
         let notes = TempDir::new().expect("a directory for notes");
-        let mut ground = Self { plant, actor, undisturbed, baseline, notes, notes_given: 0 };
-        ground.bring_a_victim().await;
-        ground
+        Self { plant, actor, undisturbed, baseline, notes, notes_given: 0 }
     }
 
     /// The name of the worker that everything happens to.
@@ -152,12 +162,17 @@ impl Ground {
 
     /// Starts a victim, and waits until it serves.
     pub(crate) async fn bring_a_victim(&mut self) {
-        match self.actor {
-            Actor::Rust => self.plant.launch(self.victim(), "test-worker", &[]),
-            Actor::Python => self.plant.launch_python_as(self.victim(), "doom", &[]),
-            Actor::Liar => self.plant.launch(self.victim(), "false-worker", &[]),
-        }
+        self.launch(&[]);
         self.plant.ready().await;
+    }
+
+    /// Starts a victim with these arguments more, and waits for nothing.
+    pub(crate) fn launch(&mut self, more: &[&str]) {
+        match self.actor {
+            Actor::Rust => self.plant.launch(self.victim(), "test-worker", more),
+            Actor::Python => self.plant.launch_python_as(self.victim(), "doom", more),
+            Actor::Liar => self.plant.launch(self.victim(), "false-worker", more),
+        }
     }
 }
 

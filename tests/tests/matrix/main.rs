@@ -5,6 +5,7 @@
 mod bystander;
 mod cage;
 mod ground;
+mod newcomer;
 mod play;
 mod table;
 
@@ -41,6 +42,23 @@ async fn whatever_a_python_node_does_in_the_midst_of_its_work_is_contained() {
     all(Actor::Python, |phase| !is_at_the_edge(phase)).await;
 }
 
+#[tokio::test]
+async fn a_worker_that_lies_harms_its_own_session_and_no_other() {
+    all(Actor::Liar, |phase| phase != Phase::GatewayRestarting).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_never_ready_or_dies_at_once_is_waited_for_no_longer_than_asked() {
+    let mut ground = Ground::without_victim(Actor::Liar).await;
+    for row in Row::of(Actor::Liar, |_| true).filter(|row| row.is_of_a_newcomer()) {
+        let begin = Instant::now();
+        newcomer::case(&mut ground, row).await;
+        assert_undisturbed(&mut ground, row, &["worker_died"]);
+        println!("{:?} {:?} in {:?}: {:?}", row.actor, row.fault, row.phase, begin.elapsed());
+    }
+    ground.plant.finish().await;
+}
+
 /// Half of the phases, so that two plants share them.
 const fn is_at_the_edge(phase: Phase) -> bool {
     match phase {
@@ -53,7 +71,7 @@ const fn is_at_the_edge(phase: Phase) -> bool {
 
 async fn all(actor: Actor, is_wanted: impl Fn(Phase) -> bool) {
     let mut ground = Ground::prepare(actor).await;
-    for row in Row::of(actor, is_wanted) {
+    for row in Row::of(actor, is_wanted).filter(|row| !row.is_of_a_newcomer()) {
         let begin = Instant::now();
         case(&mut ground, row).await;
         println!("{:?} {:?} in {:?}: {:?}", row.actor, row.fault, row.phase, begin.elapsed());
@@ -100,6 +118,9 @@ fn assert_ending(ground: &Ground, row: Row, place: usize, ending: &Ending) {
             of_victim && lost.node == "doom" && lost.cause == cause
         }
         (_, Outcome::Hangs, Ending::Fault(ClientFault::Deadline { .. })) => true,
+        (_, Outcome::Disbelieved, Ending::Fault(ClientFault::Internal { .. })) => true,
+        // All that was asked for had been answered when the same came again.
+        (Phase::MidUnary, Outcome::Disbelieved, Ending::Served) => row.fault == Fault::ReplayedSequence,
         (..) => false,
     };
     assert!(is_right, "{row:?} should come out as {:?}, and the client was told {ending:?}", row.outcome());
@@ -110,7 +131,7 @@ async fn assert_death(ground: &Ground, row: Row, victim: u32, deaths: &BTreeMap<
     match row.outcome() {
         Outcome::Dies(cause) => ground.is_told(victim, cause, deaths).await,
         Outcome::Hangs => ground.is_told(victim, DeathCause::Hang, deaths).await,
-        Outcome::Lives | Outcome::Fails | Outcome::Lies | Outcome::Unseen => {
+        Outcome::Lives | Outcome::Fails | Outcome::Disbelieved | Outcome::Unseen => {
             assert_eq!(&ground.deaths().await, deaths, "nobody has died");
         }
     }
@@ -121,7 +142,7 @@ async fn assert_death(ground: &Ground, row: Row, victim: u32, deaths: &BTreeMap<
 async fn bury(ground: &mut Ground, row: Row, victim: u32) -> bool {
     let is_fated = match row.outcome() {
         Outcome::Dies(_) | Outcome::Hangs => true,
-        Outcome::Lives | Outcome::Fails | Outcome::Lies | Outcome::Unseen => false,
+        Outcome::Lives | Outcome::Fails | Outcome::Disbelieved | Outcome::Unseen => false,
     } || row.phase == Phase::Draining;
     let is_spent = row.phase == Phase::GatewayRestarting || row.fault == Fault::Spin;
     if !is_fated && !is_spent {

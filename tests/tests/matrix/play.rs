@@ -135,7 +135,7 @@ impl Play<'_> {
         until(SOON, async || if Path::new(&mark).exists() { Ok(()) } else { Err("nothing happened") }).await;
         match self.row.outcome() {
             Outcome::Hangs => vec![first, self.unharmed().await],
-            Outcome::Lives | Outcome::Fails | Outcome::Lies | Outcome::Unseen | Outcome::Dies(_) => {
+            Outcome::Lives | Outcome::Fails | Outcome::Disbelieved | Outcome::Unseen | Outcome::Dies(_) => {
                 vec![first]
             }
         }
@@ -205,7 +205,9 @@ impl Play<'_> {
     const fn limit_ms(&self) -> u64 {
         match self.row.outcome() {
             Outcome::Hangs => SHORT,
-            Outcome::Lives | Outcome::Fails | Outcome::Dies(_) | Outcome::Lies | Outcome::Unseen => LONG,
+            Outcome::Lives | Outcome::Fails | Outcome::Dies(_) | Outcome::Disbelieved | Outcome::Unseen => {
+                LONG
+            }
         }
     }
 

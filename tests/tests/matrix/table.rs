@@ -81,9 +81,9 @@ pub(crate) enum Outcome {
     Dies(DeathCause),
     /// The session ends at its deadline, and the worker is killed for that.
     Hangs,
-    /// The worker lives, and the session that the lie was about ends.
-    Lies,
-    /// The worker hangs where nobody waits for it.
+    /// The worker lives, and the session that it lied about ends.
+    Disbelieved,
+    /// The worker is never to be had, where nobody waits for it.
     Unseen,
 }
 
@@ -183,6 +183,9 @@ impl Fault {
                     Cell::Argued("with a session it is a worker that dies: see abort, segv, kill and exit")
                 }
             },
+            Self::WrongRelease if matches!(phase, Phase::Starting | Phase::Idle) => {
+                Cell::Argued("it holds no lease, and every block that it can name is its own")
+            }
             Self::CorruptDescriptor
             | Self::ForeignSession
             | Self::StaleGeneration
@@ -257,6 +260,11 @@ impl Row {
         })
     }
 
+    /// Whether it is about a worker that has not begun to work.
+    pub(crate) const fn is_of_a_newcomer(self) -> bool {
+        matches!(self.fault, Fault::NeverReady | Fault::RegistersThenDies)
+    }
+
     /// What has to come of it.
     pub(crate) const fn outcome(self) -> Outcome {
         let Self { fault, phase, actor: _ } = self;
@@ -277,20 +285,23 @@ impl Row {
             Fault::Kill => Outcome::Dies(DeathCause::Signal(9)),
             Fault::OutOfMemory => Outcome::Dies(DeathCause::OutOfMemory),
             Fault::ExitZero => Outcome::Dies(DeathCause::Exit(0)),
-            Fault::Stop | Fault::Spin | Fault::GilHold => match (fault, phase) {
-                (_, Phase::GatewayRestarting) => Outcome::Unseen,
-                // A thread of its own beside those that work.
-                (Fault::Spin, Phase::Idle) => Outcome::Lives,
-                _ => Outcome::Hangs,
-            },
+            // A thread of its own, beside those that work.
+            Fault::Spin if matches!(phase, Phase::Idle) => Outcome::Lives,
+            Fault::Stop | Fault::Spin | Fault::GilHold if matches!(phase, Phase::GatewayRestarting) => {
+                Outcome::Unseen
+            }
+            Fault::Stop | Fault::Spin | Fault::GilHold => Outcome::Hangs,
             Fault::Flood | Fault::Descriptors => Outcome::Lives,
             Fault::NeverReady => Outcome::Unseen,
             Fault::RegistersThenDies => Outcome::Dies(DeathCause::Exit(7)),
-            Fault::CorruptDescriptor
-            | Fault::ForeignSession
-            | Fault::StaleGeneration
-            | Fault::ReplayedSequence
-            | Fault::WrongRelease => Outcome::Lies,
+            // What it is told of a session that it has no part in, a peer leaves alone, as it does one that is over.
+            Fault::ForeignSession if matches!(phase, Phase::Forwarding) => Outcome::Lives,
+            Fault::ForeignSession => Outcome::Dies(DeathCause::Protocol),
+            // The gateway counts its own reasons to hold a block, and holds the bit for a hint.
+            Fault::WrongRelease => Outcome::Lives,
+            Fault::CorruptDescriptor | Fault::StaleGeneration | Fault::ReplayedSequence => {
+                Outcome::Disbelieved
+            }
         }
     }
 
@@ -305,7 +316,7 @@ impl Row {
             | Outcome::Hangs
             | Outcome::Unseen => status.signal() == Some(9),
             // When asked to stop, or by hand.
-            Outcome::Lives | Outcome::Fails | Outcome::Lies => {
+            Outcome::Lives | Outcome::Fails | Outcome::Disbelieved => {
                 status.code() == Some(0) || status.signal() == Some(9)
             }
         }
@@ -314,7 +325,7 @@ impl Row {
     /// The warnings and errors that processes may log of it.
     pub(crate) fn declared(self) -> Vec<&'static str> {
         let of_outcome: &[_] = match self.outcome() {
-            Outcome::Lives | Outcome::Fails | Outcome::Unseen | Outcome::Lies => &[],
+            Outcome::Lives | Outcome::Fails | Outcome::Unseen | Outcome::Disbelieved => &[],
             Outcome::Dies(_) => &["worker_died"],
             Outcome::Hangs => &["worker_stuck", "worker_died"],
         };
@@ -327,6 +338,11 @@ impl Row {
             }
             (Fault::Panic, Phase::Idle) => &["panicked at", "told to panic", "RUST_BACKTRACE"],
             (Fault::Panic, Phase::GatewayRestarting) => &["node_panicked_when_dropped"],
+            (Fault::CorruptDescriptor | Fault::StaleGeneration | Fault::ReplayedSequence, _) => {
+                &["frame_of_living_sender_lost"]
+            }
+            (Fault::ForeignSession, Phase::Forwarding) => &["frame_of_stranger_dropped"],
+            (Fault::ForeignSession, _) => &["worker_spoke_for_others"],
             (Fault::Flood, _) => &["xxxxxxxx"],
             _ => &[],
         };
