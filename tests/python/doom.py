@@ -101,9 +101,12 @@ class PyDoom(Node):
     def commit(self) -> None:
         if self.once is not None:
             try:
-                Path(self.once).touch(exist_ok=False)
+                mark = open(self.once, "x")
             except FileExistsError:
                 return
+            with mark:
+                # The clock is one for all processes.
+                mark.write(f"{time.monotonic_ns()} {os.getpid()}")
         self.do()
 
     def do(self) -> None:

@@ -15,7 +15,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use remotemedia_core::Fault as ClientFault;
 use remotemedia_core::fault::DeathCause;
-use remotemedia_tests::plant::RELEASE;
+use remotemedia_tests::plant::{Process, RELEASE, START, program};
 
 use cage::Cage;
 use ground::{Ground, SOON, groups_are_gone};
@@ -57,6 +57,13 @@ async fn a_worker_that_is_never_ready_or_dies_at_once_is_waited_for_no_longer_th
         println!("{:?} {:?} in {:?}: {:?}", row.actor, row.fault, row.phase, begin.elapsed());
     }
     ground.plant.finish().await;
+}
+
+#[tokio::test]
+async fn a_soak_of_some_seconds_loses_nothing_and_leaks_nothing() {
+    let soak = Process::start("soak", &program("soak"), &["--minutes", "0.2", "--seed", "5"]);
+    let status = soak.ended(START * 4).await.status;
+    assert!(status.success(), "{:#?}", soak.printed());
 }
 
 /// Half of the phases, so that two plants share them.

@@ -1,6 +1,7 @@
 //! Ends its process, or worse, on command.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use remotemedia_core::data::Binary;
 use remotemedia_core::frame::{Frame, Metadata};
@@ -39,7 +41,7 @@ struct Settings {
     at: u64,
     /// A file that is there when [`When::LeftBehind`] may happen.
     gate: Option<PathBuf>,
-    /// A file that is made when it happens, and keeps it from happening again.
+    /// A file that is made when it happens, and keeps it from happening again: it says when, and in which process.
     once: Option<PathBuf>,
 }
 
@@ -206,8 +208,7 @@ impl<const REPEATABLE: bool> Doom<REPEATABLE> {
     }
 
     fn commit(&mut self) {
-        let once = self.settings.once.as_deref();
-        if once.is_some_and(|path| File::create_new(path).is_err()) {
+        if self.settings.once.as_deref().is_some_and(|path| !mark(path)) {
             return;
         }
         match self.settings.fault {
@@ -294,6 +295,14 @@ fn all_descriptors() -> Vec<File> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     setrlimit(Resource::RLIMIT_NOFILE, soft.min(FEW), hard).expect("less is always allowed");
     std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
+}
+
+/// Writes when and where it happens, unless that is written already. The clock is one for all processes.
+fn mark(path: &Path) -> bool {
+    let Ok(mut file) = File::create_new(path) else { return false };
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).expect("a system has this clock"));
+    write!(file, "{} {}", now.as_nanos(), Pid::this()).expect("a test names a file that can be written");
+    true
 }
 
 /// Whether the gate opens in time.
