@@ -144,6 +144,12 @@ class PyDoom(Node):
                 take_all_descriptors(self.kept)
 
 
+class PyRepeatableDoom(PyDoom):
+    """The same, and says of itself that it may be run again."""
+
+    repeatable = True
+
+
 def take_all_descriptors(kept: list[object]) -> None:
     """A few hundred, for that is then all there are."""
     few = 512

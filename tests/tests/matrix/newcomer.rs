@@ -77,11 +77,12 @@ async fn registers_then_dies(ground: &mut Ground, phase: Phase) -> u32 {
     }
     let status = ground.plant.worker(ground.victim()).ended(SOON).await.status;
     assert_eq!(status.code(), Some(7));
-    let answer = until_it_is_known_dead(ground).await;
+    is_known_dead(ground, phase).await;
+    let answer = ask(ground).await;
     let is_told = match &answer {
+        // One that was ready for no longer than a moment may have died before it was known to be.
         Some(ClientFault::Placement(PlacementError::UnknownType { failing, .. })) => {
-            let says_why = failing.contains("does not start: it exited with code 7");
-            says_why == (phase == Phase::Starting)
+            failing.contains("does not start: it exited with code 7") || phase == Phase::Draining
         }
         // Its launcher is expected to start it again, as it does with every worker that has worked.
         Some(ClientFault::Starting { .. }) => phase != Phase::Starting,
@@ -115,14 +116,16 @@ async fn is_loading(ground: &Ground) {
     .await;
 }
 
-async fn until_it_is_known_dead(ground: &Ground) -> Option<ClientFault> {
+async fn is_known_dead(ground: &Ground, phase: Phase) {
     let pid = ground.victim_pid();
     until(SOON, async || {
-        let workers = ground.plant.status().await.workers;
-        if workers.iter().all(|worker| worker.pid != pid) { Ok(()) } else { Err(workers) }
+        let status = ground.plant.status().await;
+        let is_gone = status.workers.iter().all(|worker| worker.pid != pid);
+        let is_lost = status.losses.iter().any(|loss| loss.pid == pid);
+        // One that was asked to go is not lost.
+        if is_gone && (is_lost || phase == Phase::Draining) { Ok(()) } else { Err(status) }
     })
     .await;
-    ask(ground).await
 }
 
 /// What a client is told who asks for what only the newcomer has, and does not wait for it long.

@@ -338,6 +338,8 @@ impl Row {
             }
             (Fault::Panic, Phase::Idle) => &["panicked at", "told to panic", "RUST_BACKTRACE"],
             (Fault::Panic, Phase::GatewayRestarting) => &["node_panicked_when_dropped"],
+            // Its links may be half made.
+            (Fault::RegistersThenDies, _) => &["link_step_failed"],
             (Fault::CorruptDescriptor | Fault::StaleGeneration | Fault::ReplayedSequence, _) => {
                 &["frame_of_living_sender_lost"]
             }

@@ -11,6 +11,7 @@ mod load;
 mod recovery;
 mod service;
 mod strike;
+mod verdict;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -18,18 +19,18 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use remotemedia_tests::storm::Dice;
-use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use asker::Asker;
-use book::{Book, ms};
-use cell::{Cell, Fault, Language, Phase};
+use book::Book;
+use cell::Cell;
 use load::Lane;
 use recovery::Recoveries;
 use service::{Holdings, Service};
 use strike::Strike;
+use verdict::Verdict;
 
 const HELP: &str = "\
 Load on `remotemedia up` with random faults, and a judgement at the end.
@@ -63,8 +64,6 @@ const EXCUSE: Duration = Duration::from_secs(6);
 /// Load alone, before the first strike and after the last.
 const CALM: Duration = Duration::from_secs(3);
 const PROGRESS: Duration = Duration::from_secs(10);
-/// From so long on every cell has to be filled.
-const COMPLETE: Duration = Duration::from_secs(480);
 /// A gateway that has served for a while may have grown by its buffers.
 const HEAP_NOISE_BYTES: u64 = 16 << 20;
 /// For one round of all.
@@ -153,12 +152,18 @@ async fn soak(order: Order) -> bool {
             book.breach(format!("a client did not end: {error}"));
         }
     }
-    let leaks = leaks(&service, before).await;
-    let replays = service.replays().await;
-    let after = service.holdings().await.unwrap_or_default();
+    let verdict = Verdict {
+        seed: order.seed,
+        time: order.time,
+        leaks: leaks(&service, before).await,
+        empty: empty_cells(&book, &cells),
+        replays: service.replays().await,
+        before,
+        after: service.holdings().await.unwrap_or_default(),
+    };
     service.stop().await;
-    let empty = empty_cells(&book, &cells);
-    report(&book, &order, &leaks, &empty, replays, [before, after])
+    verdict.print(&book.page());
+    verdict.all_held(&book.page())
 }
 
 /// Strikes in an order of chance, each cell once a round, until the time is over.
@@ -231,7 +236,7 @@ async fn progress(service: &Service, book: &Book, begin: Instant) {
         strikes,
         page.strikes.len(),
         page.breach_count,
-        megabytes(holdings.gateway_heap_bytes),
+        verdict::megabytes(holdings.gateway_heap_bytes),
         holdings.gateway_fds,
     );
     // Whoever waits for it through a pipe should see it come.
@@ -268,61 +273,4 @@ fn empty_cells(book: &Book, cells: &[Cell]) -> Vec<String> {
     let page = book.page();
     let filled: BTreeSet<&Cell> = page.strikes.keys().collect();
     cells.iter().filter(|cell| !filled.contains(cell)).map(ToString::to_string).collect()
-}
-
-fn report(
-    book: &Book,
-    order: &Order,
-    leaks: &[String],
-    empty: &[String],
-    replays: u64,
-    [before, after]: [Holdings; 2],
-) -> bool {
-    let page = book.page();
-    let is_complete = empty.is_empty() || order.time < COMPLETE;
-    let all_held = page.breach_count == 0 && leaks.is_empty() && is_complete;
-    println!("\ndeaths and pauses, by fault and phase:");
-    print!("{:>16}", "");
-    Phase::ALL.iter().for_each(|phase| print!("{:>12}", format!("{phase:?}")));
-    println!();
-    for language in [Language::Rust, Language::Python] {
-        for fault in Fault::ALL {
-            let row = Phase::ALL.map(|phase| page.strikes.get(&Cell { fault, phase, language }));
-            if row.iter().any(Option::is_some) {
-                print!("{:>16}", format!("{language:?} {fault:?}"));
-                row.iter().for_each(|count| print!("{:>12}", count.map_or("-".to_owned(), u64::to_string)));
-                println!();
-            }
-        }
-    }
-    println!("\ncalls {}, served {}, replays {replays}", page.asked, page.served);
-    page.errors.iter().for_each(|(kind, count)| println!("  {kind}: {count}"));
-    println!("broken off by {} kills of the gateway: {}", page.gateway_kills, page.broken_off);
-    if let Some([p50, p99, longest]) = page.answered_ms() {
-        println!("death to answer: p50 {p50} ms, p99 {p99} ms, longest {longest} ms");
-    }
-    if let Some((of, took)) = page.slowest_recovery() {
-        println!("slowest recovery: {:.0} ms, {of}", ms(*took));
-    }
-    let (from, to) = (megabytes(before.gateway_heap_bytes), megabytes(after.gateway_heap_bytes));
-    println!("gateway: {from:.1} MB to {to:.1} MB, {} fds to {}", before.gateway_fds, after.gateway_fds);
-    println!("lost {}, leaked {}, empty cells {}", page.breach_count, leaks.len(), empty.len());
-    page.breaches.iter().chain(leaks).for_each(|what| println!("  {what}"));
-    empty.iter().for_each(|cell| println!("  empty: {cell}"));
-    let mut summary = page.summary();
-    summary["seed"] = json!(order.seed);
-    summary["minutes"] = json!(order.time.as_secs_f64() / 60.0);
-    summary["leaked"] = json!(leaks);
-    summary["empty_cells"] = json!(empty.len());
-    summary["replays"] = json!(replays);
-    summary["gateway_heap_growth_bytes"] =
-        json!(i128::from(after.gateway_heap_bytes) - i128::from(before.gateway_heap_bytes));
-    summary["all_held"] = json!(all_held);
-    println!("{summary}");
-    all_held
-}
-
-#[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
 }
