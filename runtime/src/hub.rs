@@ -35,7 +35,7 @@ use crate::status::{
 use crate::stragglers::{Due, Lateness, Stragglers};
 use crate::survival::Loss;
 use crate::waiting::WaitingRoom;
-use crate::wiring::{Draughtsman, Drawing, Wiring};
+use crate::wiring::{Draughtsman, Drawing, SinkEdges, Wiring};
 
 /// The hub's thread, and its owner.
 #[derive(Debug)]
@@ -131,8 +131,7 @@ struct Entry {
     /// By worker, the first node that runs there: what a death is reported with.
     stages: BTreeMap<Member, String>,
     lanes: Vec<Lane>,
-    /// By edge index: which sink of the session it comes from.
-    sinks: BTreeMap<u32, usize>,
+    sinks: SinkEdges,
 }
 
 enum Phase {
@@ -369,16 +368,31 @@ impl Loop {
     fn on_arrival(&mut self, arrival: Arrival) {
         let id = SessionId(arrival.header.session);
         let Some(entry) = self.sessions.get(&id) else { return };
-        let Some(sink) = entry.sinks.get(&arrival.header.edge).copied() else {
-            tracing::warn!(session = %id, from = %arrival.from, edge = arrival.header.edge, "arrival_on_no_edge");
-            return;
-        };
-        entry.tell(id, FromHub::Arrival { sink, arrival });
+        match entry.sinks.get(&arrival.header.edge) {
+            Some((sink, from)) if *from == arrival.from => {
+                entry.tell(id, FromHub::Arrival { sink: *sink, arrival });
+            }
+            Some(_) | None => self.on_intrusion(arrival.from, id),
+        }
+    }
+
+    /// A worker speaks for a session in a place that is not its own: the session hears nothing of it.
+    fn on_intrusion(&mut self, member: Member, session: SessionId) {
+        let Some(worker) = self.registry.get(member) else { return };
+        if worker.standing != Standing::Condemned {
+            tracing::warn!(%member, worker = worker.hello.name, %session, "worker_spoke_for_others");
+            self.host.condemn(member, DeathCause::Protocol);
+            self.registry.condemn(member);
+            self.on_workers();
+        }
     }
 
     fn on_reply(&mut self, member: Member, reply: SessionReply) {
         let id = reply.session();
         let Some(entry) = self.sessions.get_mut(&id) else { return };
+        if !entry.stages.contains_key(&member) {
+            return self.on_intrusion(member, id);
+        }
         match reply {
             SessionReply::Opened { .. } => entry.tell(id, FromHub::StageReady),
             SessionReply::Failed { fault, .. } => entry.tell(id, FromHub::Failed(fault)),

@@ -39,9 +39,11 @@ pub(crate) struct EntryWires {
 pub(crate) struct Drawing {
     pub(crate) wiring: Wiring,
     pub(crate) plans: Vec<(Member, StagePlan)>,
-    /// By edge index: which sink it comes from.
-    pub(crate) sinks: BTreeMap<u32, usize>,
+    pub(crate) sinks: SinkEdges,
 }
+
+/// By edge index: which sink of the graph it comes from, and the worker that runs that.
+pub(crate) type SinkEdges = BTreeMap<u32, (usize, Member)>;
 
 /// What a drawing is made of.
 pub(crate) struct Draughtsman<'a> {
@@ -111,10 +113,7 @@ impl Draughtsman<'_> {
         Some(())
     }
 
-    fn draw_sinks(
-        &mut self,
-        plans: &mut BTreeMap<Member, StagePlan>,
-    ) -> Option<(Vec<EdgeIn>, BTreeMap<u32, usize>)> {
+    fn draw_sinks(&mut self, plans: &mut BTreeMap<Member, StagePlan>) -> Option<(Vec<EdgeIn>, SinkEdges)> {
         let (mut sinks, mut by_edge) = (Vec::new(), BTreeMap::new());
         let (graph, gateway) = (self.graph, self.gateway);
         for (place, from) in graph.sinks().enumerate() {
@@ -122,7 +121,7 @@ impl Draughtsman<'_> {
             let edge = self.take(member, gateway)?;
             plans.get_mut(&member)?.outputs.push(StageOutput { edge, from, to: gateway });
             sinks.push(EdgeIn::new(edge, member, self.limits.credit_window));
-            by_edge.insert(edge.index, place);
+            by_edge.insert(edge.index, (place, member));
         }
         Some((sinks, by_edge))
     }

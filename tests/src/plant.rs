@@ -2,16 +2,19 @@
 //! having left nothing behind.
 
 mod journal;
+mod parent;
 mod process;
 mod program;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env::join_paths;
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use remotemedia_cli::admin::{AdminDoor, Serving, Status, WorkerStatus};
 use remotemedia_core::token::Token;
 use remotemedia_protos::v1::{DataBuffer, PipelineManifest};
@@ -20,6 +23,8 @@ use tempfile::TempDir;
 use crate::client::Client;
 use crate::deadline::until;
 use crate::pipeline;
+
+use parent::Parent;
 
 pub use process::{Ending, Process};
 pub use program::{program, python};
@@ -42,6 +47,9 @@ pub struct Recipe {
     pub settings: &'static str,
     /// More arguments of the gateway.
     pub arguments: Vec<String>,
+    /// Whether the plant is a launcher to its gateway: workers lead process groups of their own, which die with them,
+    /// and the gateway is told how. It starts nobody again by itself.
+    pub launches: bool,
     /// What the plant's own client shows.
     pub token: Option<Token>,
 }
@@ -59,6 +67,11 @@ pub struct Plant {
     /// Open file descriptors of the gateway when all was warm and nothing ran.
     fds: usize,
     expected: Vec<&'static str>,
+    /// By process id, how many of its alarms have been looked at.
+    seen: BTreeMap<u32, usize>,
+    parent: Option<Parent>,
+    /// Gateways that were killed.
+    past: Vec<Process>,
     // After the processes: the files go when nobody uses them any more.
     dir: TempDir,
 }
@@ -84,6 +97,7 @@ impl Default for Recipe {
             python: &[],
             settings: "",
             arguments: Vec::new(),
+            launches: false,
             token: None,
         }
     }
@@ -108,32 +122,29 @@ impl Plant {
         let private = Permissions::from_mode(0o700);
         let dir = tempfile::Builder::new().prefix("plant-").permissions(private).tempdir_in(SHARED_MEMORY);
         let dir = dir.expect("a private directory on tmpfs");
-        let settings = dir.path().join(SETTINGS);
-        fs::write(&settings, recipe.settings).expect("the settings are written");
-        let mut arguments = vec![
-            "--grpc=127.0.0.1:0".to_owned(),
-            "--admin=127.0.0.1:0".to_owned(),
-            "--log-format=json".to_owned(),
-            format!("--config={}", settings.display()),
-            format!("--runtime-dir={}", dir.path().display()),
-        ];
-        arguments.extend(recipe.arguments.iter().cloned());
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let gateway = Process::start("gateway", &program("remotemedia-gateway"), &arguments);
-        let serving = gateway.first_line(START).await;
-        let serving: Serving = serde_json::from_str(&serving).expect("the gateway's first line is JSON");
-        assert_eq!(serving.pid, gateway.pid(), "the gateway names another process as itself");
+        fs::write(dir.path().join(SETTINGS), recipe.settings).expect("the settings are written");
+        let (gateway, serving) = start_gateway(&recipe, dir.path()).await;
         let client = Client::connect_as(&serving.grpc, recipe.token.as_ref()).await;
-        let expected = Vec::new();
-        let mut plant =
-            Self { recipe, gateway, workers: Vec::new(), started: 0, serving, client, fds: 0, expected, dir };
+        let parent = recipe.launches.then(|| Parent::greeting(dir.path()));
+        let mut plant = Self {
+            recipe,
+            gateway,
+            workers: Vec::new(),
+            started: 0,
+            serving,
+            client,
+            fds: 0,
+            expected: Vec::new(),
+            seen: BTreeMap::new(),
+            parent,
+            past: Vec::new(),
+            dir,
+        };
         (0..plant.recipe.workers).for_each(|_| plant.launch_worker());
         for target in plant.recipe.python {
             plant.launch_python(target, &[]);
         }
-        plant.all_registered().await;
-        plant.warm_up().await;
-        plant.fds = plant.gateway.fds();
+        plant.settle().await;
         plant
     }
 
@@ -194,8 +205,17 @@ impl Plant {
     /// It does not start.
     pub async fn start_worker(&mut self) {
         self.launch_worker();
-        self.all_registered().await;
+        self.ready().await;
         self.warm_up().await;
+    }
+
+    /// Starts a program of this workspace as a worker of this name, and waits for nothing.
+    pub fn launch(&mut self, name: &str, worker: &str, more: &[&str]) {
+        let dir = format!("--runtime-dir={}", self.dir.path().display());
+        let name_argument = format!("--name={name}");
+        let first = [dir.as_str(), &name_argument, "--log-format=json"];
+        let process = self.child(name, &program(worker), &[&first, more].concat(), &[]);
+        self.workers.push(process);
     }
 
     /// Starts another worker of a Python module, waits until it has registered, and has its links made.
@@ -212,7 +232,7 @@ impl Plant {
     /// # Panics
     /// They are not, in time.
     pub async fn settle(&mut self) {
-        self.all_registered().await;
+        self.ready().await;
         self.warm_up().await;
         self.fds = self.gateway.fds();
     }
@@ -221,8 +241,7 @@ impl Plant {
     pub fn launch_python(&mut self, target: &str, more: &[&str]) -> String {
         self.started += 1;
         let name = format!("{PYTHON}{}", self.started);
-        let process = self.python_process(&name, &[&["passing", target], more].concat());
-        self.workers.push(process);
+        self.launch_python_as(&name, target, more);
         name
     }
 
@@ -231,6 +250,12 @@ impl Plant {
     pub fn extra_worker(&self) -> Process {
         let dir = format!("--runtime-dir={}", self.dir.path().display());
         Process::start("extra", &program(self.recipe.worker), &[&dir, "--name=extra", "--log-format=json"])
+    }
+
+    /// The same under a name that begins as all of Python do.
+    pub fn launch_python_as(&mut self, name: &str, target: &str, more: &[&str]) {
+        let process = self.python_process(name, &[&["passing", target], more].concat());
+        self.workers.push(process);
     }
 
     /// Starts a process that runs Python modules for this plant, of which the plant knows nothing.
@@ -246,7 +271,7 @@ impl Plant {
             ("PYTHONDONTWRITEBYTECODE", "1".as_ref()),
             (TEST_DIR, self.dir.path().as_os_str()),
         ];
-        Process::start_with(name, &python(), &[&first, more].concat(), &environment)
+        self.child(name, &python(), &[&first, more].concat(), &environment)
     }
 
     /// Runs a pipeline that needs links which not every plant has, so that they do not look like a leak.
@@ -257,6 +282,43 @@ impl Plant {
         self.client.execute(manifest, [input]).await.expect("the pipeline runs");
         self.idle_within(RELEASE).await;
         self.fds = self.gateway.fds();
+    }
+
+    /// Kills the gateway, and starts its successor in the same place. Workers that live find it by themselves.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub async fn restart_gateway(&mut self) {
+        self.kill_gateway().await;
+        self.start_gateway().await;
+    }
+
+    /// Leaves the workers without a gateway.
+    ///
+    /// # Panics
+    /// It does not die.
+    pub async fn kill_gateway(&mut self) {
+        self.gateway.signal(Signal::SIGKILL);
+        self.gateway.ended(START).await;
+    }
+
+    /// Starts a successor of a gateway that was killed. Workers that live find it by themselves.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub async fn start_gateway(&mut self) {
+        let (gateway, serving) = start_gateway(&self.recipe, self.dir.path()).await;
+        self.past.push(std::mem::replace(&mut self.gateway, gateway));
+        self.client = Client::connect_as(&serving.grpc, self.recipe.token.as_ref()).await;
+        self.serving = serving;
+        if let Some(parent) = &self.parent {
+            parent.greet(self.dir.path(), self.living().map(Process::pid));
+        }
+    }
+
+    /// Says that a worker was put into a memory cgroup of its own, to a plant that [`Recipe::launches`].
+    pub fn is_caged(&self, pid: u32) {
+        self.parent.iter().for_each(|parent| parent.confined(pid));
     }
 
     /// Says that a process will log a warning or error with this event, and that the test is about that.
@@ -293,7 +355,7 @@ impl Plant {
     ///
     /// # Panics
     /// Any of that does not hold.
-    pub async fn finish(self) {
+    pub async fn finish(mut self) {
         self.idle_within(RELEASE).await;
         self.unleaked().await;
         let living: BTreeSet<u32> = self.living().map(Process::pid).collect();
@@ -314,7 +376,22 @@ impl Plant {
         self.undisturbed();
     }
 
-    async fn unleaked(&self) {
+    /// What was logged that is worth a look since this was asked last.
+    pub fn fresh_alarms(&mut self) -> Vec<String> {
+        let mut fresh = Vec::new();
+        for process in self.workers.iter().chain([&self.gateway]).chain(&self.past) {
+            let alarms = process.alarms();
+            let seen = self.seen.insert(process.pid(), alarms.len()).unwrap_or_default();
+            fresh.extend(alarms.into_iter().skip(seen));
+        }
+        fresh
+    }
+
+    /// Waits until the gateway has no more open than when all was warm and nothing ran.
+    ///
+    /// # Panics
+    /// It has when the time is over.
+    pub async fn unleaked(&self) {
         until(RELEASE, async || {
             let open = self.gateway.fds();
             if open <= self.fds { Ok(()) } else { Err((open, self.fds, self.gateway.open_files())) }
@@ -329,15 +406,27 @@ impl Plant {
 
     fn launch_worker(&mut self) {
         self.started += 1;
-        let name = format!("rust-{}", self.started);
-        let dir = self.dir.path().display();
-        let arguments =
-            [format!("--runtime-dir={dir}"), format!("--name={name}"), "--log-format=json".into()];
-        let arguments = arguments.each_ref().map(String::as_str);
-        self.workers.push(Process::start(&name, &program(self.recipe.worker), &arguments));
+        self.launch(&format!("rust-{}", self.started), self.recipe.worker, &[]);
     }
 
-    async fn all_registered(&self) {
+    fn child(
+        &self,
+        name: &str,
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &OsStr)],
+    ) -> Process {
+        match &self.parent {
+            Some(parent) => parent.start(name, program, arguments, environment),
+            None => Process::start_with(name, program, arguments, environment),
+        }
+    }
+
+    /// Waits until all workers that live are ready, and no other is known.
+    ///
+    /// # Panics
+    /// They are not, in time.
+    pub async fn ready(&self) {
         until(START, async || {
             let registered: BTreeSet<u32> =
                 self.status().await.workers.into_iter().filter(is_ready).map(|worker| worker.pid).collect();
@@ -389,7 +478,8 @@ impl Plant {
     }
 
     /// The prefixes of the domains in the runtime directory.
-    fn domains(&self) -> Vec<String> {
+    #[must_use]
+    pub fn domains(&self) -> Vec<String> {
         names_in(self.dir.path()).filter(|name| name.starts_with(DOMAIN)).collect()
     }
 
@@ -402,9 +492,8 @@ impl Plant {
     }
 
     /// Whatever was logged as worth a look had been expected, and what was expected came.
-    fn undisturbed(&self) {
-        let processes = || self.workers.iter().chain([&self.gateway]);
-        let alarms: Vec<String> = processes().flat_map(Process::alarms).collect();
+    fn undisturbed(&mut self) {
+        let alarms = self.fresh_alarms();
         let told = |event: &&&str| alarms.iter().any(|alarm| alarm.contains(**event));
         let untold: Vec<_> = self.expected.iter().filter(|event| !told(event)).collect();
         assert!(untold.is_empty(), "expected but not logged: {untold:?}");
@@ -412,6 +501,24 @@ impl Plant {
         let surprises: Vec<_> = alarms.iter().filter(|alarm| !expected(alarm)).collect();
         assert!(surprises.is_empty(), "logged but not expected: {surprises:#?}");
     }
+}
+
+/// A gateway in a directory, and what it says when it serves.
+async fn start_gateway(recipe: &Recipe, dir: &Path) -> (Process, Serving) {
+    let mut arguments = vec![
+        "--grpc=127.0.0.1:0".to_owned(),
+        "--admin=127.0.0.1:0".to_owned(),
+        "--log-format=json".to_owned(),
+        format!("--config={}", dir.join(SETTINGS).display()),
+        format!("--runtime-dir={}", dir.display()),
+    ];
+    arguments.extend(recipe.arguments.iter().cloned());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let gateway = Process::start("gateway", &program("remotemedia-gateway"), &arguments);
+    let serving = gateway.first_line(START).await;
+    let serving: Serving = serde_json::from_str(&serving).expect("the gateway's first line is JSON");
+    assert_eq!(serving.pid, gateway.pid(), "the gateway names another process as itself");
+    (gateway, serving)
 }
 
 fn names_in(dir: &Path) -> impl Iterator<Item = String> + use<> {

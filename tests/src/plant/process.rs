@@ -3,14 +3,14 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::Write as _;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use tokio::sync::watch;
@@ -27,7 +27,7 @@ pub struct Process {
     ending: watch::Receiver<Option<Ending>>,
     reaper: Option<JoinHandle<()>>,
     stdout: Journal,
-    stderr: Journal,
+    stderr: Arc<Journal>,
 }
 
 /// How a process ended, and when it was reaped.
@@ -62,29 +62,54 @@ impl Process {
         arguments: &[&str],
         environment: &[(&str, &OsStr)],
     ) -> Self {
-        let mut command = Command::new(program);
-        command.envs(environment.iter().copied());
-        // What the developer has set for his own service is not meant for this one.
-        command.args(arguments).env_remove("REMOTEMEDIA_LOG").env_remove("XDG_RUNTIME_DIR");
-        // A test that wants inputs kept says where.
-        command.env("REMOTEMEDIA_CAPTURES", "off");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let command = command(program, arguments, environment);
+        Self::spawn(name, program, command, |_pid| {}, |_pid, _status, _journal| {})
+    }
+
+    /// The same in a process group of its own, which is killed with it, as a launcher does. `told` hears when it has
+    /// died and what it wrote, from the thread that reaps.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub(super) fn start_leading(
+        name: &str,
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &OsStr)],
+        told: impl FnOnce(u32, ExitStatus, &Journal) + Send + 'static,
+    ) -> Self {
+        let mut command = command(program, arguments, environment);
+        command.process_group(0);
+        // The group exists while its leader is not reaped.
+        let kill_group = |pid| killpg(number(pid), Signal::SIGKILL).expect("the group of a zombie exists");
+        Self::spawn(name, program, command, kill_group, told)
+    }
+
+    fn spawn(
+        name: &str,
+        program: &Path,
+        mut command: Command,
+        dead: impl FnOnce(u32) + Send + 'static,
+        told: impl FnOnce(u32, ExitStatus, &Journal) + Send + 'static,
+    ) -> Self {
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
         let stdout = Journal::of(child.stdout.take().expect("stdout is piped"));
-        let stderr = Journal::of(child.stderr.take().expect("stderr is piped"));
+        let stderr = Arc::new(Journal::of(child.stderr.take().expect("stderr is piped")));
         let (pid, child) = (child.id(), Arc::new(Mutex::new(Some(child))));
-        let (told, ending) = watch::channel(None);
-        let reaped = Arc::clone(&child);
+        let (ended, ending) = watch::channel(None);
+        let (reaped, journal) = (Arc::clone(&child), Arc::clone(&stderr));
         let reaper = thread::spawn(move || {
             // Leaves it a zombie, so that its number is nobody else's until the lock is held.
-            let dead = waitid(Id::Pid(number(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
-            dead.expect("a child can be waited for");
+            let waited = waitid(Id::Pid(number(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+            waited.expect("a child can be waited for");
+            dead(pid);
             let mut child = lock(&reaped);
             let status = child.take().map(|mut child| child.wait().expect("a dead child is reaped"));
             drop(child);
             let status = status.expect("only this thread reaps");
-            told.send_replace(Some(Ending { status, at: Instant::now() }));
+            ended.send_replace(Some(Ending { status, at: Instant::now() }));
+            told(pid, status, &journal);
         });
         Self { name: name.to_owned(), pid, child, ending, reaper: Some(reaper), stdout, stderr }
     }
@@ -256,6 +281,17 @@ impl fmt::Debug for Process {
         let Self { name, pid, .. } = self;
         write!(f, "{name} (pid {pid}, {:?})", self.ending())
     }
+}
+
+fn command(program: &Path, arguments: &[&str], environment: &[(&str, &OsStr)]) -> Command {
+    let mut command = Command::new(program);
+    command.envs(environment.iter().copied());
+    // What the developer has set for his own service is not meant for this one.
+    command.args(arguments).env_remove("REMOTEMEDIA_LOG").env_remove("XDG_RUNTIME_DIR");
+    // A test that wants inputs kept says where.
+    command.env("REMOTEMEDIA_CAPTURES", "off");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
 }
 
 fn number(pid: u32) -> Pid {

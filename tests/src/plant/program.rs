@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 /// It is not built: cargo builds no programs of other packages for a test.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the test knows its own program");
-    // target/PROFILE/deps/TEST
-    let builds = test.parent().and_then(|deps| deps.parent()).expect("a test lies in target/PROFILE/deps");
+    let this = std::env::current_exe().expect("the test knows its own program");
+    // A test is target/PROFILE/deps/TEST, and a program is target/PROFILE/PROGRAM.
+    let dir = this.parent().expect("a program lies in a directory");
+    let builds = if dir.ends_with("deps") { dir.parent().expect("target/PROFILE is above it") } else { dir };
     let program = builds.join(name);
     assert!(
         program.is_file(),

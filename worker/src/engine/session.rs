@@ -284,6 +284,11 @@ impl SessionCell {
         let Arrival { from, header, hop, content } = arrival;
         let is_its = |inlet: &EdgeIn| inlet.edge().index == header.edge && inlet.from() == from;
         let Some(input) = self.inlets.iter().position(is_its) else {
+            if self.inlets.iter().all(|inlet| inlet.from() != from) {
+                // The lie of a stranger is no fault of the session.
+                tracing::warn!(%from, session = %self.id, "frame_of_stranger_dropped");
+                return Ok(None);
+            }
             return Err(format!(
                 "{from} sent a frame on edge {}, which the session does not have",
                 header.edge

@@ -6,6 +6,7 @@
 mod burn;
 mod copying;
 mod diary;
+mod doom;
 mod fault;
 mod join;
 mod liar;
@@ -31,6 +32,8 @@ fn registered() -> Result<Registry, DuplicateType> {
         .register::<burn::Burn>()?
         .register::<copying::CopyingPassThrough>()?
         .register::<diary::Diary>()?
+        .register::<doom::Doom<false>>()?
+        .register::<doom::Doom<true>>()?
         .register::<fault::Fault>()?
         .register::<join::Join>()?
         .register::<liar::Liar>()?

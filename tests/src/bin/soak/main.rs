@@ -1,0 +1,276 @@
+//! Load on `remotemedia up` for as long as one likes, while everything is done to it that processes can suffer.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "progress and a summary are what this program is for")]
+
+mod asker;
+mod book;
+mod cage;
+mod cell;
+mod load;
+mod recovery;
+mod service;
+mod strike;
+mod verdict;
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use remotemedia_tests::storm::Dice;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use asker::Asker;
+use book::Book;
+use cell::Cell;
+use load::Lane;
+use recovery::Recoveries;
+use service::{Holdings, Service};
+use strike::Strike;
+use verdict::Verdict;
+
+const HELP: &str = "\
+Load on `remotemedia up` with random faults, and a judgement at the end.
+
+usage: soak [--minutes N] [--seed S]
+
+  --minutes N   for how long; 0.2 is enough to see that it works [default: 5]
+  --seed S      which faults come when, and for how long [default: one of chance, which is printed]
+
+Clients call all the time: unary and streams, small and large, in Rust, and in Python if scripts/python has made an
+environment. Meanwhile one node after the other is killed, aborts, has a segmentation fault, exits, is stopped, hangs, or
+takes all memory, in one phase of its work after the other, and now and then the gateway is killed. What is held to:
+
+  lost 0      every call is answered once and in order, with its own data or with an error that says what happened
+  leaked 0    when all is quiet again no block is in use, the gateway holds no more file descriptors, files and processes
+              than before, and after SIGTERM nothing is left at all
+  told        who was struck is told so: the cause of the death, or the deadline
+  recovered   every worker that died is there again, and works
+
+A death to its answer is measured from the moment that the node wrote down before it died. From eight minutes on a cell of
+faults and phases that stays empty is a failure too. Memory is taken only where each worker can be given a cgroup.
+
+The last line is JSON. Exit code: 0 if all held, 1 if not, 2 for a wrong command line.";
+
+/// Between two strikes.
+const STRIKE_EVERY: Duration = Duration::from_millis(400);
+/// Between two kills of the gateway, in strikes.
+const GATEWAY_EVERY: u64 = 40;
+/// While a gateway is away and comes back.
+const EXCUSE: Duration = Duration::from_secs(6);
+/// Load alone, before the first strike and after the last.
+const CALM: Duration = Duration::from_secs(3);
+const PROGRESS: Duration = Duration::from_secs(10);
+/// A gateway that has served for a while may have grown by its buffers.
+const HEAP_NOISE_BYTES: u64 = 16 << 20;
+/// For one round of all.
+const IDLE: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    let order = match Order::read(std::env::args().skip(1)) {
+        Ok(Some(order)) => order,
+        Ok(None) => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(problem) => {
+            println!("{problem}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let all_held = runtime.expect("a runtime starts").block_on(soak(order));
+    ExitCode::from(u8::from(!all_held))
+}
+
+struct Order {
+    time: Duration,
+    seed: u64,
+}
+
+// === impl Order ===
+
+impl Order {
+    /// None if help is wanted.
+    fn read(mut words: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+        let mut order = Self { time: Duration::from_secs(300), seed: Dice::seed() };
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+            match word.as_str() {
+                "--help" | "-h" => return Ok(None),
+                "--minutes" => order.time = minutes(&value()?)?,
+                "--seed" => {
+                    order.seed = value()?.parse().map_err(|_| "a seed is a whole number".to_owned())?
+                }
+                other => return Err(format!("'{other}' is no option: there are --minutes and --seed")),
+            }
+        }
+        Ok(Some(order))
+    }
+}
+
+fn minutes(given: &str) -> Result<Duration, String> {
+    let minutes = given.parse::<f64>().ok().filter(|minutes| (0.1..=10_000.0).contains(minutes));
+    let minutes = minutes.ok_or_else(|| format!("'{given}' is no number of minutes from 0.1 to 10000"))?;
+    Ok(Duration::from_secs_f64(minutes * 60.0))
+}
+
+/// Whether all held.
+async fn soak(order: Order) -> bool {
+    let mut service = Service::start().await;
+    let cells = Cell::all(service.has_python, service.cages.is_some());
+    println!("seed {}, {:?}, {} cells of fault, phase and language", order.seed, order.time, cells.len());
+    if !service.has_python {
+        println!("without Python: scripts/python makes an environment for it");
+    }
+    if service.cages.is_none() {
+        println!("without want of memory: no memory cgroup can be made here");
+    }
+    let (book, asker) = (Book::open(), Asker::connect(&service.address).await);
+    let (enough, stop) = watch::channel(false);
+    let mut lanes = JoinSet::new();
+    for lane in Lane::all(service.has_python) {
+        lanes.spawn(lane.work(asker.clone(), book.clone(), stop.clone()));
+    }
+    sleep(CALM).await;
+    let mut before = service.holdings().await.unwrap_or_default();
+    strike_until(&mut service, &asker, &book, &order, &cells, &mut before).await;
+    let workers = service.workers();
+    let is_whole = |status: &remotemedia_cli::admin::Status| {
+        status.workers.iter().filter(|one| one.state == "ready").count() == workers
+    };
+    if !service.until(Duration::from_secs(40), is_whole).await {
+        book.breach("the pool is not whole again");
+    }
+    sleep(CALM).await;
+    enough.send_replace(true);
+    while let Some(ended) = lanes.join_next().await {
+        if let Err(error) = ended {
+            book.breach(format!("a client did not end: {error}"));
+        }
+    }
+    let verdict = Verdict {
+        seed: order.seed,
+        time: order.time,
+        leaks: leaks(&service, before).await,
+        empty: empty_cells(&book, &cells),
+        replays: service.replays().await,
+        before,
+        after: service.holdings().await.unwrap_or_default(),
+    };
+    service.stop().await;
+    verdict.print(&book.page());
+    verdict.all_held(&book.page())
+}
+
+/// Strikes in an order of chance, each cell once a round, until the time is over.
+async fn strike_until(
+    service: &mut Service,
+    asker: &Asker,
+    book: &Book,
+    order: &Order,
+    cells: &[Cell],
+    before: &mut Holdings,
+) {
+    let mut dice = Dice::seeded(order.seed);
+    let begin = Instant::now();
+    let end = begin + order.time.saturating_sub(CALM * 2);
+    let (mut round, mut number, mut told) = (Vec::new(), 0, begin);
+    let mut away = Recoveries::default();
+    while Instant::now() < end {
+        if round.is_empty() {
+            round = cells.to_vec();
+            dice.shuffle(&mut round);
+        }
+        if let Some(cell) = round.pop() {
+            number += 1;
+            let pause = Duration::from_millis(dice.within(50..600));
+            match (Strike { service, asker, book, cell, number, pause }).run().await {
+                Some(gone) => gone.into_iter().for_each(|gone| away.expect(gone)),
+                // Later, when there is somebody to strike.
+                None => round.insert(0, cell),
+            }
+        }
+        // In the first two thirds, so that the last gateway lives long enough to be seen growing.
+        if number % GATEWAY_EVERY == GATEWAY_EVERY / 2 && begin.elapsed() * 3 < order.time * 2 {
+            away.all(service, book).await;
+            kill_gateway(service, book).await;
+            sleep(CALM).await;
+            before.gateway_heap_bytes = service.holdings().await.unwrap_or_default().gateway_heap_bytes;
+        }
+        if told.elapsed() >= PROGRESS {
+            told = Instant::now();
+            progress(service, book, begin).await;
+        }
+        away.watch(service, book, STRIKE_EVERY).await;
+    }
+    away.all(service, book).await;
+}
+
+async fn kill_gateway(service: &mut Service, book: &Book) {
+    book.excuse(EXCUSE);
+    match service.kill_gateway().await {
+        Some(took) => {
+            let mut page = book.page();
+            page.gateway_kills += 1;
+            page.recoveries.push(("the gateway".to_owned(), took));
+        }
+        None => book.breach("the gateway did not come back, or not with the workers that it had"),
+    }
+    book.excuse(EXCUSE);
+}
+
+async fn progress(service: &Service, book: &Book, begin: Instant) {
+    let holdings = service.holdings().await.unwrap_or_default();
+    let page = book.page();
+    let strikes: u64 = page.strikes.values().sum();
+    let errors: u64 = page.errors.values().sum();
+    println!(
+        "{:>5} s: {} calls, {} with errors, {} strikes in {} cells, {} breaches; gateway {:.1} MB, {} fds",
+        begin.elapsed().as_secs(),
+        page.asked,
+        errors,
+        strikes,
+        page.strikes.len(),
+        page.breach_count,
+        verdict::megabytes(holdings.gateway_heap_bytes),
+        holdings.gateway_fds,
+    );
+    // Whoever waits for it through a pipe should see it come.
+    let _read = std::io::stdout().flush();
+}
+
+/// What is held that was not held before, in words.
+async fn leaks(service: &Service, before: Holdings) -> Vec<String> {
+    let mut leaks = Vec::new();
+    leaks.extend(service.is_idle(IDLE).await.err().map(|left| format!("not idle: {left}")));
+    let Some(after) = service.holdings().await else { return vec!["the gateway does not answer".to_owned()] };
+    // Links are made when they are first used, and each is a descriptor of the gateway's and some files.
+    let members = service.workers() + 1;
+    let links = members * (members - 1);
+    if after.gateway_fds > before.gateway_fds + links {
+        leaks.push(format!(
+            "the gateway's file descriptors went from {} to {}",
+            before.gateway_fds, after.gateway_fds
+        ));
+    }
+    if after.files > before.files + links * 4 {
+        leaks.push(format!("files went from {} to {}", before.files, after.files));
+    }
+    if after.processes != before.processes {
+        leaks.push(format!("processes went from {} to {}", before.processes, after.processes));
+    }
+    if after.gateway_heap_bytes > before.gateway_heap_bytes + HEAP_NOISE_BYTES {
+        leaks.push("the gateway's heap has grown".to_owned());
+    }
+    leaks
+}
+
+fn empty_cells(book: &Book, cells: &[Cell]) -> Vec<String> {
+    let page = book.page();
+    let filled: BTreeSet<&Cell> = page.strikes.keys().collect();
+    cells.iter().filter(|cell| !filled.contains(cell)).map(ToString::to_string).collect()
+}
