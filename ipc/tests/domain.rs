@@ -17,7 +17,7 @@ use remotemedia_core::frame::Metadata;
 use remotemedia_core::node::Writable as _;
 use remotemedia_ipc::control::messages::{Hello, PROTOCOL};
 use remotemedia_ipc::guest::{Guest, GuestEvent};
-use remotemedia_ipc::host::{Host, HostConfig, HostEvent};
+use remotemedia_ipc::host::{Host, HostConfig, HostEvent, PoolBudget};
 use remotemedia_ipc::memory::Geometry;
 use remotemedia_ipc::plane::{Content, Header};
 use remotemedia_ipc::slot::Member;
@@ -44,6 +44,7 @@ fn runtime_dir() -> tempfile::TempDir {
 fn host(dir: &tempfile::TempDir) -> Host {
     let pool = Geometry::for_budget(8 << 20, 1 << 20).unwrap();
     let config = HostConfig {
+        budget: PoolBudget::UNBOUNDED,
         runtime_dir: dir.path().to_owned(),
         gateway_pool: pool.clone(),
         worker_pool: pool,

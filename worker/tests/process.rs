@@ -18,7 +18,7 @@ use remotemedia_core::fault::DeathCause;
 use remotemedia_ipc::control::messages::{PROTOCOL, ToGateway, ToWorker};
 use remotemedia_ipc::control::{Listener, codec};
 use remotemedia_ipc::guest::SOCKET;
-use remotemedia_ipc::host::{Host, HostConfig, HostEvent};
+use remotemedia_ipc::host::{Host, HostConfig, HostEvent, PoolBudget};
 use remotemedia_ipc::memory::Geometry;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -61,6 +61,7 @@ fn one_that_serves_goes_cleanly_when_told_and_its_gateway_knows_how() {
     let dir = runtime_dir();
     let pool = Geometry::for_budget(8 << 20, 1 << 20).unwrap();
     let config = HostConfig {
+        budget: PoolBudget::UNBOUNDED,
         runtime_dir: dir.path().to_owned(),
         gateway_pool: pool.clone(),
         worker_pool: pool,

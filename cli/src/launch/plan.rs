@@ -117,12 +117,14 @@ impl Plan {
 
 impl GatewayPlan {
     /// The gateway's command line. One that starts again serves where its predecessor did: clients know that place.
-    pub(super) fn program(&self, runtime_dir: &Path, before: Option<&Serving>) -> Program {
+    /// It looks for memory for so many workers.
+    pub(super) fn program(&self, runtime_dir: &Path, workers: usize, before: Option<&Serving>) -> Program {
         let (grpc, admin) =
             before.map_or((&self.grpc, &self.admin), |serving| (&serving.grpc, &serving.admin));
         let mut arguments = self.command.arguments.clone();
         arguments.extend(["--grpc", grpc, "--admin", admin, "--runtime-dir"].map(OsString::from));
         arguments.push(runtime_dir.into());
+        arguments.extend(["--workers".into(), workers.to_string().into()]);
         if let Some(config) = &self.config {
             arguments.extend([OsString::from("--config"), config.into()]);
         }
@@ -215,8 +217,17 @@ mod tests {
     fn a_gateway_that_starts_again_serves_where_its_predecessor_did() {
         let plan = plan(&[("rust", 1)]);
         let before = Serving { grpc: "127.0.0.1:5001".into(), admin: "127.0.0.1:5002".into(), pid: 7 };
-        let program = plan.gateway.program(Path::new("/run/x"), Some(&before));
-        let expect = ["--grpc", "127.0.0.1:5001", "--admin", "127.0.0.1:5002", "--runtime-dir", "/run/x"];
+        let program = plan.gateway.program(Path::new("/run/x"), 3, Some(&before));
+        let expect = [
+            "--grpc",
+            "127.0.0.1:5001",
+            "--admin",
+            "127.0.0.1:5002",
+            "--runtime-dir",
+            "/run/x",
+            "--workers",
+            "3",
+        ];
         assert_eq!(program.arguments, expect);
     }
 

@@ -503,7 +503,10 @@ impl Supervisor {
     fn program(&self, place: usize) -> Program {
         let child = &self.children[place];
         match child.pool {
-            None => self.plan.gateway.program(&self.runtime_dir, self.place.as_ref()),
+            None => {
+                let workers = self.plan.pools.iter().map(|pool| usize::from(pool.workers)).sum();
+                self.plan.gateway.program(&self.runtime_dir, workers, self.place.as_ref())
+            }
             Some(pool) => self.plan.pools[pool].program(&child.name, &self.runtime_dir),
         }
     }
