@@ -32,6 +32,9 @@ pub struct Serving {
     pub admin: String,
     /// The gateway's process id.
     pub pid: u32,
+    /// How long it may take to stop, in milliseconds, but for a second or two; none if it does not say.
+    #[serde(default)]
+    pub drain_ms: Option<u64>,
 }
 
 /// The admin door of one gateway.

@@ -58,6 +58,6 @@ enum Word<'a> {
 }
 
 fn announce(serving: &Serving, service: &Service) -> Result<(), OutputError> {
-    let Serving { grpc, admin, pid: _ } = serving;
+    let Serving { grpc, admin, pid: _, drain_ms: _ } = serving;
     crate::print_json(&Word::Ready { grpc, admin, runtime_dir: service.dir().path() })
 }

@@ -201,7 +201,7 @@ The gateway starts no workers: `remotemedia up` starts both, or systemd does. Wi
 loopback addresses and unix sockets only, since it cannot tell who its clients are. When it serves, it prints one line of JSON on standard \
 output and writes the same to gateway.json in the runtime directory:
 
-  {\"event\":\"serving\",\"grpc\":\"127.0.0.1:50051\",\"admin\":\"127.0.0.1:9464\",\"pid\":4711}
+  {\"event\":\"serving\",\"grpc\":\"127.0.0.1:50051\",\"admin\":\"127.0.0.1:9464\",\"pid\":4711,\"drain_ms\":10000}
 
 SIGTERM or SIGINT: no new calls, those that run have drain_ms to finish, then they are answered UNAVAILABLE. A second \
 signal cuts that short.";

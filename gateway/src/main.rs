@@ -73,6 +73,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         grpc: grpc.address().to_string(),
         admin: admin.address().to_string(),
         pid: std::process::id(),
+        drain_ms: u64::try_from(config.drain.as_millis()).unwrap_or(u64::MAX),
     };
 
     let mut admin_door = JoinSet::new();

@@ -31,6 +31,8 @@ pub struct Serving {
     pub admin: String,
     /// The gateway's process id.
     pub pid: u32,
+    /// How long it may take to stop when asked, in milliseconds, but for a second or two: so that nobody kills it before.
+    pub drain_ms: u64,
 }
 
 /// Why a directory cannot be the runtime directory.
@@ -266,6 +268,7 @@ mod tests {
             grpc: "127.0.0.1:1".to_owned(),
             admin: "127.0.0.1:2".to_owned(),
             pid: 3,
+            drain_ms: 4,
         };
         dir.announce(&serving).unwrap();
         let file = dir.path().join("gateway.json");

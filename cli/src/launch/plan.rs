@@ -216,7 +216,8 @@ mod tests {
     #[test]
     fn a_gateway_that_starts_again_serves_where_its_predecessor_did() {
         let plan = plan(&[("rust", 1)]);
-        let before = Serving { grpc: "127.0.0.1:5001".into(), admin: "127.0.0.1:5002".into(), pid: 7 };
+        let (grpc, admin) = ("127.0.0.1:5001".to_owned(), "127.0.0.1:5002".to_owned());
+        let before = Serving { grpc, admin, pid: 7, drain_ms: None };
         let program = plan.gateway.program(Path::new("/run/x"), 3, Some(&before));
         let expect = [
             "--grpc",

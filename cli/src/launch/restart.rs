@@ -125,6 +125,11 @@ impl Lifecycle {
         }
     }
 
+    /// From here on it has so much time between the request to stop and the kill.
+    pub const fn grant(&mut self, grace: Duration) {
+        self.patience.grace = grace;
+    }
+
     /// When the next [`Event::Tick`] is due, if any is.
     #[must_use]
     pub const fn wake_at(&self) -> Option<Instant> {
@@ -472,6 +477,14 @@ mod tests {
         now += Patience::default().burial;
         assert_eq!(life.on(now, Event::Tick), Action::Abandon);
         assert!(life.is_over());
+    }
+
+    #[test]
+    fn a_child_that_says_how_long_it_takes_to_stop_has_that_time() {
+        let (mut life, now) = started();
+        life.grant(Duration::from_secs(60));
+        assert_eq!(life.on(now, Event::Stop), Action::Terminate);
+        assert_eq!(life.wake_at(), Some(now + Duration::from_secs(60)));
     }
 
     #[test]

@@ -46,8 +46,12 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 const WORDS_OF_ONE: Duration = Duration::from_millis(50);
 /// Our own name among those who say something.
 const SELF: &str = "launcher";
-/// From the request to stop to the kill of a gateway: it gives running calls 10 s, and then answers them.
+/// From the request to stop to the kill of a gateway that has not said how long it drains: 10 s by default.
 const GATEWAY_GRACE: Duration = Duration::from_secs(15);
+/// The longest that is believed: a number from outside.
+const LONGEST_DRAIN: Duration = Duration::from_secs(24 * 3_600);
+/// What it may take beyond that: it then answers the calls that run, and puts its files away.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// The gateway's place among the children.
 const GATEWAY: usize = 0;
 
@@ -543,6 +547,10 @@ impl Supervisor {
         if alive.is_some_and(|process| u32::try_from(process.pid().as_raw()) == Ok(serving.pid)) {
             self.journal.line(SELF, &format!("gateway serves gRPC at {}", serving.grpc));
             self.feed(GATEWAY, Event::Ready);
+            if let Some(drain_ms) = serving.drain_ms {
+                let grace = Duration::from_millis(drain_ms).min(LONGEST_DRAIN) + LAST_ANSWERS;
+                self.children[GATEWAY].life.grant(grace);
+            }
             let workers = || self.children.iter().skip(1);
             let pids = workers().filter_map(|child| Some(child.process.as_ref()?.pid().as_raw()));
             let quarantines = workers().filter_map(Supervised::quarantine);
