@@ -50,6 +50,9 @@ open_timeout_ms = 1500
 hang_grace_ms = 500
 ";
 
+/// Here whoever dies is struck down, and not to blame: nobody is left alone for it.
+const NO_QUARANTINE: &str = "[quarantine]\ndeaths = 1000000\n";
+
 const RUST_WORKERS: usize = 4;
 const PYTHON_WORKERS: usize = 2;
 
@@ -67,6 +70,7 @@ impl Service {
             let modules = ["-m", "remotemedia.worker", "passing", "doom"];
             pools += &pool("python", PYTHON_WORKERS, cages.as_ref(), std::slice::from_ref(python), &modules);
         }
+        pools += NO_QUARANTINE;
         let up = Up::with_settings(SETTINGS, &pools).await;
         let said = |what: &str| up.ready[what].as_str().expect("it says where").to_owned();
         let (address, admin) = (said("grpc"), said("admin"));
