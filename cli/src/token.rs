@@ -115,7 +115,7 @@ mod tests {
         let path = dir.path().join("tokens");
         let (first, second) = (
             new("a".parse().unwrap(), &path, false).unwrap(),
-            new("b".parse().unwrap(), &path, true).unwrap(),
+            new("b".parse().unwrap(), &path, false).unwrap(),
         );
         assert_ne!(first, second);
         let tokens = Tokens::parse(&fs::read_to_string(&path).unwrap()).unwrap();

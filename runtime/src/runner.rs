@@ -1,7 +1,7 @@
 //! Runs pipelines on a runtime's workers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use remotemedia_core::fault::{EntryError, Fault, Unavailability, WorkerLost};
 use remotemedia_core::frame::Frame;
@@ -65,14 +65,15 @@ impl PipelineRunner {
         &self,
         request: ExecuteRequest,
         room: OwnedSemaphorePermit,
+        died: &Mutex<Option<WorkerLost>>,
     ) -> Result<Execution, Fault> {
         let graph = Arc::new(Graph::check(&request.manifest, &self.limits)?);
         let granted = self.limits.grant(&request.limits)?;
         let mut run = Run { inputs: request.inputs, pieces: BTreeMap::new() };
         let room = Arc::new(room);
-        let mut died: Option<WorkerLost> = None;
         loop {
-            let replays = died.as_ref().map_or(0, |lost| lost.replays);
+            let before = died.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let replays = before.as_ref().map_or(0, |lost| lost.replays);
             let opening = Opening {
                 graph: Arc::clone(&graph),
                 manifest: Arc::clone(&request.manifest),
@@ -82,7 +83,7 @@ impl PipelineRunner {
                 stream: None,
                 room: Arc::clone(&room),
             };
-            let session = match (self.open(opening).await, died) {
+            let session = match (self.open(opening).await, before) {
                 (Ok(session), _) => session,
                 (Err(fault @ (Fault::Worker(_) | Fault::Poison(_))), _) | (Err(fault), None) => {
                     return Err(fault);
@@ -105,7 +106,8 @@ impl PipelineRunner {
             }
             self.hub.count_replay();
             tracing::info!(session = %session.id(), worker = lost.worker, "run_begins_again");
-            died = Some(WorkerLost { replays: replays + 1, ..lost });
+            *died.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(WorkerLost { replays: replays + 1, ..lost });
         }
     }
 
@@ -163,12 +165,16 @@ impl PipelineTransport for PipelineRunner {
         let room = tokio::time::timeout_at(deadline, Arc::clone(&self.room).acquire_owned()).await;
         let room = room.map_err(|_elapsed| unavailable(Unavailability::Full))?;
         let room = room.map_err(|_closed| unavailable(Unavailability::ShuttingDown))?;
-        let run = async { self.execute_in(request, room).await };
+        let died = Mutex::new(None);
+        let run = self.execute_in(request, room, &died);
         match tokio::time::timeout_at(deadline, run).await {
             Ok(outcome) => outcome.map(|Execution { outputs, metrics }| {
                 // The wait for room is part of it.
                 Execution { outputs, metrics: ExecutionMetrics { wall: began.elapsed(), ..metrics } }
             }),
+            Err(_elapsed) if let Some(lost) = died.into_inner().unwrap_or_else(PoisonError::into_inner) => {
+                Err(lost.into())
+            }
             Err(_elapsed) => Err(Fault::Deadline {
                 limit_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
                 waiting_for: "the whole run".to_owned(),

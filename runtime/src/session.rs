@@ -363,7 +363,7 @@ impl RunningSession {
                 Action::Flush => state.flush_behind = true,
                 Action::End(end) => {
                     let due = self.calls.due(now, &end);
-                    state.end = Some(end);
+                    state.end = Some(self.cause_of(state, end));
                     state.measures.end(now);
                     self.finish(state.asked, due);
                 }

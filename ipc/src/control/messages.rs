@@ -21,7 +21,7 @@ use crate::slot::{Member, PoolId};
 ///
 /// So that they can say so, what leads there is the same in all versions: the places of [`ToGateway::Hello`] and
 /// [`ToGateway::Launcher`] among their messages, each with this number first, and [`ToWorker::Refused`] as a whole.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// Most lines of a [`Burial`]: a traceback with some frames.
 pub const MAX_LAST_LINES: usize = 20;

@@ -52,6 +52,9 @@ impl RunningSession {
     fn decide(&self, state: &mut State, loss: &Loss) -> Result<Vec<(u64, usize)>, Fault> {
         let poison = self.strike(state, loss);
         let making = loss.call.is_some_and(|call| call.sequence.is_none());
+        if making && !self.is_repeatable(state, loss) {
+            return Err(self.end_of(loss, poison, state.losses));
+        }
         if !state.has_begun || making || (state.kept.is_empty() && !state.machine.is_running()) {
             state.losses += 1;
             if state.losses > self.granted.replays || (state.has_begun && self.survival == Survival::End) {
@@ -63,6 +66,22 @@ impl RunningSession {
             Survival::End => Ok(Vec::new()),
             Survival::Replay => Ok(self.give_up_killers(state, loss, poison.as_ref())),
             Survival::Restart => Ok(give_up_all(state, loss)),
+        }
+    }
+
+    /// Whether the node that it died in may be called again.
+    fn is_repeatable(&self, state: &State, loss: &Loss) -> bool {
+        let node = loss.call.map(|call| call.node.index());
+        node.and_then(|node| state.attempt.wiring.infos.get(node)).is_some_and(|info| info.repeatable)
+    }
+
+    /// How a session ends: one that was late because a worker had died ends of that.
+    pub(super) fn cause_of(&self, state: &State, end: End) -> End {
+        match (end, &state.loss) {
+            (End::Failed(Fault::Deadline { .. }), Some(loss)) if !state.stands => {
+                End::Failed(self.end_of(loss, None, state.losses.saturating_sub(1)))
+            }
+            (end, _) => end,
         }
     }
 
