@@ -29,6 +29,10 @@ const KERNEL: Duration = Duration::from_millis(50);
 /// How long the parent's word is waited for, where it is connected: it reads what the dead wrote last.
 const PARENT: Duration = Duration::from_millis(100);
 
+/// The same where the kernel says nothing either, as it does until the process is reaped: what took much memory is
+/// long in dying, and a cause that comes late is better than none.
+const PARENT_ALONE: Duration = Duration::from_secs(1);
+
 // === impl Obituary ===
 
 impl Obituary {
@@ -56,6 +60,7 @@ impl Obituary {
         }
         let cause = match self.cause(burial.as_ref()) {
             Some(cause) => cause,
+            None if awaits_parent && now < until + (PARENT_ALONE - PARENT) => return None,
             None if now >= until => self.condemned.unwrap_or(DeathCause::Unknown),
             None => return None,
         };
