@@ -50,6 +50,9 @@ open_timeout_ms = 1500
 hang_grace_ms = 500
 ";
 
+/// Whatever dies so often should be left alone, and here be struck again.
+const FORGIVING: &str = "[quarantine]\ndeaths = 1000000\n";
+
 const RUST_WORKERS: usize = 4;
 const PYTHON_WORKERS: usize = 2;
 
@@ -67,6 +70,7 @@ impl Service {
             let modules = ["-m", "remotemedia.worker", "passing", "doom"];
             pools += &pool("python", PYTHON_WORKERS, cages.as_ref(), std::slice::from_ref(python), &modules);
         }
+        pools += FORGIVING;
         let up = Up::with_settings(SETTINGS, &pools).await;
         let said = |what: &str| up.ready[what].as_str().expect("it says where").to_owned();
         let (address, admin) = (said("grpc"), said("admin"));
@@ -78,6 +82,11 @@ impl Service {
     /// A path at which nothing is yet.
     pub(crate) fn note(&self, name: &str) -> PathBuf {
         self.notes.path().join(name)
+    }
+
+    /// What all of its processes have logged.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.up.process.log()
     }
 
     /// Where it tells of itself.
