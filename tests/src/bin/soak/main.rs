@@ -1,7 +1,11 @@
 //! Load on `remotemedia up` for as long as one likes, while everything is done to it that processes can suffer.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, reason = "progress and a summary are what this program is for")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "progress and a summary are what this program is for"
+)]
 
 mod asker;
 mod book;
@@ -161,9 +165,23 @@ async fn soak(order: Order) -> bool {
         before,
         after: service.holdings().await.unwrap_or_default(),
     };
+    let log = service.log();
     service.stop().await;
     verdict.print(&book.page());
-    verdict.all_held(&book.page())
+    let all_held = verdict.all_held(&book.page());
+    if !all_held {
+        keep(&log);
+    }
+    all_held
+}
+
+/// For whoever looks into what did not hold.
+fn keep(log: &[String]) {
+    let path = std::env::temp_dir().join(format!("soak-{}.log", std::process::id()));
+    match std::fs::write(&path, log.join("\n")) {
+        Ok(()) => eprintln!("what the service logged is in {}", path.display()),
+        Err(error) => eprintln!("what the service logged cannot be kept in {}: {error}", path.display()),
+    }
 }
 
 /// Strikes in an order of chance, each cell once a round, until the time is over.
@@ -179,7 +197,7 @@ async fn strike_until(
     let begin = Instant::now();
     let end = begin + order.time.saturating_sub(CALM * 2);
     let (mut round, mut number, mut told) = (Vec::new(), 0, begin);
-    let mut away = Recoveries::default();
+    let away = Recoveries::watch(service.door(), book.clone());
     while Instant::now() < end {
         if round.is_empty() {
             round = cells.to_vec();
@@ -196,7 +214,7 @@ async fn strike_until(
         }
         // In the first two thirds, so that the last gateway lives long enough to be seen growing.
         if number % GATEWAY_EVERY == GATEWAY_EVERY / 2 && begin.elapsed() * 3 < order.time * 2 {
-            away.all(service, book).await;
+            away.all().await;
             kill_gateway(service, book).await;
             sleep(CALM).await;
             before.gateway_heap_bytes = service.holdings().await.unwrap_or_default().gateway_heap_bytes;
@@ -205,9 +223,10 @@ async fn strike_until(
             told = Instant::now();
             progress(service, book, begin).await;
         }
-        away.watch(service, book, STRIKE_EVERY).await;
+        sleep(STRIKE_EVERY).await;
+        away.enough().await;
     }
-    away.all(service, book).await;
+    away.all().await;
 }
 
 async fn kill_gateway(service: &mut Service, book: &Book) {

@@ -50,8 +50,8 @@ open_timeout_ms = 1500
 hang_grace_ms = 500
 ";
 
-/// Here whoever dies is struck down, and not to blame: nobody is left alone for it.
-const NO_QUARANTINE: &str = "[quarantine]\ndeaths = 1000000\n";
+/// Whatever dies so often should be left alone, and here be struck again.
+const FORGIVING: &str = "[quarantine]\ndeaths = 1000000\n";
 
 const RUST_WORKERS: usize = 4;
 const PYTHON_WORKERS: usize = 2;
@@ -70,7 +70,7 @@ impl Service {
             let modules = ["-m", "remotemedia.worker", "passing", "doom"];
             pools += &pool("python", PYTHON_WORKERS, cages.as_ref(), std::slice::from_ref(python), &modules);
         }
-        pools += NO_QUARANTINE;
+        pools += FORGIVING;
         let up = Up::with_settings(SETTINGS, &pools).await;
         let said = |what: &str| up.ready[what].as_str().expect("it says where").to_owned();
         let (address, admin) = (said("grpc"), said("admin"));
@@ -82,6 +82,16 @@ impl Service {
     /// A path at which nothing is yet.
     pub(crate) fn note(&self, name: &str) -> PathBuf {
         self.notes.path().join(name)
+    }
+
+    /// What all of its processes have logged.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.up.process.log()
+    }
+
+    /// Where it tells of itself.
+    pub(crate) fn door(&self) -> AdminDoor {
+        self.door.clone()
     }
 
     /// None while no gateway answers.
