@@ -287,7 +287,11 @@ fn command(program: &Path, arguments: &[&str], environment: &[(&str, &OsStr)]) -
     let mut command = Command::new(program);
     command.envs(environment.iter().copied());
     // What the developer has set for his own service is not meant for this one.
-    command.args(arguments).env_remove("REMOTEMEDIA_LOG").env_remove("XDG_RUNTIME_DIR").env_remove("RUST_BACKTRACE");
+    command
+        .args(arguments)
+        .env_remove("REMOTEMEDIA_LOG")
+        .env_remove("XDG_RUNTIME_DIR")
+        .env_remove("RUST_BACKTRACE");
     // A test that wants inputs kept says where.
     command.env("REMOTEMEDIA_CAPTURES", "off");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
