@@ -179,7 +179,7 @@ async fn strike_until(
     let begin = Instant::now();
     let end = begin + order.time.saturating_sub(CALM * 2);
     let (mut round, mut number, mut told) = (Vec::new(), 0, begin);
-    let mut away = Recoveries::default();
+    let away = Recoveries::watch(service.door(), book.clone());
     while Instant::now() < end {
         if round.is_empty() {
             round = cells.to_vec();
@@ -196,7 +196,7 @@ async fn strike_until(
         }
         // In the first two thirds, so that the last gateway lives long enough to be seen growing.
         if number % GATEWAY_EVERY == GATEWAY_EVERY / 2 && begin.elapsed() * 3 < order.time * 2 {
-            away.all(service, book).await;
+            away.all().await;
             kill_gateway(service, book).await;
             sleep(CALM).await;
             before.gateway_heap_bytes = service.holdings().await.unwrap_or_default().gateway_heap_bytes;
@@ -205,9 +205,10 @@ async fn strike_until(
             told = Instant::now();
             progress(service, book, begin).await;
         }
-        away.watch(service, book, STRIKE_EVERY).await;
+        sleep(STRIKE_EVERY).await;
+        away.enough().await;
     }
-    away.all(service, book).await;
+    away.all().await;
 }
 
 async fn kill_gateway(service: &mut Service, book: &Book) {

@@ -84,6 +84,11 @@ impl Service {
         self.notes.path().join(name)
     }
 
+    /// Where it tells of itself.
+    pub(crate) fn door(&self) -> AdminDoor {
+        self.door.clone()
+    }
+
     /// None while no gateway answers.
     pub(crate) async fn status(&self) -> Option<Status> {
         self.door.status().await.ok()
