@@ -106,6 +106,7 @@ enum Order {
 /// The hub thread's own.
 struct Loop {
     host: Host,
+    began: Instant,
     limits: Arc<Limits>,
     orders: Receiver<Order>,
     shared: Arc<HubShared>,
@@ -143,6 +144,9 @@ enum Phase {
     Closing { waiting: BTreeSet<Member> },
 }
 
+/// How long the workers of a dead gateway may take to find its successor: they look for it every second.
+const GATHERING: Duration = Duration::from_secs(3);
+
 /// When a client may try again that came while there was no room: about as long as a unary run takes.
 const RETRY_AFTER_MS: u64 = 100;
 
@@ -167,6 +171,7 @@ impl Hub {
         let edges = Edges::new(link_capacity, limits.credit_window);
         let work = Loop {
             host,
+            began: Instant::now(),
             stragglers: Stragglers::new(limits.hang_grace()),
             limits,
             orders: ordered,
@@ -603,9 +608,11 @@ impl Loop {
         Ok(wiring)
     }
 
-    /// A client that comes while the pool is restarting is asked to try again; what no worker will ever offer is said so.
+    /// A client that comes while the pool is restarting, or on its way from a dead gateway to this one, is asked to try
+    /// again; what no worker will ever offer is said so.
     fn no_placement(&self, error: PlacementError) -> Fault {
-        let empty = self.registry.ready().next().is_none();
+        let gathers = self.host.is_successor() && self.began.elapsed() < GATHERING;
+        let empty = gathers || self.registry.ready().next().is_none();
         match &error {
             // That none starts is no news, and why they do not is.
             PlacementError::UnknownType { failing, .. } if empty && failing.is_empty() => {

@@ -236,6 +236,11 @@ impl Registry {
                 let (name, elapsed) = (worker.hello.name.clone(), worker.late_since.elapsed());
                 Some(LoadingWorker { name, step: STUCK.to_owned(), elapsed })
             }
+            // Its death is on the way, and with it the word whether somebody starts it again.
+            Standing::Condemned if worker.offers(node_type).is_some() => {
+                let (name, elapsed) = (worker.hello.name.clone(), worker.joined.elapsed());
+                Some(LoadingWorker { name, step: RESTARTING.to_owned(), elapsed })
+            }
             Standing::Loading(_) | Standing::Ready | Standing::Leaving | Standing::Condemned => None,
         });
         let soon = self.absent().filter(|(name, loss)| loss.misses(node_type) && !self.quarantines.has(name));
@@ -364,4 +369,26 @@ fn is_same_schema(one: &NodeInfo, other: &NodeInfo) -> bool {
 /// As JSON, which is how `remotemedia nodes --json` shows it.
 fn schema(info: &NodeInfo) -> String {
     serde_json::to_string(info).unwrap_or_else(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use remotemedia_ipc::control::messages::PROTOCOL;
+    use remotemedia_ipc::slot::{Incarnation, Slot};
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_is_being_killed_is_waited_for_as_one_that_is_dead() {
+        let member = Member { slot: Slot::new(1).unwrap(), incarnation: Incarnation::FIRST };
+        let nodes = vec![NodeInfo { name: "Only".to_owned(), ..NodeInfo::default() }];
+        let (name, kind) = ("w1".to_owned(), "rust".to_owned());
+        let mut registry = Registry::default();
+        registry.join(member, 7, Hello { protocol: PROTOCOL, name, kind, nodes, loading: None });
+        assert_eq!(registry.loading("Only").len(), 0);
+        registry.condemn(member);
+        assert_eq!(registry.ready().count(), 0);
+        let awaited: Vec<String> = registry.loading("Only").into_iter().map(|worker| worker.name).collect();
+        assert_eq!(awaited, ["w1"]);
+    }
 }

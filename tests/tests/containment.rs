@@ -12,7 +12,7 @@ use remotemedia_tests::client::{Call, context, fault};
 use remotemedia_tests::deadline::until;
 use remotemedia_tests::pipeline::{RESAMPLE, chain, text, words};
 use remotemedia_tests::plant::Process;
-use remotemedia_tests::{Plant, audio};
+use remotemedia_tests::{Plant, Recipe, audio};
 
 /// Forwards what comes. Its work is not done again when its worker dies.
 const PASS: &str = "{ id: pass, node_type: Fault, params: { how: fail, at: 1000000 } }";
@@ -188,6 +188,34 @@ async fn without_any_worker_the_gateway_lives_and_serves_the_next_one() {
     assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
     plant.start_worker().await;
     plant.client().execute(&chain(&[PASS]), [("pass", text("hello"))]).await.unwrap();
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn a_successor_of_a_dead_gateway_asks_for_patience_and_does_not_say_that_there_is_no_such_node() {
+    let stock = Recipe { workers: 1, worker: "remotemedia-worker", ..Recipe::default() };
+    let mut plant = Plant::of(stock).await;
+    plant.launch("late", "test-worker", &[]);
+    plant.ready().await;
+    plant.kill_gateway().await;
+    plant.worker("late").signal(Signal::SIGSTOP);
+    plant.start_gateway().await;
+    until(Duration::from_secs(5), async || {
+        let workers = plant.status().await.workers;
+        if workers.iter().any(|worker| worker.state == "ready") { Ok(()) } else { Err(workers) }
+    })
+    .await;
+    let request = || remotemedia_protos::v1::ExecuteRequest {
+        manifest: Some(chain(&["{ id: multi, node_type: Multi, params: { outputs: 1 } }"])),
+        data_inputs: [("multi".to_owned(), text("hello"))].into(),
+        ..Default::default()
+    };
+    let status = plant.client().execute_request(request()).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+    plant.worker("late").signal(Signal::SIGCONT);
+    plant.ready().await;
+    plant.client().execute_request(request()).await.unwrap().unwrap();
+    plant.settle().await;
     plant.finish().await;
 }
 

@@ -64,6 +64,7 @@ use pools::PoolBook;
 #[derive(Debug)]
 pub struct Host {
     config: HostConfig,
+    is_successor: bool,
     transport: TransportConfig,
     plane: Plane,
     ends: Ends,
@@ -279,15 +280,18 @@ const BUSY: Duration = Duration::from_millis(1);
 // === impl HostConfig ===
 
 impl HostConfig {
-    /// Finds whatever a dead gateway left in the directory, and removes it. The control socket must be ours.
-    fn bury_predecessors(&self) -> Result<(), LinkError> {
+    /// Finds whatever a dead gateway left in the directory, and removes it. The control socket must be ours. Whether
+    /// there was one.
+    fn bury_predecessors(&self) -> Result<bool, LinkError> {
         let entries = self.runtime_dir.read_dir().into_iter().flatten().flatten();
         let prefixes = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut found = false;
         for prefix in prefixes.filter(|name| is_prefix(name)) {
             tracing::info!(prefix, "dead_gateway_removed");
             cleaner::remove_domain(&self.transport(prefix))?;
+            found = true;
         }
-        Ok(())
+        Ok(found)
     }
 
     fn transport(&self, prefix: String) -> TransportConfig {
@@ -320,7 +324,7 @@ impl Host {
     /// Another gateway serves in this directory, or there is no memory.
     pub fn start(config: HostConfig) -> Result<Self, HostError> {
         let listener = Listener::bind(&config.runtime_dir.join(SOCKET))?;
-        config.bury_predecessors()?;
+        let is_successor = config.bury_predecessors()?;
         let boot = RandomState::new().hash_one(std::process::id());
         let transport = config.transport(format!("{PREFIX}{boot:016x}"));
         let mut vacancies = VecDeque::from(reap::vacancies());
@@ -336,6 +340,7 @@ impl Host {
             cleaner: Cleaner::new(&transport)?,
             admission: Admission::start(Waker::new(plane.clone(), Arc::clone(&bell)))?,
             config,
+            is_successor,
             transport,
             plane,
             ends,
@@ -361,6 +366,12 @@ impl Host {
     #[must_use]
     pub const fn transport(&self) -> &TransportConfig {
         &self.transport
+    }
+
+    /// Whether a gateway had died in this directory, whose workers may be looking for this one.
+    #[must_use]
+    pub const fn is_successor(&self) -> bool {
+        self.is_successor
     }
 
     /// Ends a wait of [`Self::turn`] from another thread.

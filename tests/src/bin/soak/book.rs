@@ -72,7 +72,7 @@ impl Book {
             Ok(()) => self.page().served += 1,
             Err(Trouble::Fault(fault)) => {
                 let kind = kind_of(fault);
-                if !is_explained(fault) && !is_excused {
+                if !is_explained(fault) {
                     self.breach(format!("{who}: {kind}: {fault}"));
                 }
                 *self.page().errors.entry(kind).or_default() += 1;

@@ -1,7 +1,7 @@
 //! Load on `remotemedia up` for as long as one likes, while everything is done to it that processes can suffer.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, reason = "progress and a summary are what this program is for")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "progress and a summary are what this program is for")]
 
 mod asker;
 mod book;
@@ -161,9 +161,23 @@ async fn soak(order: Order) -> bool {
         before,
         after: service.holdings().await.unwrap_or_default(),
     };
+    let log = service.log();
     service.stop().await;
     verdict.print(&book.page());
-    verdict.all_held(&book.page())
+    let all_held = verdict.all_held(&book.page());
+    if !all_held {
+        keep(&log);
+    }
+    all_held
+}
+
+/// For whoever looks into what did not hold.
+fn keep(log: &[String]) {
+    let path = std::env::temp_dir().join(format!("soak-{}.log", std::process::id()));
+    match std::fs::write(&path, log.join("\n")) {
+        Ok(()) => eprintln!("what the service logged is in {}", path.display()),
+        Err(error) => eprintln!("what the service logged cannot be kept in {}: {error}", path.display()),
+    }
 }
 
 /// Strikes in an order of chance, each cell once a round, until the time is over.

@@ -84,6 +84,11 @@ impl Service {
         self.notes.path().join(name)
     }
 
+    /// What all of its processes have logged.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.up.process.log()
+    }
+
     /// Where it tells of itself.
     pub(crate) fn door(&self) -> AdminDoor {
         self.door.clone()
