@@ -57,7 +57,7 @@ struct OfCause {
 const SETTINGS: &str = "
 [limits]
 default_timeout_ms = 500
-open_timeout_ms = 2000
+open_timeout_ms = 1500
 hang_grace_ms = 200
 ";
 

@@ -340,11 +340,15 @@ impl Row {
             (Fault::Panic, Phase::GatewayRestarting) => &["node_panicked_when_dropped"],
             // Its links may be half made.
             (Fault::RegistersThenDies, _) => &["link_step_failed"],
-            (Fault::CorruptDescriptor | Fault::StaleGeneration | Fault::ReplayedSequence, _) => {
-                &["frame_of_living_sender_lost"]
-            }
-            (Fault::ForeignSession, Phase::Forwarding) => &["frame_of_stranger_dropped"],
-            (Fault::ForeignSession, _) => &["worker_spoke_for_others"],
+            // What a lie makes others say may be read when the next is told already.
+            (
+                Fault::CorruptDescriptor
+                | Fault::StaleGeneration
+                | Fault::ReplayedSequence
+                | Fault::ForeignSession
+                | Fault::WrongRelease,
+                _,
+            ) => &["frame_of_living_sender_lost", "frame_of_stranger_dropped", "worker_spoke_for_others"],
             (Fault::Flood, _) => &["xxxxxxxx"],
             _ => &[],
         };

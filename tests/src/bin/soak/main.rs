@@ -1,7 +1,11 @@
 //! Load on `remotemedia up` for as long as one likes, while everything is done to it that processes can suffer.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "progress and a summary are what this program is for")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "progress and a summary are what this program is for"
+)]
 
 mod asker;
 mod book;

@@ -67,7 +67,7 @@ impl Strike<'_> {
         // Without a mark it waited for a worker that did not come in time.
         let mark = Mark::read(&mark)?;
         self.judge(&told);
-        if self.cell.fault.is_sudden() && self.cell.phase != Phase::Idle {
+        if self.cell.fault.is_sudden() && told.is_err() {
             let took = at.saturating_sub(mark.at);
             self.book.page().answers.entry(self.cell.fault.word(self.cell.language)).or_default().push(took);
         }
@@ -158,6 +158,8 @@ impl Strike<'_> {
         let is_right = match (self.cell.fault.death(), told) {
             (None, told) => told.is_ok(),
             (Some(_), told) if self.cell.phase == Phase::Idle => told.is_ok(),
+            // Nothing had been asked of its node yet, so another worker took it, where it is not done again.
+            (Some(_), Ok(())) => self.cell.phase == Phase::Starting,
             (Some(DeathCause::Hang), Err(Trouble::Fault(fault))) => {
                 matches!(**fault, ClientFault::Deadline { .. })
             }
