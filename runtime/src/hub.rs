@@ -618,6 +618,7 @@ impl Loop {
             PlacementError::UnknownType { failing, .. } if empty && failing.is_empty() => {
                 unavailable(Unavailability::NoWorkers)
             }
+            PlacementError::NoOwnProcess { .. } if gathers => unavailable(Unavailability::NoWorkers),
             PlacementError::UnknownType { .. }
             | PlacementError::Unsatisfied { .. }
             | PlacementError::NoOwnProcess { .. }

@@ -124,6 +124,8 @@ fn assert_ending(ground: &Ground, row: Row, place: usize, ending: &Ending) {
             let of_victim = lost.worker == ground.victim() && pid == ground.victim_pid();
             of_victim && lost.node == "doom" && lost.cause == cause
         }
+        // Nothing has been asked of its node yet, so another worker is looked for, and here is none.
+        (Phase::Starting, Outcome::Dies(_), Ending::Fault(ClientFault::Deadline { .. })) => true,
         (_, Outcome::Hangs, Ending::Fault(ClientFault::Deadline { .. })) => true,
         (_, Outcome::Disbelieved, Ending::Fault(ClientFault::Internal { .. })) => true,
         // All that was asked for had been answered when the same came again.
