@@ -72,7 +72,7 @@ pub(crate) async fn run() -> Result<Vec<Row>, BenchError> {
         Program::python(&["bare.py"])?,
     ];
     let library = Library::start(&programs).await?;
-    let rows = measure(&library, baselines).await;
+    let rows = Box::pin(measure(&library, baselines)).await;
     let stopped = library.stop().await;
     let rows = rows?;
     stopped?;

@@ -103,7 +103,8 @@ impl Outlets {
         while let Some(&edge) = edges.get(departing.sent) {
             // The receiver keeps a place for the flush beyond the window: nothing comes behind it.
             let is_flush = departing.departure.item == Item::Flush;
-            if !is_flush && !(self.has_credit(edge) && self.has_room(edge, departing)) {
+            let may_go = is_flush || (self.has_credit(edge) && self.has_room(edge, departing));
+            if !may_go {
                 return Ok(Sent::Stalled { edge });
             }
             self.send_on(departing, &self.edges[edge])?;
