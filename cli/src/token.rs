@@ -119,7 +119,7 @@ mod tests {
         );
         assert_ne!(first, second);
         let tokens = Tokens::parse(&fs::read_to_string(&path).unwrap()).unwrap();
-        assert_eq!(tokens.owner(&second).map(ToString::to_string).as_deref(), Some("b"));
+        assert_eq!(tokens.owner(&second).map(|entry| entry.name.to_string()).as_deref(), Some("b"));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(matches!(new("a".parse().unwrap(), &path, false), Err(TokenFileError::Taken { .. })));
     }
