@@ -59,6 +59,15 @@ impl Launcher {
         self.say(&FromLauncher::Buried(burial))
     }
 
+    /// Says that a worker has served and died, and will be started again: to a gateway that began after that. Never
+    /// waits.
+    ///
+    /// # Errors
+    /// As [`Self::started`].
+    pub fn absent(&mut self, worker: String) -> Result<(), LauncherError> {
+        self.say(&FromLauncher::Absent { worker })
+    }
+
     /// Says that a worker is not started for a while. Never waits.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::edges::{Edges, Lane};
 use crate::machine;
-use crate::placement::{Placement, place};
+use crate::placement::{Placement, Unplaced, Wanted, place};
 use crate::registry::{Registry, Standing, WorkerEntry};
 use crate::session::FromHub;
 use crate::status::{
@@ -348,6 +348,14 @@ impl Loop {
                 self.registry.quarantines_mut().end(&worker);
                 self.on_workers();
             }
+            LauncherEvent::Absent { worker } => {
+                tracing::info!(worker, "worker_awaited");
+                self.registry.expect(worker);
+            }
+            LauncherEvent::Parted { absent } => {
+                self.registry.expect_no_longer(&absent);
+                self.on_workers();
+            }
             LauncherEvent::Restarting(rollout) => {
                 tracing::info!(done = ?rollout.done, left = ?rollout.left, problem = rollout.problem, "restarting");
                 self.rollout = Some(rollout);
@@ -455,7 +463,8 @@ impl Loop {
         }
         let registry = &self.registry;
         self.waiting.look_after(Instant::now(), |order, told| {
-            starting(registry, order, told.node.clone(), told.node_type.clone())
+            let wanted = Wanted { node: told.node.clone(), node_type: told.node_type.clone() };
+            starting(registry, order, wanted)
         });
     }
 
@@ -536,21 +545,14 @@ impl Loop {
         let outcome = match place(&order.graph, &self.registry) {
             _ if self.shutdown.is_some() => Err(unavailable(Unavailability::ShuttingDown)),
             Ok(placement) => self.open(&order, &placement),
-            Err(PlacementError::UnknownType { node, node_type, known, failing }) => {
-                let starting = starting(&self.registry, &order, node, node_type);
-                if !starting.workers.is_empty() {
-                    return self.waiting.admit(order, starting, Instant::now());
+            Err(Unplaced { error, wanted }) => {
+                let is_for_want = wanted.is_some();
+                let starting = wanted.map(|wanted| starting(&self.registry, &order, wanted));
+                match starting.filter(|starting| !starting.workers.is_empty()) {
+                    Some(starting) => return self.waiting.admit(order, starting, Instant::now()),
+                    None => Err(self.no_placement(error, is_for_want)),
                 }
-                let Starting { node, node_type, .. } = starting;
-                let quarantines = self.registry.isolated(&node_type);
-                if let Some(first) = quarantines.first() {
-                    let retry_after_ms = u64::try_from(first.left.as_millis()).unwrap_or(u64::MAX);
-                    let fault = Fault::Quarantined { node, node_type, quarantines, retry_after_ms };
-                    return drop(order.placed.send(Err(fault)));
-                }
-                Err(self.no_placement(PlacementError::UnknownType { node, node_type, known, failing }))
             }
-            Err(error) => Err(error.into()),
         };
         let id = order.id;
         // The session's user has gone meanwhile: what was opened for it is closed.
@@ -610,21 +612,24 @@ impl Loop {
 
     /// A client that comes while the pool is restarting, or on its way from a dead gateway to this one, is asked to try
     /// again; what no worker will ever offer is said so.
-    fn no_placement(&self, error: PlacementError) -> Fault {
+    fn no_placement(&self, error: PlacementError, is_for_want: bool) -> Fault {
         let gathers = self.host.is_successor() && self.began.elapsed() < GATHERING;
-        let empty = gathers || self.registry.ready().next().is_none();
-        match &error {
-            // That none starts is no news, and why they do not is.
-            PlacementError::UnknownType { failing, .. } if empty && failing.is_empty() => {
+        let PlacementError::UnknownType { node, node_type, failing, .. } = &error else {
+            return if gathers && is_for_want {
                 unavailable(Unavailability::NoWorkers)
-            }
-            PlacementError::NoOwnProcess { .. } if gathers => unavailable(Unavailability::NoWorkers),
-            PlacementError::UnknownType { .. }
-            | PlacementError::Unsatisfied { .. }
-            | PlacementError::NoOwnProcess { .. }
-            | PlacementError::UnknownPort { .. }
-            | PlacementError::Incompatible { .. } => error.into(),
+            } else {
+                error.into()
+            };
+        };
+        let quarantines = self.registry.isolated(node_type);
+        if let Some(first) = quarantines.first() {
+            let retry_after_ms = u64::try_from(first.left.as_millis()).unwrap_or(u64::MAX);
+            let (node, node_type) = (node.clone(), node_type.clone());
+            return Fault::Quarantined { node, node_type, quarantines, retry_after_ms };
         }
+        // That none starts is no news, and why they do not is.
+        let is_empty = gathers || self.registry.ready().next().is_none();
+        if is_empty && failing.is_empty() { unavailable(Unavailability::NoWorkers) } else { error.into() }
     }
 
     /// The plans go out when all links stand; those with the gateway always do.
@@ -850,7 +855,8 @@ impl WorkerState {
 }
 
 /// What a session waits for; no workers if there is nothing to wait for.
-fn starting(registry: &Registry, order: &OpenOrder, node: String, node_type: String) -> Starting {
+fn starting(registry: &Registry, order: &OpenOrder, wanted: Wanted) -> Starting {
+    let Wanted { node, node_type } = wanted;
     let workers = registry.loading(&node_type);
     Starting { node, node_type, waited: order.since.elapsed(), workers }
 }

@@ -22,8 +22,23 @@ pub(crate) struct Placement {
     pub(crate) infos: Vec<NodeInfo>,
 }
 
+/// Why there is no worker for some node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Unplaced {
+    pub(crate) error: PlacementError,
+    /// What another worker would help; none if none would.
+    pub(crate) wanted: Option<Wanted>,
+}
+
+/// A node, and the type of which there are too few workers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) node: String,
+    pub(crate) node_type: String,
+}
+
 /// Finds a worker for every node.
-pub(crate) fn place(graph: &Graph, registry: &Registry) -> Result<Placement, PlacementError> {
+pub(crate) fn place(graph: &Graph, registry: &Registry) -> Result<Placement, Unplaced> {
     let mut workers: BTreeMap<NodeIndex, Member> = BTreeMap::new();
     let mut infos: BTreeMap<NodeIndex, NodeInfo> = BTreeMap::new();
     for index in graph.downstream_order() {
@@ -44,7 +59,7 @@ fn place_one(
     index: NodeIndex,
     placed: &BTreeMap<NodeIndex, Member>,
     registry: &Registry,
-) -> Result<(Member, NodeInfo), PlacementError> {
+) -> Result<(Member, NodeInfo), Unplaced> {
     let node = graph.node(index);
     check_machine(node, &machine::THIS)?;
     let offering: Vec<(Member, &WorkerEntry, &NodeInfo)> = registry
@@ -54,7 +69,7 @@ fn place_one(
     if offering.is_empty() {
         let known: BTreeSet<&str> = registry.node_types().into_values().flat_map(NodeInfo::names).collect();
         let known: Vec<&str> = known.into_iter().collect();
-        return Err(PlacementError::UnknownType {
+        let error = PlacementError::UnknownType {
             node: node.id.clone(),
             node_type: node.node_type.clone(),
             known: if known.is_empty() {
@@ -63,7 +78,8 @@ fn place_one(
                 known.join(", ")
             },
             failing: registry.failing(),
-        });
+        };
+        return Err(Unplaced::for_want_of(node, error));
     }
     let (suited, others): (Vec<_>, Vec<_>) =
         offering.into_iter().partition(|(_, worker, _)| suits(node.runtime_hint, &worker.hello.kind));
@@ -71,7 +87,8 @@ fn place_one(
         let kinds: BTreeSet<&str> = others.iter().map(|(_, worker, _)| worker.hello.kind.as_str()).collect();
         let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
         let have = format!("'{}' is offered by pools of kind {kinds}", node.node_type);
-        return Err(unsatisfied(node, "runtime_hint", node.runtime_hint.name().to_owned(), &have));
+        let error = unsatisfied(node, "runtime_hint", node.runtime_hint.name().to_owned(), &have);
+        return Err(Unplaced::for_want_of(node, error));
     }
     let apart = |neighbour: &NodeManifest| node.own_process || neighbour.own_process;
     let before = graph.edges_to(index).filter_map(|edge| {
@@ -94,9 +111,23 @@ fn place_one(
     };
     let free = suited.into_iter().filter(|(member, ..)| !is_taken(*member));
     let chosen = free.min_by_key(|(member, worker, _)| load(*member, worker));
-    let (member, _, info) =
-        chosen.ok_or_else(|| PlacementError::NoOwnProcess { node: node.id.clone(), workers })?;
+    let (member, _, info) = chosen.ok_or_else(|| {
+        Unplaced::for_want_of(node, PlacementError::NoOwnProcess { node: node.id.clone(), workers })
+    })?;
     Ok((member, info.clone()))
+}
+
+impl Unplaced {
+    fn for_want_of(node: &NodeManifest, error: PlacementError) -> Self {
+        let wanted = Wanted { node: node.id.clone(), node_type: node.node_type.clone() };
+        Self { error, wanted: Some(wanted) }
+    }
+}
+
+impl From<PlacementError> for Unplaced {
+    fn from(error: PlacementError) -> Self {
+        Self { error, wanted: None }
+    }
 }
 
 /// What a node asks of the machine: all workers run on this one.
@@ -261,7 +292,7 @@ mod tests {
     #[test]
     fn what_cannot_be_placed_is_answered_in_words() {
         let check = |nodes: &[(&str, bool)], workers, expect: &str| {
-            assert_eq!(place(&chain(nodes), &registry(workers)).unwrap_err().to_string(), expect);
+            assert_eq!(place(&chain(nodes), &registry(workers)).unwrap_err().error.to_string(), expect);
         };
         check(
             &[("Dance", false)],
@@ -291,7 +322,7 @@ mod tests {
             let manifest = format!("version: v1\nnodes: [{{ id: a, node_type: Any, {text} }}]");
             let manifest = Manifest::from_yaml(&manifest).unwrap();
             let graph = Graph::check(&manifest, &Limits::default()).unwrap();
-            place(&graph, &registry(1)).map(|_placed| ()).map_err(|error| error.to_string())
+            place(&graph, &registry(1)).map(|_placed| ()).map_err(|unplaced| unplaced.error.to_string())
         };
         let refused = |text: &str, expect: &str| {
             let said = ask(text).unwrap_err();

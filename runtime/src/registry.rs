@@ -1,6 +1,6 @@
 //! The workers there are, what they offer, and how much they have to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use remotemedia_core::fault::{DeathCause, MAX_QUARANTINES};
@@ -19,6 +19,8 @@ pub(crate) struct Registry {
     workers: BTreeMap<Member, WorkerEntry>,
     /// By the names of workers that have died, or could not start.
     losses: BTreeMap<String, Loss>,
+    /// Names of workers that a dead gateway knew, and that their launcher starts again.
+    expected: BTreeMap<String, Instant>,
     quarantines: Quarantines,
     /// By [`DeathCause::label`].
     causes: BTreeMap<&'static str, u64>,
@@ -92,10 +94,22 @@ const STUCK: &str = "stuck in a call";
 
 impl Registry {
     pub(crate) fn join(&mut self, member: Member, pid: i32, hello: Hello) {
+        self.expected.remove(&hello.name);
         let standing = hello.loading.clone().map_or(Standing::Ready, Standing::Loading);
         let (joined, lateness) = (Instant::now(), None);
         let entry = WorkerEntry { pid, hello, sessions: 0, standing, lateness, late_since: joined, joined };
         self.workers.insert(member, entry);
+    }
+
+    /// Takes note that a worker will be started again of which nothing else is known. A launcher tells of as many as it
+    /// may have children.
+    pub(crate) fn expect(&mut self, worker: String) {
+        self.expected.entry(worker).or_insert_with(Instant::now);
+    }
+
+    /// Nobody is there any more who would start them.
+    pub(crate) fn expect_no_longer(&mut self, workers: &BTreeSet<String>) {
+        self.expected.retain(|name, _| !workers.contains(name));
     }
 
     /// Takes what a worker says of itself.
@@ -223,7 +237,8 @@ impl Registry {
     }
 
     /// Those that may come to offer a node type: they offer it and are loading still, or do not know yet what they
-    /// will offer; they are stuck and may come back; or they have died, and their launcher starts them again soon.
+    /// will offer; they are stuck and may come back; or they have died, some before this gateway began, and their
+    /// launcher starts them again soon.
     pub(crate) fn loading(&self, node_type: &str) -> Vec<LoadingWorker> {
         let loading = self.workers.values().filter_map(|worker| match &worker.standing {
             Standing::Loading(step)
@@ -243,11 +258,15 @@ impl Registry {
             }
             Standing::Loading(_) | Standing::Ready | Standing::Leaving | Standing::Condemned => None,
         });
-        let soon = self.absent().filter(|(name, loss)| loss.misses(node_type) && !self.quarantines.has(name));
-        let absent = soon.map(|(name, loss)| LoadingWorker {
+        let missed =
+            self.absent().filter(|(name, loss)| loss.misses(node_type) && !self.expected.contains_key(*name));
+        let missed = missed.map(|(name, loss)| (name, loss.at));
+        let expected = self.expected.iter().map(|(name, since)| (name.as_str(), *since));
+        let soon = missed.chain(expected).filter(|(name, _)| !self.quarantines.has(name));
+        let absent = soon.map(|(name, since)| LoadingWorker {
             name: name.to_owned(),
             step: RESTARTING.to_owned(),
-            elapsed: loss.at.elapsed(),
+            elapsed: since.elapsed(),
         });
         loading.chain(absent).collect()
     }
@@ -377,6 +396,21 @@ mod tests {
     use remotemedia_ipc::slot::{Incarnation, Slot};
 
     use super::*;
+
+    #[test]
+    fn a_worker_that_starts_again_is_waited_for_until_it_is_here_or_nobody_starts_it() {
+        let member = Member { slot: Slot::new(1).unwrap(), incarnation: Incarnation::FIRST };
+        let awaited = |registry: &Registry| registry.loading("Any").len();
+        let mut registry = Registry::default();
+        registry.expect("w1".to_owned());
+        registry.expect("w2".to_owned());
+        assert_eq!(awaited(&registry), 2);
+        let (name, kind) = ("w1".to_owned(), "rust".to_owned());
+        registry.join(member, 7, Hello { protocol: PROTOCOL, name, kind, nodes: Vec::new(), loading: None });
+        assert_eq!(awaited(&registry), 1);
+        registry.expect_no_longer(&BTreeSet::from(["w2".to_owned()]));
+        assert_eq!(awaited(&registry), 0);
+    }
 
     #[test]
     fn a_worker_that_is_being_killed_is_waited_for_as_one_that_is_dead() {

@@ -316,6 +316,12 @@ impl Plant {
         }
     }
 
+    /// Says that a worker of this name has served, has died, and will be started again, to a plant that
+    /// [`Recipe::launches`].
+    pub fn will_start(&self, name: &str) {
+        self.parent.iter().for_each(|parent| parent.will_start(name));
+    }
+
     /// Says that a worker was put into a memory cgroup of its own, to a plant that [`Recipe::launches`].
     pub fn is_caged(&self, pid: u32) {
         self.parent.iter().for_each(|parent| parent.confined(pid));

@@ -11,8 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use remotemedia_cli::admin::{AdminDoor, Status};
 use remotemedia_core::Fault;
-use remotemedia_core::fault::Unavailability;
-use remotemedia_protos::v1::ExecuteRequest;
+use remotemedia_core::fault::{PlacementError, Unavailability};
+use remotemedia_protos::v1::{ExecuteRequest, ResourceLimits};
 use remotemedia_tests::client::{error_in, fault};
 use remotemedia_tests::deadline::until;
 use remotemedia_tests::pipeline::{chain, text, words};
@@ -82,6 +82,39 @@ async fn workers_outlive_a_killed_gateway_with_what_they_have_loaded_and_serve_w
     up.idle().await;
     drop((call, client));
     up.stop().await;
+}
+
+#[tokio::test]
+async fn whom_a_launcher_starts_again_is_waited_for_also_by_a_gateway_that_has_never_seen_it() {
+    let mut plant = Plant::of(Recipe { workers: 1, launches: true, ..Recipe::default() }).await;
+    let apart = "{ id: apart, node_type: PassThrough, own_process: true }";
+    let manifest = chain(&[PASS, apart]);
+    // With one worker for two processes there are too few, and nobody is on the way.
+    let error = plant.client().execute(&manifest, [("pass", text("x"))]).await.unwrap_err();
+    assert!(matches!(fault(&error), Fault::Placement(PlacementError::NoOwnProcess { .. })), "{error:?}");
+    plant.will_start("late");
+    let request = ExecuteRequest {
+        manifest: Some(manifest.clone()),
+        data_inputs: [("pass".to_owned(), text("x"))].into(),
+        resource_limits: Some(ResourceLimits { max_start_ms: Some(0), ..ResourceLimits::default() }),
+        ..ExecuteRequest::default()
+    };
+    until(SOON, async || {
+        let outcome = plant.client().execute_request(request.clone()).await;
+        let Err(status) = outcome else { return Err(format!("{outcome:?}")) };
+        let Fault::Starting { starting, .. } = fault(&error_in(&status)) else {
+            return Err(status.to_string());
+        };
+        assert_eq!((starting.node.as_str(), starting.workers[0].name.as_str()), ("apart", "late"));
+        Ok(())
+    })
+    .await;
+    let client = plant.client().clone();
+    let waits = tokio::spawn(async move { client.execute(&manifest, [("pass", text("x"))]).await });
+    plant.launch("late", "test-worker", &[]);
+    assert_eq!(words(&waits.await.unwrap().unwrap().data_outputs["apart"]), "x");
+    plant.settle().await;
+    plant.finish().await;
 }
 
 #[tokio::test]

@@ -30,8 +30,8 @@ const CONNECT: Duration = Duration::from_millis(100);
 // === impl Herald ===
 
 impl Herald {
-    /// Tells a gateway that has begun to serve whose parent we are, and whom we leave alone. Must be called on a
-    /// runtime.
+    /// Tells a gateway that has begun to serve whose parent we are, whom we start again soon, and whom we leave alone.
+    /// Must be called on a runtime.
     ///
     /// # Errors
     /// It does not listen.
@@ -39,12 +39,16 @@ impl Herald {
         &mut self,
         runtime_dir: &Path,
         children: impl IntoIterator<Item = i32>,
+        absent: impl IntoIterator<Item = String>,
         quarantines: impl IntoIterator<Item = Quarantine>,
     ) -> Result<(), LauncherError> {
         self.0 = None;
         let mut launcher = Launcher::connect(runtime_dir, Instant::now() + CONNECT)?;
         for pid in children {
             launcher.started(pid)?;
+        }
+        for worker in absent {
+            launcher.absent(worker)?;
         }
         for quarantine in quarantines {
             launcher.quarantined(quarantine)?;

@@ -127,6 +127,8 @@ struct Supervised {
     process: Option<Child>,
     voice: Option<Voice>,
     deaths: u32,
+    /// Whether it has ever been ready.
+    served: bool,
     /// How it died last, and what it said last.
     last: Option<(DeathCause, String)>,
     /// Whether its last words are awaited.
@@ -338,6 +340,7 @@ impl Supervisor {
                     |child: &Supervised| child.process.as_ref().is_some_and(|one| one.pid().as_raw() == pid);
                 // One that has died meanwhile has nothing to be ready for.
                 if let Some(place) = self.children.iter().position(is_it) {
+                    self.children[place].served = true;
                     self.feed(place, Event::Ready);
                 }
             }
@@ -553,8 +556,9 @@ impl Supervisor {
             }
             let workers = || self.children.iter().skip(1);
             let pids = workers().filter_map(|child| Some(child.process.as_ref()?.pid().as_raw()));
+            let absent = workers().filter(|child| child.is_absent()).map(|child| child.name.clone());
             let quarantines = workers().filter_map(Supervised::quarantine);
-            if let Err(error) = self.herald.greet(&self.runtime_dir, pids, quarantines) {
+            if let Err(error) = self.herald.greet(&self.runtime_dir, pids, absent, quarantines) {
                 self.journal.line(SELF, &format!("cannot tell the gateway of its workers: {error}"));
             }
             if let Some(roll) = &self.roll {
@@ -594,8 +598,17 @@ impl Supervisor {
 impl Supervised {
     fn new(id: u64, name: String, pool: Option<usize>, patience: Patience) -> Self {
         let life = Lifecycle::new(patience, Instant::now());
-        let (role, last, mourned) = (Role::Lasting, None, false);
-        Self { id, name, role, pool, life, process: None, voice: None, deaths: 0, last, mourned }
+        let (role, served, last, mourned) = (Role::Lasting, false, None, false);
+        Self { id, name, role, pool, life, process: None, voice: None, deaths: 0, served, last, mourned }
+    }
+
+    /// Whether it has served, died, and starts again by itself.
+    fn is_absent(&self) -> bool {
+        self.served
+            && self.process.is_none()
+            && self.role == Role::Lasting
+            && !self.life.is_over()
+            && self.quarantine().is_none()
     }
 
     /// What is told of it, if it is left alone.

@@ -21,7 +21,7 @@ use crate::slot::{Member, PoolId};
 ///
 /// So that they can say so, what leads there is the same in all versions: the places of [`ToGateway::Hello`] and
 /// [`ToGateway::Launcher`] among their messages, each with this number first, and [`ToWorker::Refused`] as a whole.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// Most lines of a [`Burial`]: a traceback with some frames.
 pub const MAX_LAST_LINES: usize = 20;
@@ -66,6 +66,11 @@ pub enum FromLauncher {
     },
     /// A process that it has started is dead and reaped.
     Buried(Burial),
+    /// A worker that has served and died will be started again: told to a gateway that has seen neither.
+    Absent {
+        /// Its name.
+        worker: String,
+    },
     /// A worker is not started for a while, because it keeps dying.
     Quarantined(Quarantine),
     /// A worker that was not started for a while is started.

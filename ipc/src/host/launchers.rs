@@ -29,6 +29,8 @@ struct Launcher {
     burials: BTreeMap<i32, Burial>,
     /// The names of workers that it does not start for a while.
     quarantined: BTreeSet<String>,
+    /// The names of workers that it starts again, as it said when it came.
+    absent: BTreeSet<String>,
     /// How far it is in replacing workers, if it does.
     rollout: Option<Rollout>,
     /// Orders that it has not answered.
@@ -145,6 +147,9 @@ impl Launchers {
     fn part(&mut self, place: usize, breach: &Breach, take: &mut impl FnMut(HostEvent)) {
         let Some(launcher) = self.connected.remove(&place) else { return };
         tracing::info!(%breach, "launcher_parted");
+        if !launcher.absent.is_empty() {
+            take(HostEvent::Launcher(LauncherEvent::Parted { absent: launcher.absent }));
+        }
         for worker in launcher.quarantined {
             take(HostEvent::Launcher(LauncherEvent::Released { worker }));
         }
@@ -192,8 +197,8 @@ impl Launchers {
 impl Launcher {
     fn new(channel: Channel) -> Self {
         let (children, burials) = (BTreeMap::new(), BTreeMap::new());
-        let (quarantined, orders) = (BTreeSet::new(), BTreeSet::new());
-        Self { channel, children, burials, quarantined, rollout: None, orders }
+        let (quarantined, absent, orders) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Self { channel, children, burials, quarantined, absent, rollout: None, orders }
     }
 
     fn hear(&mut self, take: &mut impl FnMut(HostEvent)) -> Result<(), Breach> {
@@ -209,6 +214,7 @@ impl Launcher {
                     tracing::debug!(pid = burial.pid, "burial_told_late");
                 }
                 FromLauncher::Buried(burial) => drop(self.burials.insert(burial.pid, burial)),
+                FromLauncher::Absent { worker } => take(self.absent(worker)?),
                 FromLauncher::Quarantined(quarantine) => take(self.quarantine(quarantine)?),
                 FromLauncher::Released { worker } => {
                     if self.quarantined.remove(&worker) {
@@ -225,6 +231,14 @@ impl Launcher {
             }
         }
         Ok(())
+    }
+
+    fn absent(&mut self, worker: String) -> Result<HostEvent, Breach> {
+        if worker.len() > NAME_BYTES || self.absent.len() >= CHILDREN {
+            return Err(Breach::Unbounded);
+        }
+        self.absent.insert(worker.clone());
+        Ok(HostEvent::Launcher(LauncherEvent::Absent { worker }))
     }
 
     fn quarantine(&mut self, quarantine: Quarantine) -> Result<HostEvent, Breach> {
@@ -355,6 +369,25 @@ mod tests {
                 HostEvent::Launcher(LauncherEvent::Released { worker }),
                 HostEvent::Launcher(LauncherEvent::Answered { answer: Err(LaunchRefusal::Gone), .. }),
             ] if worker == "a"),
+            "{events:?}"
+        );
+    }
+
+    #[test]
+    fn whom_a_launcher_starts_again_is_awaited_until_it_goes_away() {
+        let (mut theirs, ours) = Channel::pair().unwrap();
+        let mut launchers = Launchers::default();
+        assert!(launchers.admit(ours));
+        let absent =
+            |worker: &str| codec::encode(&FromLauncher::Absent { worker: worker.to_owned() }).unwrap();
+        theirs.send(&absent("a"), &[]).unwrap();
+        assert!(
+            matches!(hear(&mut launchers).as_slice(), [HostEvent::Launcher(LauncherEvent::Absent { worker })] if worker == "a")
+        );
+        theirs.send(&absent(&"a".repeat(NAME_BYTES + 1)), &[]).unwrap();
+        let events = hear(&mut launchers);
+        assert!(
+            matches!(events.as_slice(), [HostEvent::Launcher(LauncherEvent::Parted { absent })] if absent.len() == 1),
             "{events:?}"
         );
     }

@@ -25,7 +25,7 @@ mod links;
 mod obituary;
 mod pools;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -173,6 +173,16 @@ pub enum LauncherEvent {
     Released {
         /// Its name.
         worker: String,
+    },
+    /// A launcher will start a worker again that has served and died before the gateway began.
+    Absent {
+        /// Its name.
+        worker: String,
+    },
+    /// A launcher is gone.
+    Parted {
+        /// The names of those that it would have started again, some of which may be here.
+        absent: BTreeSet<String>,
     },
     /// How far a launcher is in replacing workers.
     Restarting(Rollout),

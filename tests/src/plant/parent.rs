@@ -53,6 +53,11 @@ impl Parent {
         children.into_iter().for_each(|pid| self.say(|line| line.started(pid.cast_signed()).is_ok()));
     }
 
+    /// Says that a worker has served and died, and will be started again.
+    pub(super) fn will_start(&self, name: &str) {
+        self.say(|line| line.absent(name.to_owned()).is_ok());
+    }
+
     /// Starts a child, and will tell how it died.
     pub(super) fn start(
         &self,
