@@ -85,6 +85,8 @@ pub struct Granted {
     pub memory_bytes: u64,
     /// How long it may take, or in a stream: how long one chunk may take.
     pub timeout: Duration,
+    /// How long it may take if its nodes say that they are at work: as long, where the client has said how long.
+    pub longest: Duration,
     /// Samples of all channels in one piece of audio.
     pub audio_samples: u64,
     /// How long it may wait for workers that are still loading. In a unary run that asks for none, this is part of its
@@ -160,8 +162,9 @@ impl Limits {
         within("max_start_ms", start, self.max_start_ms, "ms")?;
         let replays = request.replays.unwrap_or(self.max_replays);
         within("max_replays", replays.into(), self.max_replays.into(), "replays")?;
-        let [timeout, start] = [timeout, start].map(Duration::from_millis);
-        Ok(Granted { memory_bytes: memory, timeout, audio_samples: samples, start, replays })
+        let longest = request.timeout_ms.unwrap_or(self.max_timeout_ms);
+        let [timeout, longest, start] = [timeout, longest, start].map(Duration::from_millis);
+        Ok(Granted { memory_bytes: memory, timeout, longest, audio_samples: samples, start, replays })
     }
 
     /// How long the opening of a session may take.

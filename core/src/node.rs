@@ -85,6 +85,10 @@ pub trait Outputs {
     /// More outputs of one call than a call may have.
     fn emit(&mut self, output: Output) -> Result<(), LimitExceeded>;
 
+    /// Tells that the node is at work on its input and will go on: where the client has set no time for it, that begins
+    /// anew, up to what the service allows at most. Cheap enough for an inner loop.
+    fn working(&mut self) {}
+
     /// Tells that so many bytes of an output were made elsewhere and copied into a loan: for metrics.
     fn note_copied(&mut self, _bytes: usize) {}
 }

@@ -74,6 +74,11 @@ pub enum Event<F> {
         /// Place in [`Session::sinks`].
         sink: usize,
     },
+    /// A node has said that it is at work.
+    Working {
+        /// When.
+        at: Instant,
+    },
     /// A stage has sent its measurements, which it does after its flush.
     StageReported,
     /// The stages are gone, and others are to take their place: none of the old ones says anything more.
@@ -168,8 +173,10 @@ pub enum End {
 pub struct Patience {
     /// For its stages to stand.
     pub open: Duration,
-    /// For the results of one input.
+    /// For the results of one input, or for the next sign that it is worked on.
     pub result: Duration,
+    /// For the results of one input, whatever signs there are.
+    pub longest: Duration,
     /// For input from the client.
     pub idle: Duration,
 }
@@ -227,6 +234,8 @@ struct Clocks {
     opened: Instant,
     last_input: Instant,
     draining_since: Instant,
+    /// When a node last said that it is at work.
+    worked: Option<Instant>,
 }
 
 /// How long the answers to earlier inputs may take when a node has failed. By then they have left that node, and only
@@ -268,7 +277,7 @@ impl<F> Session<F> {
             entries,
             stages,
             resuming: None,
-            clocks: Clocks { patience, opened: now, last_input: now, draining_since: now },
+            clocks: Clocks { patience, opened: now, last_input: now, draining_since: now, worked: None },
             failing: None,
         }
     }
@@ -329,12 +338,16 @@ impl<F> Session<F> {
             Event::Input { entry, sequence } => self.input(now, entry, sequence).map(|()| Vec::new()),
             Event::Dropped { entry, sequence } => self.dropped(now, entry, sequence),
             Event::Output { sink, sequence, frame, last } => {
-                self.output(sink, sequence, frame, last).map(|mut actions| {
+                self.output(now, sink, sequence, frame, last).map(|mut actions| {
                     actions.extend(self.settle());
                     actions
                 })
             }
             Event::SinkDrained { sink } => self.sink_drained(sink),
+            Event::Working { at } => {
+                self.clocks.worked = self.clocks.worked.max(Some(at));
+                Ok(Vec::new())
+            }
             Event::StageReported => Ok(self.stage_reported()),
             Event::Resuming => self.resume().map(|()| Vec::new()),
             Event::Placed { stages } => {
@@ -442,6 +455,7 @@ impl<F> Session<F> {
 
     fn output(
         &mut self,
+        now: Instant,
         place: usize,
         sequence: u64,
         frame: Option<F>,
@@ -475,6 +489,7 @@ impl<F> Session<F> {
         let group = &mut self.groups[sink.group];
         match group.0.iter().position(|pending| pending.sequence == sequence) {
             Some(pending) => {
+                group.0[pending].heard = Some(now);
                 let repeated = group.0[pending].take(place, frame, last);
                 let mut actions = group.deliver();
                 actions.extend(repeated.map(|frame| Action::Repeated { sink: place, frame }));
@@ -590,7 +605,7 @@ impl<F> Session<F> {
         if let Some(Failing { fault, until, .. }) = &self.failing {
             return Some((*until, fault.clone()));
         }
-        let Patience { open, result, idle } = self.clocks.patience;
+        let Patience { open, idle, .. } = self.clocks.patience;
         let late =
             |limit: Duration, waiting_for: String| Fault::Deadline { limit_ms: ms(limit), waiting_for };
         let oldest = self.groups.iter().filter_map(|group| group.0.front());
@@ -611,15 +626,28 @@ impl<F> Session<F> {
                     return Some((first.arrived + idle, late(idle, waiting_for)));
                 }
                 let waiting_for = format!("the results of sequence {sequence} of node '{id}'");
-                Some((first.arrived + result, late(result, waiting_for)))
+                let (at, limit) = self.clocks.due(first.arrived, first.heard);
+                Some((at, late(limit, waiting_for)))
             }
             (Phase::Running, None) => {
                 Some((self.clocks.last_input + idle, StreamFault::Idle { idle_ms: ms(idle) }.into()))
             }
             (Phase::Draining { .. }, None) => {
-                Some((self.clocks.draining_since + result, late(result, "the flush".to_owned())))
+                let (at, limit) = self.clocks.due(self.clocks.draining_since, None);
+                Some((at, late(limit, "the flush".to_owned())))
             }
         }
+    }
+}
+
+// === impl Clocks ===
+
+impl Clocks {
+    /// When what began then has to be done, and how long that is after the last sign of work, or after it began.
+    fn due(&self, began: Instant, heard: Option<Instant>) -> (Instant, Duration) {
+        let Patience { result, longest, .. } = self.patience;
+        let since = [heard, self.worked].into_iter().flatten().fold(began, Instant::max);
+        if since + result < began + longest { (since + result, result) } else { (began + longest, longest) }
     }
 }
 

@@ -4,9 +4,14 @@
 //! Each node thread has a place in the domain file. A call is written there before it begins and taken off when it
 //! returns. The process may die at any of these writes: the session is written last and taken off first, so what is
 //! read of the dead is a whole call or none.
+//!
+//! In the same place a node says that it is at work, which no message could: whoever is in a call sends none. What it
+//! has said stays there behind the call, until another says so in the same place.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
 use remotemedia_core::frame::SessionId;
 use remotemedia_core::graph::NodeIndex;
 
@@ -33,7 +38,7 @@ const MAKING: u64 = u64::MAX;
 impl Domain {
     /// Says that the process in `slot` begins a call in one of its places.
     pub fn begin_call(&self, slot: Slot, place: usize, call: &Call) {
-        let Some([session, node, sequence, earlier]) = self.call(slot, place) else { return };
+        let Some([session, node, sequence, earlier, ..]) = self.call(slot, place) else { return };
         node.store(u64::from(call.node.0), Ordering::Relaxed);
         sequence.store(call.sequence.unwrap_or(MAKING), Ordering::Relaxed);
         earlier.store(call.earlier, Ordering::Relaxed);
@@ -47,11 +52,32 @@ impl Domain {
         }
     }
 
+    /// Says that a node of this session is at work in this place.
+    pub fn note_work(&self, slot: Slot, place: usize, session: SessionId) {
+        let Some([.., worked_for, worked_at]) = self.call(slot, place) else { return };
+        worked_at.store(nanoseconds(), Ordering::Relaxed);
+        worked_for.store(session.0, Ordering::Release);
+    }
+
+    /// How long ago the process in `slot` last said that a node of this session is at work; none if it never has, or
+    /// others have said so in its places since.
+    #[must_use]
+    pub fn last_work(&self, slot: Slot, session: SessionId) -> Option<Duration> {
+        let worked = |place| {
+            let [.., worked_for, worked_at] = self.call(slot, place)?;
+            let is_it = worked_for.load(Ordering::Acquire) == session.0;
+            is_it.then(|| worked_at.load(Ordering::Relaxed))
+        };
+        // It is a process's word: what it says of the future is taken for the present.
+        let last = (0..CALLS).filter_map(worked).max()?;
+        Some(Duration::from_nanos(nanoseconds().saturating_sub(last)))
+    }
+
     /// The calls that the process in `slot` is in, or was when it died.
     #[must_use]
     pub fn calls(&self, slot: Slot) -> Vec<Call> {
         let read = |place| {
-            let [session, node, sequence, earlier] = self.call(slot, place)?;
+            let [session, node, sequence, earlier, ..] = self.call(slot, place)?;
             let session = session.load(Ordering::Acquire);
             // It is a process's word about itself: a node that does not exist is looked for in vain.
             let node = NodeIndex(u16::try_from(node.load(Ordering::Relaxed)).ok()?);
@@ -67,8 +93,17 @@ impl Domain {
 
     /// Takes off what a dead process left, before its slot is used again.
     pub(crate) fn forget_calls(&self, slot: Slot) {
-        (0..CALLS).for_each(|place| self.end_call(slot, place));
+        for [session, .., worked_for, _] in (0..CALLS).filter_map(|place| self.call(slot, place)) {
+            session.store(0, Ordering::Release);
+            worked_for.store(0, Ordering::Release);
+        }
     }
+}
+
+/// Of the clock that all processes of a machine have in common.
+fn nanoseconds() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
+    now.ok().and_then(|now| u64::try_from(now.as_nanos()).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -98,5 +133,27 @@ mod tests {
         assert_eq!(gateway.calls(slot), [call(8, 41)], "there is no such place");
         gateway.forget_calls(slot);
         assert_eq!(gateway.calls(slot), []);
+    }
+
+    #[test]
+    fn what_a_node_says_of_its_work_is_read_beside_and_behind_its_call_and_not_by_other_sessions() {
+        let gateway = Domain::create(1).unwrap();
+        let worker = Domain::map(gateway.fd().try_clone_to_owned().unwrap()).unwrap();
+        let slot = Slot::new(3).unwrap();
+        let mine = SessionId(7);
+        let call = Call { session: mine, node: NodeIndex(2), sequence: Some(1), earlier: 0 };
+        worker.begin_call(slot, 0, &call);
+        assert_eq!(gateway.last_work(slot, mine), None);
+        worker.note_work(slot, 0, mine);
+        worker.note_work(slot, 5, SessionId(8));
+        worker.end_call(slot, 0);
+        assert!(gateway.last_work(slot, mine).unwrap() < Duration::from_secs(60));
+        worker.note_work(slot, CALLS, SessionId(9));
+        assert_eq!(gateway.last_work(slot, SessionId(9)), None, "there is no such place");
+        let [.., worked_at] = worker.call(slot, 0).unwrap();
+        worked_at.store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(gateway.last_work(slot, mine), Some(Duration::ZERO), "it speaks of the future");
+        gateway.forget_calls(slot);
+        assert_eq!(gateway.last_work(slot, mine), None);
     }
 }

@@ -172,7 +172,10 @@ impl Hub {
         let work = Loop {
             host,
             began: Instant::now(),
-            stragglers: Stragglers::new(limits.hang_grace()),
+            stragglers: Stragglers::new(
+                limits.hang_grace(),
+                Duration::from_millis(limits.default_timeout_ms),
+            ),
             limits,
             orders: ordered,
             shared: Arc::clone(&shared),
@@ -558,7 +561,7 @@ impl Loop {
         // The session's user has gone meanwhile: what was opened for it is closed.
         if let Err(Ok(_wiring)) = order.placed.send(outcome) {
             let due = Instant::now() + self.limits.open_timeout();
-            self.close(id, Due { asked: due, allowed: due });
+            self.close(id, Due { asked: due, allowed: due, longest: due });
         }
     }
 
@@ -707,7 +710,9 @@ impl Loop {
     /// Spares workers that are late, gives none to those that are stuck, and has those killed that are beyond hope, if
     /// somebody is there who starts them again: else one that comes back late is better than none.
     fn look_after_stragglers(&mut self) {
-        let late = self.stragglers.late(Instant::now());
+        let (now, domain) = (Instant::now(), self.host.plane().domain());
+        let last_work = |member: Member, session| now.checked_sub(domain.last_work(member.slot, session)?);
+        let late = self.stragglers.late(now, last_work);
         if late.is_empty() && self.registry.iter().all(|(_, worker)| worker.lateness.is_none()) {
             return;
         }

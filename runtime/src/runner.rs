@@ -1,7 +1,9 @@
 //! Runs pipelines on a runtime's workers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use remotemedia_core::fault::{EntryError, Fault, Unavailability, WorkerLost};
 use remotemedia_core::frame::Frame;
@@ -65,14 +67,14 @@ impl PipelineRunner {
         &self,
         request: ExecuteRequest,
         room: OwnedSemaphorePermit,
-        died: &Mutex<Option<WorkerLost>>,
+        course: &Mutex<Course>,
     ) -> Result<Execution, Fault> {
         let graph = Arc::new(Graph::check(&request.manifest, &self.limits)?);
         let granted = self.limits.grant(&request.limits)?;
         let mut run = Run { inputs: request.inputs, pieces: BTreeMap::new() };
         let room = Arc::new(room);
         loop {
-            let before = died.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let before = lock(course).died.clone();
             let replays = before.as_ref().map_or(0, |lost| lost.replays);
             let opening = Opening {
                 graph: Arc::clone(&graph),
@@ -84,13 +86,14 @@ impl PipelineRunner {
                 room: Arc::clone(&room),
             };
             let session = match (self.open(opening).await, before) {
-                (Ok(session), _) => session,
+                (Ok(session), _) => Arc::new(session),
                 (Err(fault @ (Fault::Worker(_) | Fault::Poison(_))), _) | (Err(fault), None) => {
                     return Err(fault);
                 }
                 // That there is nobody else is no news: what died, and why, is.
                 (Err(_), Some(lost)) => return Err(lost.into()),
             };
+            lock(course).session = Some(Arc::clone(&session));
             // Filled in where the caller's span has a field for it.
             Span::current().record("session_id", display(session.id()));
             let outcome = run.through(&session, |run| self.refuse_poison(&graph, run)).await;
@@ -106,8 +109,7 @@ impl PipelineRunner {
             }
             self.hub.count_replay();
             tracing::info!(session = %session.id(), worker = lost.worker, "run_begins_again");
-            *died.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(WorkerLost { replays: replays + 1, ..lost });
+            lock(course).died = Some(WorkerLost { replays: replays + 1, ..lost });
         }
     }
 
@@ -153,7 +155,7 @@ impl PipelineTransport for PipelineRunner {
     async fn execute(&self, request: ExecuteRequest) -> Result<Execution, Fault> {
         let began = Instant::now();
         self.refuse_if_closing()?;
-        let Granted { timeout, start, .. } = self.limits.grant(&request.limits)?;
+        let Granted { timeout, longest, start, .. } = self.limits.grant(&request.limits)?;
         let (start, deadline) = match request.limits.start_ms {
             // Who says how long to wait does not mean it to be taken from the run's time.
             Some(_) => (start, began + timeout + start),
@@ -165,20 +167,23 @@ impl PipelineTransport for PipelineRunner {
         let room = tokio::time::timeout_at(deadline, Arc::clone(&self.room).acquire_owned()).await;
         let room = room.map_err(|_elapsed| unavailable(Unavailability::Full))?;
         let room = room.map_err(|_closed| unavailable(Unavailability::ShuttingDown))?;
-        let died = Mutex::new(None);
-        let run = self.execute_in(request, room, &died);
-        match tokio::time::timeout_at(deadline, run).await {
-            Ok(outcome) => outcome.map(|Execution { outputs, metrics }| {
-                // The wait for room is part of it.
-                Execution { outputs, metrics: ExecutionMetrics { wall: began.elapsed(), ..metrics } }
-            }),
-            Err(_elapsed) if let Some(lost) = died.into_inner().unwrap_or_else(PoisonError::into_inner) => {
-                Err(lost.into())
+        let course = Mutex::default();
+        let mut run = pin!(self.execute_in(request, room, &course));
+        let (mut due, at_most) = (deadline, deadline + longest.saturating_sub(timeout));
+        loop {
+            if let Ok(outcome) = tokio::time::timeout_at(due, run.as_mut()).await {
+                return outcome.map(|Execution { outputs, metrics }| {
+                    // The wait for room is part of it.
+                    Execution { outputs, metrics: ExecutionMetrics { wall: began.elapsed(), ..metrics } }
+                });
             }
-            Err(_elapsed) => Err(Fault::Deadline {
-                limit_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-                waiting_for: "the whole run".to_owned(),
-            }),
+            let worked = lock(&course).session.as_ref().and_then(|session| session.last_work());
+            let later = worked.map(|at| (Instant::from_std(at) + timeout).min(at_most));
+            let Some(later) = later.filter(|later| *later > due) else {
+                let limit = if due < at_most { timeout } else { longest };
+                return Err(lock(&course).expire(limit));
+            };
+            due = later;
         }
     }
 
@@ -201,11 +206,36 @@ impl PipelineTransport for PipelineRunner {
     }
 }
 
+/// How far a unary run is, for who waits for it.
+#[derive(Debug, Default)]
+struct Course {
+    /// The latest death under it.
+    died: Option<WorkerLost>,
+    session: Option<Arc<RunningSession>>,
+}
+
 /// A unary run, whose input stays until it is answered.
 struct Run {
     inputs: BTreeMap<String, Frame>,
     /// By entry: what its input was sent as.
     pieces: BTreeMap<String, Pieces>,
+}
+
+// === impl Course ===
+
+impl Course {
+    /// Its time is over.
+    fn expire(&self, limit: Duration) -> Fault {
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let fault = Fault::Deadline { limit_ms, waiting_for: "the whole run".to_owned() };
+        self.session.iter().for_each(|session| session.expire(fault.clone()));
+        // What died, and why, is the reason.
+        self.died.clone().map_or(fault, Into::into)
+    }
+}
+
+fn lock(course: &Mutex<Course>) -> MutexGuard<'_, Course> {
+    course.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // === impl Run ===

@@ -100,6 +100,8 @@ struct Calls {
     asked: Duration,
     /// As the service allows where nothing is asked, if that is longer.
     allowed: Duration,
+    /// As the service allows at most, of nodes that say that they are at work.
+    longest: Duration,
 }
 
 /// What the hub tells a session.
@@ -201,13 +203,19 @@ impl RunningSession {
         let calls = Calls {
             asked: granted.timeout,
             allowed: granted.timeout.max(Duration::from_millis(limits.default_timeout_ms)),
+            longest: Duration::from_millis(limits.max_timeout_ms),
         };
         let mut asked = Asked { hub: hub.clone(), id, calls, has_owner: false };
         let wiring = placing.await.map_err(|_| gone())??;
-        let patience =
-            Patience { open: limits.open_timeout(), result: granted.timeout, idle: limits.idle_timeout() };
+        let patience = Patience {
+            open: limits.open_timeout(),
+            result: granted.timeout,
+            longest: granted.longest,
+            idle: limits.idle_timeout(),
+        };
         let entries: Vec<NodeIndex> = wiring.entries.iter().map(|entry| entry.node).collect();
-        let machine = Session::new(Shape::of(&graph, &entries), wiring.stages, patience, Instant::now());
+        let machine =
+            Session::new(Shape::of(&graph, &entries), wiring.members.len(), patience, Instant::now());
         asked.has_owner = true;
         let session = Self {
             id,
@@ -234,6 +242,20 @@ impl RunningSession {
         };
         session.until_open().await?;
         Ok(session)
+    }
+
+    /// When one of its nodes last said that it is at work.
+    pub(crate) fn last_work(&self) -> Option<Instant> {
+        let attempt = self.attempt();
+        let members = attempt.wiring.members.iter();
+        let domain = self.hub.plane().domain();
+        let ago = members.filter_map(|member| domain.last_work(member.slot, attempt.id)).min()?;
+        Instant::now().checked_sub(ago)
+    }
+
+    /// Its time is over, as somebody else has seen.
+    pub(crate) fn expire(&self, deadline: Fault) {
+        self.on(Event::Failed(deadline));
     }
 
     /// What it may take.
@@ -286,7 +308,10 @@ impl RunningSession {
             },
             () = self.resend_next() => {}
             () = self.changed.notified() => {}
-            () = sleep_until(deadline.into()) => self.on(Event::Tick),
+            () = sleep_until(deadline.into()) => {
+                self.last_work().into_iter().for_each(|at| self.on(Event::Working { at }));
+                self.on(Event::Tick);
+            }
         }
     }
 
@@ -543,11 +568,16 @@ impl Calls {
     /// been answered, and behind a deadline the client's is over.
     fn due(self, now: Instant, end: &End) -> Due {
         match end {
-            End::Failed(Fault::Deadline { .. }) => {
-                Due { asked: now, allowed: now + self.allowed.saturating_sub(self.asked) }
+            End::Failed(Fault::Deadline { limit_ms, .. }) => {
+                let spent = Duration::from_millis(*limit_ms);
+                let [allowed, longest] =
+                    [self.allowed, self.longest].map(|time| now + time.saturating_sub(spent));
+                Due { asked: now, allowed, longest }
             }
             End::Failed(_) | End::Drained | End::Cancelled => {
-                Due { asked: now + self.asked, allowed: now + self.allowed }
+                let [asked, allowed, longest] =
+                    [self.asked, self.allowed, self.longest].map(|time| now + time);
+                Due { asked, allowed, longest }
             }
         }
     }

@@ -15,6 +15,8 @@ use remotemedia_ipc::slot::Member;
 pub(crate) struct Stragglers {
     due: BTreeMap<(Member, SessionId), Due>,
     grace: Duration,
+    /// By how much a node that says that it is at work puts it off.
+    renewal: Duration,
 }
 
 /// When a call that is under way has to end.
@@ -25,6 +27,8 @@ pub(crate) struct Due {
     /// As the service allows where nothing is asked, if that is later: a client that asks for a moment must not have
     /// workers killed.
     pub(crate) allowed: Instant,
+    /// As the service allows at most, if the node says that it is at work.
+    pub(crate) longest: Instant,
 }
 
 /// How late a worker is.
@@ -44,9 +48,9 @@ const TOLERANCE: Duration = Duration::from_millis(100);
 // === impl Stragglers ===
 
 impl Stragglers {
-    /// Nobody, who may be late by `grace`.
-    pub(crate) const fn new(grace: Duration) -> Self {
-        Self { due: BTreeMap::new(), grace }
+    /// Nobody, who may be late by `grace`, and has another `renewal` whenever it says that it is at work.
+    pub(crate) const fn new(grace: Duration, renewal: Duration) -> Self {
+        Self { due: BTreeMap::new(), grace, renewal }
     }
 
     /// A worker was told to let go of a session.
@@ -57,7 +61,7 @@ impl Stragglers {
     /// No call of the session is under way there: what is left to do has begun at `now`, and may take `at_most`.
     pub(crate) fn excuse(&mut self, member: Member, session: SessionId, now: Instant, at_most: Duration) {
         if let Some(due) = self.due.get_mut(&(member, session)) {
-            *due = Due { asked: now + at_most, allowed: now + at_most };
+            *due = Due { asked: now + at_most, allowed: now + at_most, longest: now + at_most };
         }
     }
 
@@ -66,11 +70,16 @@ impl Stragglers {
         self.due.remove(&(member, session));
     }
 
-    /// The workers that are late.
-    pub(crate) fn late(&self, now: Instant) -> BTreeMap<Member, Lateness> {
+    /// The workers that are late. `last_work` says when one last said that it is at work on a session.
+    pub(crate) fn late(
+        &self,
+        now: Instant,
+        last_work: impl Fn(Member, SessionId) -> Option<Instant>,
+    ) -> BTreeMap<Member, Lateness> {
         let mut late = BTreeMap::new();
-        for ((member, _), due) in &self.due {
-            if let Some(lateness) = due.lateness(now, self.grace) {
+        for ((member, session), due) in &self.due {
+            let renewed = || last_work(*member, *session).map(|at| at + self.renewal);
+            if let Some(lateness) = due.lateness(now, self.grace, renewed) {
                 let worst = late.entry(*member).or_insert(lateness);
                 *worst = lateness.max(*worst);
             }
@@ -82,14 +91,23 @@ impl Stragglers {
 // === impl Due ===
 
 impl Due {
-    fn lateness(self, now: Instant, grace: Duration) -> Option<Lateness> {
+    fn lateness(
+        self,
+        now: Instant,
+        grace: Duration,
+        renewed: impl FnOnce() -> Option<Instant>,
+    ) -> Option<Lateness> {
         let is_past = |due: Instant, by: Duration| now >= due + by.max(TOLERANCE);
-        if is_past(self.allowed, grace) {
+        if !is_past(self.asked, TOLERANCE) {
+            return None;
+        }
+        let allowed = renewed().map_or(self.allowed, |at| self.allowed.max(at.min(self.longest)));
+        if is_past(allowed, grace) {
             Some(Lateness::Hopeless)
-        } else if is_past(self.allowed, TOLERANCE) {
+        } else if is_past(allowed, TOLERANCE) {
             Some(Lateness::Stuck)
         } else {
-            is_past(self.asked, TOLERANCE).then_some(Lateness::Late)
+            Some(Lateness::Late)
         }
     }
 }
@@ -106,10 +124,12 @@ mod tests {
         let after = |ms| now + Duration::from_millis(ms);
         let member = Member { slot: Slot::GATEWAY, incarnation: Incarnation::FIRST };
         let (one, two) = (SessionId(1), SessionId(2));
-        let mut stragglers = Stragglers::new(Duration::from_secs(2));
-        stragglers.expect(member, one, Due { asked: now, allowed: after(1_000) });
-        stragglers.expect(member, two, Due { asked: after(500), allowed: after(5_000) });
-        let late = |stragglers: &Stragglers, ms| stragglers.late(after(ms)).get(&member).copied();
+        let mut stragglers = Stragglers::new(Duration::from_secs(2), Duration::from_secs(5));
+        let due = |asked, allowed| Due { asked, allowed, longest: after(30_000) };
+        stragglers.expect(member, one, due(now, after(1_000)));
+        stragglers.expect(member, two, due(after(500), after(5_000)));
+        let late =
+            |stragglers: &Stragglers, ms| stragglers.late(after(ms), |_, _| None).get(&member).copied();
         assert_eq!(late(&stragglers, 99), None);
         assert_eq!(late(&stragglers, 100), Some(Lateness::Late));
         assert_eq!(late(&stragglers, 1_100), Some(Lateness::Stuck));
@@ -122,5 +142,22 @@ mod tests {
         assert_eq!(late(&stragglers, 60_000), Some(Lateness::Hopeless));
         stragglers.forgive(member, two);
         assert_eq!(late(&stragglers, 60_000), None);
+    }
+
+    #[test]
+    fn who_says_that_it_is_at_work_is_late_and_not_stuck_until_it_is_silent_or_has_had_the_longest_time() {
+        let now = Instant::now();
+        let after = |ms| now + Duration::from_millis(ms);
+        let member = Member { slot: Slot::GATEWAY, incarnation: Incarnation::FIRST };
+        let mut stragglers = Stragglers::new(Duration::from_secs(2), Duration::from_secs(5));
+        let due = Due { asked: now, allowed: after(1_000), longest: after(20_000) };
+        stragglers.expect(member, SessionId(1), due);
+        let late = |ms, worked| stragglers.late(after(ms), |_, _| Some(after(worked))).get(&member).copied();
+        assert_eq!(late(1_100, 900), Some(Lateness::Late));
+        assert_eq!(late(5_900, 900), Some(Lateness::Late));
+        assert_eq!(late(6_000, 900), Some(Lateness::Stuck));
+        assert_eq!(late(7_900, 900), Some(Lateness::Hopeless));
+        assert_eq!(late(20_000, 19_900), Some(Lateness::Late));
+        assert_eq!(late(20_100, 20_000), Some(Lateness::Stuck));
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Wiring {
     /// For each sink of the graph, in its order.
     pub(crate) sinks: Vec<EdgeIn>,
     /// Workers that run a part.
-    pub(crate) stages: usize,
+    pub(crate) members: Vec<Member>,
     /// By the nodes' order in the graph.
     pub(crate) infos: Vec<NodeInfo>,
 }
@@ -74,7 +74,8 @@ impl Draughtsman<'_> {
         let entries = self.draw_entries(&mut plans)?;
         self.draw_connections(&mut plans)?;
         let (sinks, sink_edges) = self.draw_sinks(&mut plans)?;
-        let wiring = Wiring { entries, sinks, stages: plans.len(), infos: self.placement.infos.clone() };
+        let members = plans.keys().copied().collect();
+        let wiring = Wiring { entries, sinks, members, infos: self.placement.infos.clone() };
         Some(Drawing { wiring, plans: plans.into_iter().collect(), sinks: sink_edges })
     }
 

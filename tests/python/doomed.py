@@ -10,13 +10,13 @@ import time
 
 import numpy as np
 
-from remotemedia import Audio, Data, Node, Text
+from remotemedia import Audio, Context, Data, Node, Text
 
 
 class Doomed(Node):
     """Does what the text says."""
 
-    def process(self, text: Text) -> Data:
+    def process(self, text: Text, ctx: Context) -> Data:
         match text.text.split():
             case ["exit"]:
                 print("line one\nthese are my last words", file=sys.stderr, flush=True)
@@ -37,6 +37,11 @@ class Doomed(Node):
                 sum(range(10**13))
             case ["sleep", seconds]:
                 time.sleep(float(seconds))
+            case ["work", seconds]:
+                until = time.monotonic() + float(seconds)
+                while time.monotonic() < until:
+                    time.sleep(0.05)
+                    ctx.working()
             case ["flood", mebibytes]:
                 line = "x" * 1023
                 for _ in range(int(mebibytes) << 10):

@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
+use remotemedia_core::Fault;
 use remotemedia_protos::v1::stream_request::Request;
 use remotemedia_protos::v1::stream_response::Response;
 use remotemedia_protos::v1::{
     ErrorResponse, ErrorType, ExecuteRequest, PipelineManifest, ResourceLimits, StreamInit,
 };
-use remotemedia_tests::Plant;
-use remotemedia_tests::client::{context, error_in};
-use remotemedia_tests::deadline::within;
+use remotemedia_tests::client::{context, error_in, fault};
+use remotemedia_tests::deadline::{until, within};
 use remotemedia_tests::pipeline::{chain, text, words};
+use remotemedia_tests::{Plant, Recipe};
 
 const PASS: &str = "{ id: pass, node_type: PassThrough }";
 /// The limit of the calls here is thirty seconds: what comes this soon has not waited for it.
@@ -87,6 +88,66 @@ async fn a_node_that_takes_too_long_is_a_deadline_that_says_for_what_it_waited()
     assert!(error.message.contains("within 100 ms"), "{}", error.message);
     assert!(error.message.contains("ask for a longer max_timeout_ms"), "{}", error.message);
     plant.finish().await;
+}
+
+#[tokio::test]
+async fn a_node_that_says_that_it_is_at_work_has_more_time_up_to_the_longest_and_none_where_its_client_said_how_long()
+ {
+    let settings = "[limits]\ndefault_timeout_ms = 300\nmax_timeout_ms = 1200\n";
+    let recipe = Recipe { workers: 1, python: &["doomed"], settings, ..Recipe::default() };
+    let mut plant = Plant::of(recipe).await;
+    // What the nodes are at has no time left.
+    plant.expect("worker_stuck");
+    let slow = |params: &str| format!("{{ id: node, node_type: Slow, params: {{ {params} }} }}");
+    let doomed = "{ id: node, node_type: Doomed }".to_owned();
+    for (node, said) in [(slow("ms: 700, tells_every_ms: 20"), "hello"), (doomed, "work 0.7")] {
+        assert_eq!(both(&plant, &node, said, None).await, [Ok(said.to_owned()), Ok(said.to_owned())]);
+    }
+    let late = |limit_ms| [Err(limit_ms), Err(limit_ms)];
+    assert_eq!(both(&plant, &slow("ms: 700"), "hello", None).await, late(300));
+    assert_eq!(both(&plant, &slow("ms: 700, tells_every_ms: 20"), "hello", Some(400)).await, late(400));
+    assert_eq!(both(&plant, &slow("ms: 1500, tells_every_ms: 20"), "hello", None).await, late(1_200));
+    plant.finish().await;
+}
+
+/// What a node made of a text by either call, or the time that it was over. Each has its worker to itself.
+async fn both(plant: &Plant, node: &str, said: &str, timeout_ms: Option<u64>) -> [Result<String, u64>; 2] {
+    let manifest = Some(chain(&[node]));
+    let limit = |max_timeout_ms| ResourceLimits { max_timeout_ms, ..ResourceLimits::default() };
+    let resource_limits = timeout_ms.map(limit);
+    let request = ExecuteRequest {
+        manifest: manifest.clone(),
+        data_inputs: [("node".to_owned(), text(said))].into(),
+        resource_limits: resource_limits.clone(),
+        ..ExecuteRequest::default()
+    };
+    let late = |error: &ErrorResponse| match fault(error) {
+        Fault::Deadline { limit_ms, .. } => limit_ms,
+        other => panic!("{other:?}"),
+    };
+    all_ready(plant).await;
+    let unary = match plant.client().execute_request(request).await {
+        Ok(outcome) => Ok(words(&outcome.unwrap().data_outputs["node"]).to_owned()),
+        Err(status) => Err(late(&error_in(&status))),
+    };
+    all_ready(plant).await;
+    let init = StreamInit { manifest, resource_limits, ..StreamInit::default() };
+    let (call, _session) = plant.client().stream_as(init).await;
+    let answers = call.run([text(said)]).await;
+    let streamed = match &answers.error {
+        Some(error) => Err(late(error)),
+        None => Ok(answers.of("node").map(words).collect::<Vec<_>>().join(" ")),
+    };
+    [unary, streamed]
+}
+
+/// Nobody is at what a client has given up.
+async fn all_ready(plant: &Plant) {
+    until(AT_ONCE, async || {
+        let workers = plant.status().await.workers;
+        if workers.iter().all(|worker| worker.state == "ready") { Ok(()) } else { Err(workers) }
+    })
+    .await;
 }
 
 async fn unary(plant: &Plant, manifest: &PipelineManifest) -> ErrorResponse {

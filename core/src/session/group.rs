@@ -21,6 +21,8 @@ pub(super) struct Pending<F> {
     missed: Vec<usize>,
     /// The latest of them.
     pub(super) arrived: Instant,
+    /// When something last came of it.
+    pub(super) heard: Option<Instant>,
     /// The entry of the latest.
     pub(super) entry: usize,
     /// Sinks that may still send something for it.
@@ -92,6 +94,7 @@ impl<F> Pending<F> {
             untold: Vec::new(),
             missed: Vec::new(),
             arrived,
+            heard: None,
             entry,
             waiting: BTreeSet::new(),
             answered: false,

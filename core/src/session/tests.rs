@@ -6,8 +6,12 @@ use crate::graph::Graph;
 use crate::limits::Limits;
 use crate::manifest::{Connection, Manifest, NodeManifest, VERSION};
 
-const PATIENCE: Patience =
-    Patience { open: Duration::from_secs(1), result: Duration::from_secs(5), idle: Duration::from_secs(60) };
+const PATIENCE: Patience = Patience {
+    open: Duration::from_secs(1),
+    result: Duration::from_secs(5),
+    longest: Duration::from_secs(30),
+    idle: Duration::from_secs(60),
+};
 
 /// `in` feeds `x` and `y`: one entry, two sinks.
 fn fan_out() -> Graph {
@@ -209,6 +213,28 @@ fn every_wait_has_a_deadline_that_says_for_what() {
     let Some(Action::End(End::Failed(fault))) = actions.first() else { panic!("{actions:?}") };
     assert!(fault.to_string().contains("the results of sequence 0 of node 'in'"), "{fault}");
 }
+
+#[test]
+fn who_is_at_work_has_more_time_and_at_most_the_longest() {
+    let (mut session, now) = open(1);
+    let after = |seconds| now + Duration::from_secs(seconds);
+    session.on(now, input(0));
+    assert!(session.on(after(1), Event::Working { at: after(1) }).is_empty());
+    assert_eq!(session.deadline(), Some(after(1) + PATIENCE.result));
+    // What came of an input is a sign too, of that input.
+    session.on(after(2), input(1));
+    session.on(after(3), output(0, 0, Some("piece"), false));
+    assert_eq!(session.deadline(), Some(after(3) + PATIENCE.result));
+    session.on(after(29), Event::Working { at: after(29) });
+    let actions = session.on(after(29), Event::Tick);
+    assert!(actions.is_empty(), "{actions:?}");
+    let actions = session.on(now + PATIENCE.longest, Event::Tick);
+    let Some(Action::End(End::Failed(Fault::Deadline { limit_ms, .. }))) = actions.first() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(u128::from(*limit_ms), PATIENCE.longest.as_millis());
+}
+
 /// `a` and `b` meet in `both`; `a` also feeds `own`; `c` has nothing to do with them.
 fn joined() -> (Session<&'static str>, Instant) {
     let now = Instant::now();

@@ -19,7 +19,7 @@ pub const EDGES: u32 = 8192;
 pub const CALLS: usize = 16;
 
 /// The version of the domain file's layout. It changes whenever an offset below does.
-pub const LAYOUT: u64 = 2;
+pub const LAYOUT: u64 = 3;
 
 /// "rmdomain", as it lies in memory on our little-endian machines.
 const MAGIC: u64 = u64::from_le_bytes(*b"rmdomain");
@@ -146,9 +146,9 @@ impl Domain {
     /// The four words of one of a process's places for calls (see [`crate::calls`]); none if it has fewer. Only the
     /// process in the slot writes them, and the gateway when nobody is there.
     #[must_use]
-    pub fn call(&self, slot: Slot, place: usize) -> Option<[&AtomicU64; 4]> {
+    pub fn call(&self, slot: Slot, place: usize) -> Option<[&AtomicU64; 6]> {
         let line = CALLS_AT + (slot.index() * CALLS + Some(place).filter(|place| *place < CALLS)?) * LINE;
-        Some([0, 1, 2, 3].map(|word| self.mapping.atomic_u64(line + word * size_of::<u64>())))
+        Some([0, 1, 2, 3, 4, 5].map(|word| self.mapping.atomic_u64(line + word * size_of::<u64>())))
     }
 }
 
@@ -194,8 +194,8 @@ mod tests {
         assert_eq!(gateway.asleep(b).load(Ordering::Acquire), 1);
         assert_eq!(gateway.credit(EDGES - 1).unwrap().load(Ordering::Acquire), 7);
         assert!(gateway.credit(EDGES).is_none());
-        worker.call(b, CALLS - 1).unwrap()[3].store(8, Ordering::Release);
-        assert_eq!(gateway.call(b, CALLS - 1).unwrap()[3].load(Ordering::Acquire), 8);
+        worker.call(b, CALLS - 1).unwrap()[5].store(8, Ordering::Release);
+        assert_eq!(gateway.call(b, CALLS - 1).unwrap()[5].load(Ordering::Acquire), 8);
         assert!(gateway.call(b, CALLS).is_none());
     }
 

@@ -1,4 +1,4 @@
-//! What a node may ask its worker for while it works: memory.
+//! What a node may ask its worker for while it works: memory, and more time.
 #![expect(
     unsafe_code,
     reason = "the worker's outputs are borrowed for one call, which Python's types cannot say"
@@ -46,6 +46,15 @@ impl Lender {
         // SAFETY: it is there, so the call is under way, the outputs live, and their own thread waits in `during`
         // without touching them; the lock keeps every other thread out.
         Some(unsafe { out.as_mut() }.loan(bytes))
+    }
+
+    /// Says that the node is at work. Whether a call is under way.
+    pub(crate) fn working(&self) -> bool {
+        let mut borrowed = self.lock();
+        let Some(Borrowed(out)) = borrowed.as_mut() else { return false };
+        // SAFETY: as in `loan`.
+        unsafe { out.as_mut() }.working();
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Borrowed>> {

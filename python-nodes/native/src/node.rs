@@ -89,6 +89,16 @@ impl Context {
         }
     }
 
+    /// Says that the node is at work on its input.
+    fn working(&self) -> PyResult<()> {
+        if self.lender.working() {
+            return Ok(());
+        }
+        Err(PyRuntimeError::new_err(
+            "there is no input that the node works on: call working from process or flush",
+        ))
+    }
+
     fn __traverse__(&self, _visit: pyo3::PyVisit<'_>) -> Result<(), PyTraverseError> {
         Ok(())
     }

@@ -16,6 +16,7 @@ class Lent(Buffer):
 @final
 class Context:
     def loan(self, bytes: int) -> Lent: ...
+    def working(self) -> None: ...
 
 class VersionError(RuntimeError):
     """Gateway and worker are of versions that do not understand each other."""

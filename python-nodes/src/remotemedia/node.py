@@ -101,3 +101,11 @@ class Context:
         kind = np.dtype(dtype)
         extent = (shape,) if isinstance(shape, int) else shape
         return np.ndarray(extent, kind, self.native.loan(kind.itemsize * math.prod(extent)))  # pyright: ignore[reportArgumentType]
+
+    def working(self) -> None:
+        """Says that the node is at work on its input and will go on. Where the client has set no time for it, that begins
+        anew, up to what the service allows at most (30 s). Call it from time to time in what takes seconds.
+
+        Raises `RuntimeError` outside `process` and `flush`.
+        """
+        self.native.working()

@@ -213,7 +213,7 @@ impl RunningSession {
         let mut state = self.lock();
         match placed {
             Ok(wiring) => {
-                let (id, number, stages) = (state.asked, state.attempt.number + 1, wiring.stages);
+                let (id, number, stages) = (state.asked, state.attempt.number + 1, wiring.members.len());
                 tracing::info!(session = %self.id, attempt = %id, "session_goes_on");
                 state.attempt = Arc::new(Attempt { id, number, wiring });
                 self.act(&mut state, Event::Placed { stages });

@@ -24,6 +24,7 @@ pub(super) struct Logbook {
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
     plane: &'a Plane,
+    session: SessionId,
     place: usize,
 }
 
@@ -44,11 +45,18 @@ impl Logbook {
         let place = PLACE.get()?;
         let call = Call { session: self.session, node: self.node, sequence, earlier };
         self.plane.domain().begin_call(self.plane.me().slot, place, &call);
-        Some(Entry { plane: &self.plane, place })
+        Some(Entry { plane: &self.plane, session: self.session, place })
     }
 }
 
 // === impl Entry ===
+
+impl Entry<'_> {
+    /// Says that the node is at work.
+    pub(super) fn work(&self) {
+        self.plane.domain().note_work(self.plane.me().slot, self.place, self.session);
+    }
+}
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {

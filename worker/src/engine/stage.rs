@@ -32,7 +32,7 @@ use remotemedia_core::transport::{MAX_REPORTED_METADATA, NodeReport};
 use super::contained::{Panic, contained};
 use super::held::Held;
 use super::joint::{Due, Joint, JointError};
-use super::logbook::Logbook;
+use super::logbook::{self, Logbook};
 use super::routes::{Doorway, Routes};
 
 /// The nodes of one session in this process.
@@ -147,6 +147,7 @@ struct Guarded(Option<Box<dyn Node>>);
 struct Collected<'a, 'b> {
     lend: &'a mut Lend<'b>,
     held: &'a Arc<Held>,
+    entry: Option<&'a logbook::Entry<'a>>,
     outputs: Vec<Output>,
     max_outputs: usize,
     lent_bytes: u64,
@@ -446,16 +447,23 @@ impl Station {
         work: impl FnOnce(&mut dyn Node, &mut dyn Outputs) -> Result<(), NodeError>,
     ) -> Result<Vec<Output>, Fault> {
         let held = Arc::clone(&self.held);
-        let (outputs, lent_bytes, copied_bytes) = (Vec::new(), 0, 0);
-        let mut collected = Collected { lend, held: &held, outputs, max_outputs, lent_bytes, copied_bytes };
         let Guarded(Some(node)) = &mut self.node else { return Ok(Vec::new()) };
         let logbook = self.logbook.as_ref();
         let entry = logbook.and_then(|book| book.enter(Some(self.latest.sequence), self.report.calls));
+        let mut collected = Collected {
+            lend,
+            held: &held,
+            entry: entry.as_ref(),
+            outputs: Vec::new(),
+            max_outputs,
+            lent_bytes: 0,
+            copied_bytes: 0,
+        };
         let stopwatch = Stopwatch::start();
         let outcome = contained(|| work(node.as_mut(), &mut collected).map(|()| node.has_more()));
         let (busy, cpu) = stopwatch.stop();
-        drop(entry);
         let Collected { outputs, lent_bytes, copied_bytes, .. } = collected;
+        drop(entry);
         self.report.calls += 1;
         self.report.busy += busy;
         self.report.cpu += cpu;
@@ -605,6 +613,10 @@ impl Outputs for Collected<'_, '_> {
         }
         self.outputs.push(output);
         Ok(())
+    }
+
+    fn working(&mut self) {
+        self.entry.into_iter().for_each(logbook::Entry::work);
     }
 
     fn note_copied(&mut self, bytes: usize) {
