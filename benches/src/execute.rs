@@ -15,7 +15,7 @@ use remotemedia_core::data::{Audio, ChannelCount, SampleRate};
 use remotemedia_core::frame::Frame;
 use remotemedia_core::limits::LimitRequest;
 use remotemedia_core::manifest::{Manifest, Params};
-use remotemedia_core::transport::{ExecuteRequest, Execution, PipelineTransport as _};
+use remotemedia_core::transport::{Caller, ExecuteRequest, Execution, PipelineTransport as _};
 use remotemedia_worker::Harness;
 use remotemedia_worker::nodes::stock;
 use tokio::task::JoinSet;
@@ -82,7 +82,7 @@ impl Job {
             manifest: Arc::new(Manifest::from_json(&manifest)?),
             inputs: BTreeMap::from([(NODE.to_owned(), Frame::new(0, second.clone()))]),
             limits: LimitRequest::default(),
-            private: false,
+            caller: Caller::default(),
         };
         let mut job = Self { params, second, request, expected: Bytes::new() };
         job.expected = job.run_here()?;

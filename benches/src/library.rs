@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use remotemedia_core::limits::LimitRequest;
 use remotemedia_core::manifest::Manifest;
 use remotemedia_core::transport::{
-    ExecutionMetrics, PipelineTransport as _, StreamRequest, StreamSession as _,
+    Caller, ExecutionMetrics, PipelineTransport as _, StreamRequest, StreamSession as _,
 };
 use remotemedia_runtime::{
     PipelineRunner, RunningSession, Runtime, RuntimeConfig, RuntimeStatus, WorkerState,
@@ -78,7 +78,7 @@ impl Library {
                 manifest,
                 limits: LimitRequest::default(),
                 listener: None,
-                private: false,
+                caller: Caller::default(),
             })
             .await?)
     }

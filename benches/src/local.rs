@@ -28,7 +28,7 @@ use remotemedia_core::data::{Audio, RuntimeData, Shape, Tensor, TensorDtype, Tex
 use remotemedia_core::frame::Frame;
 use remotemedia_core::limits::LimitRequest;
 use remotemedia_core::manifest::Manifest;
-use remotemedia_core::transport::{ExecuteRequest, Execution, PipelineTransport};
+use remotemedia_core::transport::{Caller, ExecuteRequest, Execution, PipelineTransport};
 use remotemedia_runtime::PipelineRunner;
 
 use crate::error::{BenchError, while_doing};
@@ -150,7 +150,7 @@ impl Job {
             manifest: Arc::new(Manifest::from_json(manifest)?),
             inputs: BTreeMap::from([("in".to_owned(), frame)]),
             limits: LimitRequest::default(),
-            private: false,
+            caller: Caller::default(),
         };
         Ok(Self { name, request, bytes, calls })
     }

@@ -13,7 +13,9 @@ use remotemedia_core::data::{Audio, ChannelCount, RuntimeData, SampleFormat, Sam
 use remotemedia_core::frame::Metadata;
 use remotemedia_core::limits::LimitRequest;
 use remotemedia_core::manifest::Manifest;
-use remotemedia_core::transport::{PipelineTransport as _, StreamRequest, StreamSession, TransportData};
+use remotemedia_core::transport::{
+    Caller, PipelineTransport as _, StreamRequest, StreamSession, TransportData,
+};
 use remotemedia_protos::convert;
 use remotemedia_protos::v1::DataBuffer;
 
@@ -45,7 +47,12 @@ async fn measure(endpoint: &str) -> Result<Vec<Row>, BenchError> {
     let pass = r#"{"version":"v1","nodes":[{"id":"pass","node_type":"PassThrough"}]}"#;
     let manifest = Arc::new(Manifest::from_json(pass)?);
     let session = client
-        .stream(StreamRequest { manifest, limits: LimitRequest::default(), listener: None, private: false })
+        .stream(StreamRequest {
+            manifest,
+            limits: LimitRequest::default(),
+            listener: None,
+            caller: Caller::default(),
+        })
         .await?;
     let chunk = chunk()?;
     one_by_one(&session, &chunk, 0..WARM_UP).await?;

@@ -16,7 +16,7 @@ use remotemedia_core::frame::Frame;
 use remotemedia_core::graph::Graph;
 use remotemedia_core::limits::{LimitRequest, Limits};
 use remotemedia_core::manifest::Manifest;
-use remotemedia_core::transport::{ExecuteRequest, Execution, PipelineTransport as _};
+use remotemedia_core::transport::{Caller, ExecuteRequest, Execution, PipelineTransport as _};
 use remotemedia_ipc::capture::{Capture, CaptureError};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -237,7 +237,7 @@ async fn run(
         manifest: Arc::new(manifest),
         inputs: inputs.collect::<BTreeMap<_, _>>(),
         limits,
-        private: true,
+        caller: Caller { private: true, connection: None },
     };
     let (transport, _version) = GrpcTransport::connect(&gateway.serving.grpc, None).await?;
     Ok(transport.execute(request).await?)

@@ -11,7 +11,7 @@ use remotemedia_core::limits::{LimitRequest, Limits};
 use remotemedia_core::starting::StartListener;
 use remotemedia_core::token::Token;
 use remotemedia_core::transport::{
-    ChunkOutput, ExecuteRequest, ExecutionMetrics, PipelineTransport, StreamRequest, StreamSession,
+    Caller, ChunkOutput, ExecuteRequest, ExecutionMetrics, PipelineTransport, StreamRequest, StreamSession,
     TransportData,
 };
 use serde::Serialize;
@@ -253,7 +253,7 @@ impl Job {
             manifest: self.pipeline.manifest.clone(),
             inputs: inputs.into_iter().collect(),
             limits: self.limits,
-            private: false,
+            caller: Caller::default(),
         };
         traffic.sent(0, Instant::now());
         let done = transport.execute(request).await?;
@@ -278,7 +278,7 @@ impl Job {
             manifest: self.pipeline.manifest.clone(),
             limits: self.limits,
             listener,
-            private: false,
+            caller: Caller::default(),
         };
         let session = transport.stream(request).await?;
         let traffic = RefCell::new(Traffic::default());

@@ -38,6 +38,8 @@ pub struct Limits {
     pub max_audio_samples: u64,
     /// Sessions at once: each costs two edges of credit or more (see `max_edges`).
     pub max_sessions: usize,
+    /// Of the gateway's frame pool, in percent: what the inputs of all sessions of one connection may hold.
+    pub max_connection_pool_percent: u8,
     /// Frames in flight on one edge of a session: hides one wake-up at each end, and bounds what a slow node queues.
     pub credit_window: u32,
     /// Outputs of one call of a node: more belong into a stream of calls.
@@ -132,6 +134,7 @@ impl Default for Limits {
             max_timeout_ms: 30_000,
             max_audio_samples: 10_000_000,
             max_sessions: 1_024,
+            max_connection_pool_percent: 50,
             credit_window: 4,
             max_outputs_per_call: 1_024,
             default_start_ms: 10_000,

@@ -72,8 +72,8 @@ pub struct ExecuteRequest {
     pub inputs: BTreeMap<String, Frame>,
     /// What the client asks.
     pub limits: LimitRequest,
-    /// What it sends is kept nowhere, whatever becomes of it.
-    pub private: bool,
+    /// Who asks.
+    pub caller: Caller,
 }
 
 /// The set-up of a stream.
@@ -85,9 +85,23 @@ pub struct StreamRequest {
     pub limits: LimitRequest,
     /// Who is to hear what the start waits for: at once, when it changes, and every 2 s.
     pub listener: Option<StartListener>,
-    /// As [`ExecuteRequest::private`].
-    pub private: bool,
+    /// Who asks.
+    pub caller: Caller,
 }
+
+/// Who asks, as far as it matters for how it is served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Caller {
+    /// What it sends is kept nowhere, whatever becomes of it.
+    pub private: bool,
+    /// Its connection, all sessions of which share one part of the frame pool; none for one that has no bound but its
+    /// sessions'.
+    pub connection: Option<ConnectionId>,
+}
+
+/// A connection of a client, as its transport numbers them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ConnectionId(pub u64);
 
 /// What one input sequence gave, or a part of it, or why it gives nothing.
 #[derive(Clone, PartialEq, Debug)]

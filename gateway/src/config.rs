@@ -160,6 +160,14 @@ pub enum ConfigError {
         /// The limit.
         what: &'static str,
     },
+    /// A part that is none.
+    #[error("limits: {what} is {value}: a part of the whole is 1 to 100")]
+    Percent {
+        /// The limit.
+        what: &'static str,
+        /// As set.
+        value: u8,
+    },
     /// A limit that makes others impossible.
     #[error(
         "limits: {what} is {value}, over {bound}, which is {limit}: a client that asks for nothing would be refused"
@@ -237,6 +245,7 @@ Settings file, with the defaults:
   max_connection_incomplete_bytes = 134217728  # of those of one connection
   message_stall_ms = 10000       # without a byte, in the middle of a message
   message_ms = 60000             # of a whole message
+  max_connection_pool_percent = 50   # of the gateway's frame pool
   max_replays = 2                # of work whose worker died
   poison_ms = 60000              # for which an input that killed more often is refused
   max_nodes = 64
@@ -351,6 +360,10 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     if let Some((what, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
         return Err(ConfigError::Zero { what });
     }
+    let percent = limits.max_connection_pool_percent;
+    if !(1..=100).contains(&percent) {
+        return Err(ConfigError::Percent { what: "max_connection_pool_percent", value: percent });
+    }
     let pairs = [
         ("default_timeout_ms", limits.default_timeout_ms, "max_timeout_ms", limits.max_timeout_ms),
         ("default_memory_bytes", limits.default_memory_bytes, "max_memory_bytes", limits.max_memory_bytes),
@@ -403,6 +416,7 @@ mod tests {
         check("grcp = '127.0.0.1:1'", "unknown field `grcp`");
         check("[limits]\nmax_sesions = 1", "unknown field `max_sesions`");
         check("[limits]\nmax_sessions = 0", "max_sessions is 0");
+        check("[limits]\nmax_connection_pool_percent = 0", "max_connection_pool_percent is 0: a part");
         check("file_roots = ['media']", "the file root \"media\" is not absolute");
         check("grpc = '0.0.0.0:50051'", "0.0.0.0:50051 is refused");
         check(

@@ -1,4 +1,5 @@
-//! How much of messages that are not whole a client may have here, and for how long.
+//! How much of messages that are not whole a client may have here, and for how long; and which of its calls come by one
+//! connection.
 //!
 //! A message is gathered in the gateway's heap until it is whole. Credit and frame pools know nothing of it yet, so a
 //! client that begins many large messages, or begins one and goes quiet, has to meet a bound of its own.
@@ -18,6 +19,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use remotemedia_core::Limits;
 use remotemedia_core::fault::Fault;
 use remotemedia_core::limits::LimitExceeded;
+use remotemedia_core::transport::ConnectionId;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use tonic::body::Body;
@@ -29,6 +31,7 @@ use crate::rescue;
 #[derive(Clone, Debug)]
 pub(crate) struct Gauge {
     house: Arc<Pot>,
+    next: Arc<AtomicU64>,
     of_connection: u64,
     times: Times,
 }
@@ -37,6 +40,7 @@ pub(crate) struct Gauge {
 #[derive(Clone, Debug)]
 pub(crate) struct Gauged<S> {
     inner: S,
+    connection: ConnectionId,
     pots: [Arc<Pot>; 2],
     times: Times,
 }
@@ -102,14 +106,16 @@ impl Gauge {
             stall: Duration::from_millis(limits.message_stall_ms),
             whole: Duration::from_millis(limits.message_ms),
         };
-        Self { house: Arc::new(house), of_connection: limits.max_connection_incomplete_bytes, times }
+        let (house, next) = (Arc::new(house), Arc::default());
+        Self { house, next, of_connection: limits.max_connection_incomplete_bytes, times }
     }
 
     /// Holds a connection to its part.
     pub(crate) fn hold<S>(&self, inner: S) -> Gauged<S> {
         let what = "what this connection has sent of messages that are not whole";
         let own = Pot { what, held: AtomicU64::new(0), most: self.of_connection };
-        Gauged { inner, pots: [Arc::new(own), Arc::clone(&self.house)], times: self.times }
+        let connection = ConnectionId(self.next.fetch_add(1, Ordering::Relaxed));
+        Gauged { inner, connection, pots: [Arc::new(own), Arc::clone(&self.house)], times: self.times }
     }
 }
 
@@ -127,8 +133,9 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> S::Future {
-        let Self { inner, pots, times } = self;
+    fn call(&mut self, mut request: Request<B>) -> S::Future {
+        let Self { inner, connection, pots, times } = self;
+        request.extensions_mut().insert(*connection);
         inner.call(request.map(|inner| GaugedBody {
             inner,
             framing: Framing::default(),

@@ -3,6 +3,7 @@
 use hyper::Request;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use remotemedia_core::token::{Token, TokenEntry};
+use remotemedia_core::transport::{Caller, ConnectionId};
 use tracing::Span;
 
 use crate::rescue;
@@ -34,7 +35,7 @@ impl Guard {
 
 /// Whether what a caller sends is kept nowhere. Not so where nobody says who calls.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Privacy(pub(crate) bool);
+struct Privacy(bool);
 
 impl Step for Guard {
     fn pass<B>(&self, mut request: Request<B>, next: impl FnOnce(Request<B>) -> Answer) -> Answer {
@@ -56,11 +57,11 @@ impl Step for Guard {
     }
 }
 
-impl Privacy {
-    /// Of who sends a request.
-    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Self {
-        request.extensions().get::<Self>().copied().unwrap_or_default()
-    }
+/// Who sends a request.
+pub(crate) fn caller_of<T>(request: &tonic::Request<T>) -> Caller {
+    let known = request.extensions();
+    let Privacy(private) = known.get().copied().unwrap_or_default();
+    Caller { private, connection: known.get::<ConnectionId>().copied() }
 }
 
 /// The token in a call's metadata, or what is wrong with it.

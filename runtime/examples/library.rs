@@ -18,7 +18,7 @@ use remotemedia_core::frame::Frame;
 use remotemedia_core::limits::LimitRequest;
 use remotemedia_core::manifest::Manifest;
 use remotemedia_core::transport::{
-    ExecuteRequest, PipelineTransport as _, StreamRequest, StreamSession as _, TransportData,
+    Caller, ExecuteRequest, PipelineTransport as _, StreamRequest, StreamSession as _, TransportData,
 };
 use remotemedia_runtime::{Runtime, RuntimeConfig};
 use tokio::process::{Child, Command};
@@ -52,7 +52,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // All at once: one input for each entry of the pipeline, all that comes of it.
     let inputs = BTreeMap::from([("resample".to_owned(), Frame::new(0, second_of_tone()?))]);
     let done = runner
-        .execute(ExecuteRequest { manifest: Arc::clone(&manifest), inputs, limits, private: false })
+        .execute(ExecuteRequest {
+            manifest: Arc::clone(&manifest),
+            inputs,
+            limits,
+            caller: Caller::default(),
+        })
         .await?;
     println!("execute: {} documents in {:.1?}", done.outputs["vad"].len(), done.metrics.wall);
     for (node, report) in &done.metrics.nodes {
@@ -60,7 +65,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // As it comes: send and receive may be two tasks; here they take turns.
-    let session = runner.stream(StreamRequest { manifest, limits, listener: None, private: false }).await?;
+    let session =
+        runner.stream(StreamRequest { manifest, limits, listener: None, caller: Caller::default() }).await?;
     for sequence in 0..3 {
         session.send(TransportData::new(sequence, second_of_tone()?)).await?;
     }

@@ -25,6 +25,7 @@ mod measures;
 mod placement;
 mod poison;
 mod quarantines;
+mod quotas;
 mod registry;
 mod runner;
 mod session;

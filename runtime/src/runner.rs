@@ -23,6 +23,7 @@ use tracing::field::display;
 use crate::captures::Kill;
 use crate::hub::{HubHandle, unavailable};
 use crate::poison::Poisons;
+use crate::quotas::Quotas;
 use crate::session::{Opening, RunningSession};
 use crate::survival::{Loss, Pieces, may_run_again};
 
@@ -33,18 +34,20 @@ pub struct PipelineRunner {
     limits: Arc<Limits>,
     room: Arc<Semaphore>,
     poisons: Arc<Poisons>,
+    quotas: Arc<Quotas>,
 }
 
 // === impl PipelineRunner ===
 
 impl PipelineRunner {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         hub: HubHandle,
         limits: Arc<Limits>,
         room: Arc<Semaphore>,
         poisons: Arc<Poisons>,
     ) -> Self {
-        Self { hub, limits, room, poisons }
+        let quotas = Arc::new(Quotas::new(limits.max_connection_pool_percent));
+        Self { hub, limits, room, poisons, quotas }
     }
 
     /// What is allowed here.
@@ -73,6 +76,7 @@ impl PipelineRunner {
         let granted = self.limits.grant(&request.limits)?;
         let mut run = Run { inputs: request.inputs, pieces: BTreeMap::new() };
         let room = Arc::new(room);
+        let quota = request.caller.connection.map(|connection| self.quotas.of(connection));
         loop {
             let before = lock(course).died.clone();
             let replays = before.as_ref().map_or(0, |lost| lost.replays);
@@ -80,7 +84,8 @@ impl PipelineRunner {
                 graph: Arc::clone(&graph),
                 manifest: Arc::clone(&request.manifest),
                 granted,
-                private: request.private,
+                private: request.caller.private,
+                quota: quota.clone(),
                 listener: None,
                 stream: None,
                 room: Arc::clone(&room),
@@ -101,7 +106,7 @@ impl PipelineRunner {
             let loss = session.take_loss().filter(|loss| loss.lost.pid == lost.pid);
             let call = loss.as_ref().and_then(|loss| loss.call);
             if let Some(loss) = &loss {
-                let manifest = (!request.private).then_some(&request.manifest);
+                let manifest = (!request.caller.private).then_some(&request.manifest);
                 self.strike(&run, &session, loss, manifest)?;
             }
             if replays == granted.replays || !may_run_again(&graph, &session.infos(), call.as_ref()) {
@@ -197,7 +202,8 @@ impl PipelineTransport for PipelineRunner {
             graph: Arc::new(Graph::check(manifest, &self.limits)?),
             manifest: Arc::clone(manifest),
             granted: self.limits.grant(&request.limits)?,
-            private: request.private,
+            private: request.caller.private,
+            quota: request.caller.connection.map(|connection| self.quotas.of(connection)),
             listener: request.listener,
             stream: Some(manifest.on_worker_loss),
             room: Arc::new(room),

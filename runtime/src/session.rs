@@ -26,6 +26,7 @@ use tokio::time::sleep_until;
 use crate::hub::{HubHandle, OpenOrder, unavailable};
 use crate::measures::Measures;
 use crate::poison::Poisons;
+use crate::quotas::Quota;
 use crate::stragglers::Due;
 use crate::survival::{Kept, Loss, Survival};
 use crate::wiring::Wiring;
@@ -40,6 +41,7 @@ pub struct RunningSession {
     graph: Arc<Graph>,
     manifest: Arc<Manifest>,
     private: bool,
+    quota: Option<Arc<Quota>>,
     sink_nodes: Vec<NodeIndex>,
     granted: Granted,
     calls: Calls,
@@ -67,6 +69,8 @@ pub(crate) struct Opening {
     pub(crate) granted: Granted,
     /// Its input is not kept.
     pub(crate) private: bool,
+    /// What it shares with others of its connection.
+    pub(crate) quota: Option<Arc<Quota>>,
     /// Who is told what it waits for.
     pub(crate) listener: Option<StartListener>,
     /// What a stream's manifest asks for when a worker dies; none for a unary run, which ends and may begin again.
@@ -180,7 +184,7 @@ impl RunningSession {
         opening: Opening,
     ) -> Result<Self, Fault> {
         let began = Instant::now();
-        let Opening { graph, manifest, granted, private, listener, stream, room } = opening;
+        let Opening { graph, manifest, granted, private, quota, listener, stream, room } = opening;
         let id = hub.next_session();
         let (events, inbound) = mpsc::channel(most_events(&graph, &limits));
         let (placed, placing) = oneshot::channel();
@@ -224,6 +228,7 @@ impl RunningSession {
             limits,
             manifest,
             private,
+            quota,
             sink_nodes: graph.sinks().collect(),
             granted,
             calls,

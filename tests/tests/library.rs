@@ -17,7 +17,8 @@ use remotemedia_core::frame::Frame;
 use remotemedia_core::limits::LimitRequest;
 use remotemedia_core::manifest::Manifest;
 use remotemedia_core::transport::{
-    ExecuteRequest, Execution, PipelineTransport as _, StreamRequest, StreamSession as _, TransportData,
+    Caller, ExecuteRequest, Execution, PipelineTransport as _, StreamRequest, StreamSession as _,
+    TransportData,
 };
 use remotemedia_runtime::{Runtime, RuntimeConfig};
 use tempfile::TempDir;
@@ -61,7 +62,7 @@ async fn a_pipeline_is_streamed_without_a_gateway() {
         manifest: manifest(PIPELINE),
         limits: LimitRequest::default(),
         listener: None,
-        private: false,
+        caller: Caller::default(),
     };
     let session = service.runtime.runner().stream(request).await.unwrap();
     let send = async {
@@ -93,7 +94,7 @@ async fn an_input_that_its_sender_dropped_is_answered_in_its_place() {
         manifest: manifest(PIPELINE),
         limits: LimitRequest::default(),
         listener: None,
-        private: false,
+        caller: Caller::default(),
     };
     let session = service.runtime.runner().stream(request).await.unwrap();
     for sequence in 0..3 {
@@ -218,7 +219,12 @@ fn stock_worker() -> PathBuf {
 
 fn request(pipeline: &str, frames: usize) -> ExecuteRequest {
     let inputs = BTreeMap::from([("resample".to_owned(), Frame::new(0, silence(frames)))]);
-    ExecuteRequest { manifest: manifest(pipeline), inputs, limits: LimitRequest::default(), private: false }
+    ExecuteRequest {
+        manifest: manifest(pipeline),
+        inputs,
+        limits: LimitRequest::default(),
+        caller: Caller::default(),
+    }
 }
 
 fn manifest(pipeline: &str) -> Arc<Manifest> {

@@ -9,7 +9,7 @@ use remotemedia_core::fault::Fault;
 use remotemedia_core::frame::Frame;
 use remotemedia_core::limits::{LimitExceeded, LimitRequest};
 use remotemedia_core::manifest::Manifest;
-use remotemedia_core::transport::{self, ExecutionMetrics, PipelineTransport as _};
+use remotemedia_core::transport::{self, Caller, ExecutionMetrics, PipelineTransport as _};
 use remotemedia_protos::convert;
 use remotemedia_protos::v1::execute_response::Outcome;
 use remotemedia_protos::v1::pipeline_execution_service_server::PipelineExecutionService;
@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status};
 use super::{Doors, outputs, version};
 use crate::backend::Backend;
 use crate::deadline;
-use crate::guard::Privacy;
+use crate::guard::caller_of;
 use crate::life::Phase;
 use crate::measure::Call;
 use crate::rescue::{self, Told};
@@ -37,11 +37,11 @@ impl<B: Backend> PipelineExecutionService for Doors<B> {
         let call = Call::of(&request);
         let times = Times::of(&request);
         let patience = deadline::of(request.metadata());
-        let privacy = Privacy::of(&request);
+        let caller = caller_of(&request);
         let result = tokio::select! {
             biased;
             () = self.life.reached(Phase::Ending) => return Err(rescue::of_closed_door()),
-            result = self.execute(request.into_inner(), patience, privacy, &times) => result,
+            result = self.execute(request.into_inner(), patience, caller, &times) => result,
         };
         let outcome = match result.map_err(|fault| rescue::of_call(&fault)) {
             Ok(result) => Outcome::Result(result),
@@ -67,11 +67,11 @@ impl<B: Backend> Doors<B> {
         &self,
         request: ExecuteRequest,
         patience: Option<Duration>,
-        privacy: Privacy,
+        caller: Caller,
         times: &Times,
     ) -> Result<ExecutionResult, Fault> {
         let (decoded, decoding) = (Instant::now(), times.request_decoded());
-        let request = times.to_runtime(|| self.request_from_wire(request, patience, privacy))?;
+        let request = times.to_runtime(|| self.request_from_wire(request, patience, caller))?;
         let manifest = Arc::clone(&request.manifest);
 
         let runner = self.backend.runner();
@@ -97,7 +97,7 @@ impl<B: Backend> Doors<B> {
         &self,
         request: ExecuteRequest,
         patience: Option<Duration>,
-        privacy: Privacy,
+        caller: Caller,
     ) -> Result<transport::ExecuteRequest, Fault> {
         version::check(&request.client_version)?;
         let limits = convert::limits::from_wire(request.resource_limits);
@@ -105,7 +105,7 @@ impl<B: Backend> Doors<B> {
             manifest: manifest_from_wire(request.manifest)?,
             inputs: self.inputs_from_wire(request.data_inputs)?,
             limits: self.within(limits, patience),
-            private: privacy.0,
+            caller,
         })
     }
 

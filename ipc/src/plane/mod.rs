@@ -29,7 +29,7 @@ pub use frames::{FrameError, Prepared};
 pub use inbox::{Arrival, Content, Inbox};
 pub use peers::SendError;
 pub use pools::{Pool, PoolUse, Refusal};
-pub use share::Outstanding;
+pub use share::{Outstanding, OverPart, Part};
 
 use crate::descriptor::Descriptor;
 use crate::doorbell::Doorbell;

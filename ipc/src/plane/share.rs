@@ -15,6 +15,24 @@ use crate::slot::BlockIndex;
 #[derive(Debug, Default)]
 pub struct Outstanding(VecDeque<BlockRef>);
 
+/// Blocks of this process's own pool in which frames of one client lie, in whichever of its sessions.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// Those included that have come free since they were last looked at.
+    blocks: VecDeque<BlockRef>,
+    /// So many may be noted before they are looked at again.
+    look_at: usize,
+}
+
+/// How many blocks a client holds that are large enough for a frame, with that frame, and how many it may.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OverPart {
+    /// With the frame.
+    pub blocks: u64,
+    /// At most.
+    pub limit: u64,
+}
+
 /// Where a size has more blocks than this, nobody has to be held back: credit and deadlines come first.
 const SCARCE: u32 = 64;
 
@@ -39,6 +57,47 @@ impl Outstanding {
         let mine = self.0.iter().filter(|block| class.contains(&block.block)).count();
         let (share, kept_back) = ((blocks / 8).max(1), (blocks / 4).max(1));
         mine < share as usize || free(own, class) > kept_back
+    }
+}
+
+impl Part {
+    /// Notes what a frame lies in, if that is of this process's own pool.
+    pub fn note(&mut self, plane: &Plane, frame: &Prepared) {
+        let block = frame.payload();
+        let Some(own) = plane.0.pools.own().filter(|own| own.id() == block.pool()) else { return };
+        if block.is_some() {
+            self.blocks.push_back(block);
+        }
+        if self.blocks.len() > self.look_at {
+            self.look(own);
+        }
+    }
+
+    /// Whether a frame of so many bytes may follow, if of the blocks that are large enough so many percent may be held.
+    /// One always may.
+    ///
+    /// # Errors
+    /// It may not now.
+    pub fn check(&mut self, plane: &Plane, bytes: usize, percent: u8) -> Result<(), OverPart> {
+        let Some(own) = plane.0.pools.own() else { return Ok(()) };
+        let geometry = own.map().geometry();
+        let Some(first) = geometry.candidates(bytes as u64).next().map(|class| class.start) else {
+            return Ok(());
+        };
+        let limit = (u64::from(geometry.blocks() - first) * u64::from(percent) / 100).max(1);
+        // Where it has fewer, nothing has to be counted.
+        if (self.blocks.len() as u64) < limit {
+            return Ok(());
+        }
+        self.look(own);
+        let blocks = self.blocks.iter().filter(|block| block.block >= first).count() as u64 + 1;
+        if blocks > limit { Err(OverPart { blocks, limit }) } else { Ok(()) }
+    }
+
+    fn look(&mut self, own: &Pool) {
+        self.blocks.retain(|block| own.is_out(block));
+        // Each look at all of them is paid for by as many notes.
+        self.look_at = self.blocks.len() * 2 + SCARCE as usize;
     }
 }
 
@@ -94,5 +153,25 @@ mod tests {
         assert!(modest.has_room(&plane, 100));
         held.truncate(5);
         assert!(greedy.has_room(&plane, 100), "there are enough again");
+    }
+
+    #[test]
+    fn what_one_client_holds_is_bounded_and_free_again_with_its_blocks() {
+        let plane = plane();
+        let mut part = Part::default();
+        let mut held = Vec::new();
+        while part.check(&plane, 100, 50).is_ok() {
+            held.push(frame(&plane));
+            part.note(&plane, &held[held.len() - 1]);
+        }
+        assert_eq!(held.len(), 4, "half of eight");
+        assert_eq!(part.check(&plane, 100, 50), Err(OverPart { blocks: 5, limit: 4 }));
+        assert_eq!(Part::default().check(&plane, 100, 1), Ok(()), "one always may");
+        held.pop();
+        assert_eq!(part.check(&plane, 100, 50), Ok(()));
+        for _ in 0..1_000 {
+            part.note(&plane, &frame(&plane));
+        }
+        assert!(part.blocks.len() < 200, "those that are free are not kept in mind");
     }
 }

@@ -26,6 +26,13 @@ struct Input {
     frames: Vec<Option<Frame>>,
 }
 
+impl Input {
+    /// Bytes of its largest payload.
+    fn largest(&self) -> usize {
+        self.frames.iter().flatten().map(|frame| frame.data.payload().len()).max().unwrap_or_default()
+    }
+}
+
 impl RunningSession {
     /// Which entry a name means, and which port of it, empty where none is named. An empty name means the only entry.
     pub(crate) fn entry<'a>(&self, name: &'a str) -> Result<(usize, &'a str), Fault> {
@@ -46,7 +53,9 @@ impl RunningSession {
 
     /// What an input goes in as.
     pub(crate) async fn prepare_input(&self, input: &TransportData) -> Result<Pieces, Fault> {
-        self.prepare_all(&self.sorted(input.clone())?.frames).await
+        let input = self.sorted(input.clone())?;
+        self.until_part(&input).await?;
+        self.prepare_all(&input.frames).await
     }
 
     /// Sends an input; as what it goes in, where that is prepared.
@@ -187,11 +196,21 @@ impl RunningSession {
     /// Waits until the input may have blocks beside those that are held of earlier ones of its entry. As for credit, the
     /// bound of this is that of the results which hold them.
     async fn until_room(&self, input: &Input) -> Result<(), Fault> {
-        let bytes = input.frames.iter().flatten().map(|frame| frame.data.payload().len());
-        let largest = bytes.max().unwrap_or_default();
-        while !self.lock().outstanding_of(input.entry).has_room(self.hub.plane(), largest) {
+        while !self.lock().outstanding_of(input.entry).has_room(self.hub.plane(), input.largest()) {
             self.check_open()?;
             self.hub.turned().await;
+        }
+        self.until_part(input).await
+    }
+
+    /// Waits until its connection may have more blocks. What holds them may be another session of it, whose results nobody
+    /// reads: so this is over when a session without input would be.
+    async fn until_part(&self, input: &Input) -> Result<(), Fault> {
+        let Some(quota) = &self.quota else { return Ok(()) };
+        let deadline = Instant::now() + self.limits.idle_timeout();
+        while let Err(limit) = quota.check(self.hub.plane(), input.largest()) {
+            self.check_open()?;
+            timeout_at(deadline.into(), self.hub.turned()).await.map_err(|_elapsed| limit)?;
         }
         Ok(())
     }
@@ -215,7 +234,10 @@ impl RunningSession {
             match plane
                 .prepare(&frame.data, &frame.metadata, frame.timestamp_us, |plane, bytes| plane.loan(bytes))
             {
-                Ok(prepared) => return Ok(prepared),
+                Ok(prepared) => {
+                    self.quota.iter().for_each(|quota| quota.note(plane, &prepared));
+                    return Ok(prepared);
+                }
                 Err(NoBlock::TooLarge { bytes, largest }) => {
                     let advice = "send smaller pieces, or have the gateway's frame pool enlarged".to_owned();
                     return Err(exceeded("the input", bytes as u64, largest, "bytes", advice).into());

@@ -108,7 +108,8 @@ async fn the_time_of_an_execution_and_of_a_chunk_is_limited_and_told_with_the_re
 
 #[tokio::test]
 async fn who_asks_for_no_time_gets_five_seconds() {
-    let plant = Plant::start().await;
+    let mut plant = Plant::start().await;
+    plant.expect("worker_stuck");
     let manifest = chain(&["{ id: slow, node_type: Slow, params: { ms: 6000 } }"]);
     let begin = Instant::now();
     let asked = request(&manifest, "slow", &text("a"), ResourceLimits::default());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::StreamBody;
-use remotemedia_core::fault::Fault;
+use remotemedia_core::fault::{Fault, StreamFault};
 use remotemedia_protos::v1::StreamRequest;
 use remotemedia_tests::client::{PATIENCE, chunk, error_in, fault};
 use remotemedia_tests::deadline::within;
@@ -154,5 +154,52 @@ async fn more_workers_than_the_budget_of_the_frame_pools_has_room_for_are_refuse
     );
     let result = plant.client().execute(&chain(&[PASS]), [("pass", text("mine"))]).await.unwrap();
     assert_eq!(words(&result.data_outputs["pass"]), "mine");
+    plant.finish().await;
+}
+
+/// The same, where nobody is waited for long.
+const IMPATIENT: &str = "[limits]\nmax_message_bytes = 4194304\nidle_timeout_ms = 4000\n\
+                         [pools]\ngateway_bytes = 50331648\nworker_bytes = 50331648";
+
+#[tokio::test]
+async fn one_connection_has_its_part_of_the_pool_in_all_its_streams_and_is_told() {
+    let plant = plant(IMPATIENT).await;
+    let greedy = Client::connect(plant.address()).await;
+    let manifest = chain(&[PASS]);
+    let mut deaf = Vec::new();
+    for _ in 0..3 {
+        let (call, _session) = greedy.stream(&manifest).await;
+        let sender = call.sender();
+        let send = async |sequence| {
+            sender.send(StreamRequest { request: Some(chunk(sequence, large())) }).await.unwrap();
+        };
+        let mut sent = 0;
+        while tokio::time::timeout(Duration::from_millis(100), send(sent)).await.is_ok() {
+            sent += 1;
+        }
+        deaf.push((call, sender, sent));
+    }
+    // Long before those have ended.
+    for _ in 0..3 {
+        let run = plant.client().execute(&manifest, [("pass", large())]);
+        within(Duration::from_millis(1_500), "another connection's run", run).await.unwrap();
+    }
+    for (call, sender, sent) in deaf {
+        drop(sender);
+        let answers = call.rest().await;
+        let Some(error) = &answers.error else { panic!("{sent} frames were sent, and none too many") };
+        println!("{sent} sent, {} answered: {}", answers.results.len(), error.message);
+        match fault(error) {
+            // Whichever is over first: its own time without a reader, or that for which its input waits for others.
+            Fault::Stream(StreamFault::Unread { idle_ms: 4_000 } | StreamFault::Idle { idle_ms: 4_000 }) => {}
+            Fault::Limit(limit) if limit.what.contains("this connection's sessions") => {
+                assert_eq!(limit.value, limit.limit + 1, "{limit}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!((answers.results.len() as u64) <= sent);
+    }
+    within(PATIENCE, "its own run", greedy.execute(&manifest, [("pass", large())])).await.unwrap();
+    drop(greedy);
     plant.finish().await;
 }

@@ -21,7 +21,9 @@ use remotemedia_cli::transport::GrpcTransport;
 use remotemedia_core::data::{Audio, ChannelCount, RuntimeData, SampleFormat, SampleRate};
 use remotemedia_core::limits::LimitRequest;
 use remotemedia_core::manifest::{Connection, Manifest, NodeManifest, VERSION};
-use remotemedia_core::transport::{PipelineTransport as _, StreamRequest, StreamSession, TransportData};
+use remotemedia_core::transport::{
+    Caller, PipelineTransport as _, StreamRequest, StreamSession, TransportData,
+};
 
 use domain::{Domain, Program};
 use maps::PoolMapping;
@@ -99,7 +101,7 @@ impl Run {
             manifest: Arc::new(two_processes(node_type)),
             limits: LimitRequest::default(),
             listener: None,
-            private: false,
+            caller: Caller::default(),
         };
         let session = client.stream(request).await.expect("the pipeline stands");
         pass(&session, 0, frame_bytes).await;

@@ -22,7 +22,7 @@ use remotemedia_core::fault::{Fault, StreamFault};
 use remotemedia_core::limits::LimitRequest;
 use remotemedia_core::manifest::Manifest;
 use remotemedia_core::starting::StartListener;
-use remotemedia_core::transport::{self, PipelineTransport as _, StreamSession};
+use remotemedia_core::transport::{self, Caller, PipelineTransport as _, StreamSession};
 use remotemedia_protos::convert;
 use remotemedia_protos::v1::streaming_pipeline_service_server::StreamingPipelineService;
 use remotemedia_protos::v1::{StreamInit, StreamReady, StreamRequest};
@@ -38,7 +38,7 @@ use super::{Doors, execute, version};
 use crate::backend::Backend;
 use crate::deadline;
 use crate::files::FileRoots;
-use crate::guard::Privacy;
+use crate::guard::caller_of;
 use crate::life::Phase;
 use crate::measure::Call;
 use crate::rescue::{self, Told};
@@ -73,7 +73,7 @@ enum Halt {
 struct Requests {
     messages: Streaming<StreamRequest>,
     times: Times,
-    privacy: Privacy,
+    caller: Caller,
 }
 
 /// The sequence of the chunk that was given to the session last.
@@ -98,9 +98,9 @@ impl<B: Backend> StreamingPipelineService for Doors<B> {
         let call = Call::of(&request);
         let times = Times::of(&request);
         let patience = deadline::of(request.metadata());
-        let privacy = Privacy::of(&request);
+        let caller = caller_of(&request);
         let body = Body::of(self.limits.idle_timeout(), |responses| async move {
-            let requests = Requests { messages: request.into_inner(), times, privacy };
+            let requests = Requests { messages: request.into_inner(), times, caller };
             doors.serve(requests, responses, call, patience).await
         });
         Ok(Response::new(body))
@@ -147,7 +147,7 @@ impl<B: Backend> Doors<B> {
         let manifest = times.to_runtime(|| execute::manifest_from_wire(init.manifest))?;
         let first = times.to_runtime(|| self.inputs_from_wire(init.data_inputs))?;
         let first = input::first(first, &manifest);
-        let session = self.open(manifest, limits, requests.privacy, responses).await?;
+        let session = self.open(manifest, limits, requests.caller, responses).await?;
         let mut open = Open { session, ended: false };
         Span::current().record("session_id", display(open.session.id()));
         let ready = StreamReady {
@@ -171,7 +171,7 @@ impl<B: Backend> Doors<B> {
         &self,
         manifest: Arc<Manifest>,
         limits: LimitRequest,
-        privacy: Privacy,
+        caller: Caller,
         responses: &Responses,
     ) -> Result<<B::Transport as transport::PipelineTransport>::Session, Halt> {
         let (teller, mut told) = mpsc::channel(1);
@@ -180,7 +180,7 @@ impl<B: Backend> Doors<B> {
             StartListener::new(move |starting| drop(teller.try_send(starting)))
         });
         let runner = self.backend.runner();
-        let request = transport::StreamRequest { manifest, limits, listener, private: privacy.0 };
+        let request = transport::StreamRequest { manifest, limits, listener, caller };
         let mut opening = std::pin::pin!(runner.stream(request));
         loop {
             tokio::select! {
