@@ -38,6 +38,7 @@ pub(crate) fn serve(runtime_dir: &Path) -> Result<(), BenchError> {
         kind: "bench".to_owned(),
         nodes: Vec::new(),
         loading: None,
+        invocation: None,
     };
     let mut guest = Guest::join(runtime_dir, hello, Instant::now() + PATIENCE)?;
     let mut peer = Peer { plane: guest.plane().clone(), kept: None };
@@ -48,7 +49,8 @@ pub(crate) fn serve(runtime_dir: &Path) -> Result<(), BenchError> {
             GuestEvent::Arrival(_)
             | GuestEvent::Command(_)
             | GuestEvent::PeerDown(_)
-            | GuestEvent::Dismissed => {}
+            | GuestEvent::Dismissed
+            | GuestEvent::InService => {}
         });
         outcome?;
         match turned {

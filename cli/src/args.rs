@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use remotemedia_core::launching::Invocation;
 use remotemedia_core::token::Token;
 
 use crate::config::{Memory, Overrides, Programs};
@@ -174,6 +175,9 @@ pub enum Command {
     /// Wait for the death of a launcher, and kill what it leaves.
     #[command(hide = true)]
     Warden,
+    /// Tell the gateway how a worker ended that was a unit of systemd: what its unit runs as ExecStopPost=.
+    #[command(hide = true)]
+    ReportExit(ReportExitArgs),
     /// Write a node in Python to begin with, and a test of it.
     NewNode(NewNodeArgs),
 }
@@ -266,7 +270,7 @@ pub struct NodesArgs {
     /// A service that runs, here or elsewhere. It tells the names only.
     #[arg(long, value_name = "URL", conflicts_with = "runtime_dir")]
     pub endpoint: Option<String>,
-    /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user]
+    /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user, or of the machine's]
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
 }
@@ -277,7 +281,7 @@ pub struct StatusArgs {
     /// Print the gateway's own JSON: gateway, workers, frame_pools, sessions.
     #[arg(long)]
     pub json: bool,
-    /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user]
+    /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user, or of the machine's]
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
 }
@@ -307,7 +311,7 @@ pub struct ReplayArgs {
 pub struct ReleaseArgs {
     /// The worker's name, as `remotemedia status` shows it.
     pub worker: String,
-    /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user]
+    /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user, or of the machine's]
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
 }
@@ -317,7 +321,7 @@ pub struct ReleaseArgs {
 pub struct RestartArgs {
     /// The kind of one pool. [default: all pools]
     pub pool: Option<String>,
-    /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user]
+    /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user, or of the machine's]
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
 }
@@ -350,6 +354,29 @@ pub struct TokenNewArgs {
     /// Nothing of what its owner sends is kept, also if it kills workers.
     #[arg(long)]
     pub private: bool,
+}
+
+/// `report-exit`. Systemd says most of it, in the environment.
+#[derive(Args, Debug)]
+pub struct ReportExitArgs {
+    /// The gateway's runtime directory.
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: PathBuf,
+    /// The worker's name, as its own command line says it.
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Which life of the unit.
+    #[arg(long, env = "INVOCATION_ID", value_name = "ID")]
+    pub invocation: Invocation,
+    /// What came of it, as systemd judges.
+    #[arg(long, env = "SERVICE_RESULT", value_name = "RESULT")]
+    pub result: String,
+    /// Whether its process has exited, was killed, or left a core dump; none, if it was never started.
+    #[arg(long, env = "EXIT_CODE", value_name = "HOW")]
+    pub code: Option<String>,
+    /// The exit code or the signal's name.
+    #[arg(long, env = "EXIT_STATUS", value_name = "STATUS")]
+    pub status: Option<String>,
 }
 
 /// `new-node`

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use nix::sys::signal::Signal;
 use remotemedia_core::fault::Fault;
 use remotemedia_core::manifest::Problem;
+use remotemedia_ipc::launcher::LauncherError;
 
 use crate::admin::AdminError;
 use crate::config::ConfigError;
@@ -58,6 +59,14 @@ pub enum CommandError {
     /// No token was made.
     #[error(transparent)]
     Token(#[from] TokenFileError),
+    /// The gateway was not told how a worker ended.
+    #[error("the gateway was not told how {name} ended: {source}")]
+    Report {
+        /// The worker.
+        name: String,
+        /// Why.
+        source: LauncherError,
+    },
     /// No node was written.
     #[error(transparent)]
     NewNode(#[from] NewNodeError),
@@ -171,6 +180,7 @@ impl CommandError {
             )
             | Self::Offer(_)
             | Self::Admin(_)
+            | Self::Report { .. }
             | Self::Connect(_)
             | Self::Runtime { .. }
             | Self::Signals { .. } => 3,

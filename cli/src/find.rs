@@ -10,7 +10,9 @@ use crate::launch::{Home, Purpose};
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
     /// Nothing was named, and nothing runs.
-    #[error("no `remotemedia up` of this user runs: start one, or pass --runtime-dir DIR")]
+    #[error(
+        "no `remotemedia up` of this user runs, and no service of this machine: start one, or pass --runtime-dir DIR"
+    )]
     NoneRuns,
     /// Nothing was named, and several run.
     #[error("several `remotemedia up` of this user run: pass --runtime-dir with one of {}", Paths(.dirs))]
@@ -36,17 +38,26 @@ pub enum FindError {
     },
 }
 
-/// Where the gateway of this runtime directory serves; of the only `remotemedia up` that runs, if none is given.
+/// Where the gateway of this runtime directory serves; of the only `remotemedia up` that runs, if none is given; and of
+/// the machine's own service if none runs.
 ///
 /// # Errors
 /// There is no such gateway, or more than one.
 pub fn gateway(home: &Home, runtime_dir: Option<&Path>) -> Result<Serving, FindError> {
+    among(home, Path::new(OF_THE_MACHINE), runtime_dir)
+}
+
+/// Where systemd's units have their runtime directory.
+const OF_THE_MACHINE: &str = "/run/remotemedia";
+
+fn among(home: &Home, of_the_machine: &Path, runtime_dir: Option<&Path>) -> Result<Serving, FindError> {
     match runtime_dir {
         Some(dir) => serving_in(dir),
         None => {
             let running = home.running().into_iter().filter(|running| running.purpose == Purpose::Up);
             let mut dirs: Vec<PathBuf> = running.map(|running| running.runtime_dir).collect();
             match (dirs.pop(), dirs.is_empty()) {
+                (None, _) if of_the_machine.join(GATEWAY_FILE).exists() => serving_in(of_the_machine),
                 (None, _) => Err(FindError::NoneRuns),
                 (Some(dir), true) => serving_in(&dir),
                 (Some(dir), false) => {
@@ -95,7 +106,12 @@ mod tests {
     fn the_only_service_is_found_and_several_are_listed() {
         let base = tempfile::tempdir().unwrap();
         let home = Home::of_user(Some(base.path()));
-        assert!(matches!(gateway(&home, None), Err(FindError::NoneRuns)));
+        let machine = base.path().join("run");
+        assert!(matches!(among(&home, &machine, None), Err(FindError::NoneRuns)));
+        std::fs::create_dir(&machine).unwrap();
+        std::fs::write(machine.join(GATEWAY_FILE), r#"{"grpc":"127.0.0.1:1","admin":"127.0.0.1:2","pid":3}"#)
+            .unwrap();
+        assert_eq!(among(&home, &machine, None).unwrap().pid, 3);
 
         let dir = home.private_dir(Purpose::Up).unwrap();
         let _not_meant = home.private_dir(Purpose::Run).unwrap();

@@ -1,7 +1,7 @@
 //! The `remotemedia` command, as a library for its binary and for tests.
 //!
 //! `args` reads the command line, `up`, `run`, `validate`, `nodes`, `status`, `replay`, `release`, `restart`, `token` and
-//! `new_node` are the commands;
+//! `new_node` are the commands, with `report_exit` for units of systemd;
 //! [`launch`] starts and buries processes; [`transport`] runs pipelines over gRPC.
 
 pub mod admin;
@@ -17,6 +17,7 @@ pub mod output;
 pub mod pipeline;
 pub mod release;
 pub mod replay;
+pub mod report_exit;
 pub mod restart;
 pub mod run;
 pub mod signals;
@@ -56,6 +57,7 @@ pub async fn execute(cli: Cli) -> Result<(), CommandError> {
             launch::watch();
             Ok(())
         }
+        Command::ReportExit(args) => report_exit::report_exit(&args),
         Command::NewNode(args) => new_node::new_node(&args),
     }
 }

@@ -207,6 +207,7 @@ impl<'a> Failure<'a> {
             | CommandError::Runtime { .. }
             | CommandError::Signals { .. }
             | CommandError::Restart { .. }
+            | CommandError::Report { .. }
             | CommandError::NewNode(_) => None,
         };
         Self { error: error.to_string(), node: fault.and_then(Fault::node), fault }

@@ -1,6 +1,7 @@
 //! What a launcher tells of the workers that it starts, and what it can be asked by hand.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,17 @@ pub struct Rollout {
     pub problem: String,
 }
 
+/// One life of a systemd unit. Nobody has it twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Invocation(pub u128);
+
+/// What names no life of a unit.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("'{text}' is no invocation of a unit: it is 32 hexadecimal digits, as systemd sets $INVOCATION_ID")]
+pub struct InvocationError {
+    text: String,
+}
+
 /// Why a launcher does not do what it was asked.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum LaunchRefusal {
@@ -98,6 +110,27 @@ pub const MAX_PROBLEM: usize = 1_024;
 /// The longest [`Quarantine::last_line`], in bytes: it travels in the headers of answers.
 pub const MAX_LAST_LINE: usize = 200;
 
+// === impl Invocation ===
+
+impl FromStr for Invocation {
+    type Err = InvocationError;
+
+    fn from_str(text: &str) -> Result<Self, InvocationError> {
+        let malformed = || InvocationError { text: text.to_owned() };
+        let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_hex {
+            return Err(malformed());
+        }
+        u128::from_str_radix(text, 16).map(Self).map_err(|_not_a_number| malformed())
+    }
+}
+
+impl fmt::Display for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
 // === impl Rollout ===
 
 impl Rollout {
@@ -140,6 +173,15 @@ fn those_in_quarantine(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_invocation_is_read_as_systemd_writes_it() {
+        let written = "0f2a7ad7f6c4435ba7b1c9e58c1cd8f0";
+        assert_eq!(written.parse::<Invocation>().unwrap().to_string(), written);
+        for text in ["", "0f2a", "+f2a7ad7f6c4435ba7b1c9e58c1cd8f0", "0f2a7ad7-f6c4-435b-a7b1-c9e58c1cd8f0"] {
+            assert!(text.parse::<Invocation>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_quarantine_says_why_how_long_and_what_ends_it() {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::address::Address;
 use crate::files::FileRoots;
+use crate::inherited::Inherited;
 
 /// The command line.
 #[derive(Parser, Debug)]
@@ -154,6 +155,18 @@ pub enum ConfigError {
         /// As given.
         address: Address,
     },
+    /// Two say where a door is.
+    #[error(
+        "the settings say {door} = {said}, and systemd has bound {bound}: leave it out of the settings, and change ListenStream= of the socket's unit"
+    )]
+    Bound {
+        /// Which.
+        door: &'static str,
+        /// As set.
+        said: Address,
+        /// As bound.
+        bound: Address,
+    },
     /// A limit that lets nothing through.
     #[error("limits: {what} is 0, which lets nothing through")]
     Zero {
@@ -210,6 +223,9 @@ loopback addresses and unix sockets only, since it cannot tell who its clients a
 output and writes the same to gateway.json in the runtime directory:
 
   {\"event\":\"serving\",\"grpc\":\"127.0.0.1:50051\",\"admin\":\"127.0.0.1:9464\",\"pid\":4711,\"drain_ms\":10000}
+
+Sockets that systemd passes, named 'grpc' and 'admin', are served where they are bound, and stay when the gateway \
+goes. It tells systemd when it serves, that it stops, and feeds its watchdog.
 
 SIGTERM or SIGINT: no new calls, those that run have drain_ms to finish, then they are answered UNAVAILABLE. A second \
 signal cuts that short.";
@@ -271,19 +287,15 @@ const DRAIN: Duration = Duration::from_secs(10);
 // === impl Config ===
 
 impl Config {
-    /// Puts the command line over the file over the defaults.
+    /// Puts the command line over the file over the defaults. What is bound already is where it is.
     ///
     /// # Errors
     /// The file cannot be read, or settings are wrong.
-    pub fn of(arguments: &Arguments) -> Result<Self, ConfigError> {
+    pub fn of(arguments: &Arguments, inherited: &Inherited) -> Result<Self, ConfigError> {
         let file = arguments.config.as_deref().map_or_else(|| Ok(File::default()), File::read)?;
-        let said = |flag: &Option<Address>, file: Option<Address>, port: u16| {
-            let default = Address::Tcp(([127, 0, 0, 1], port).into());
-            flag.clone().or(file).unwrap_or(default)
-        };
         let config = Self {
-            grpc: said(&arguments.grpc, file.grpc, 50_051),
-            admin: said(&arguments.admin, file.admin, 9_464),
+            grpc: address("grpc", arguments.grpc.clone().or(file.grpc), inherited.grpc(), 50_051)?,
+            admin: address("admin", arguments.admin.clone().or(file.admin), inherited.admin(), 9_464)?,
             runtime_dir: arguments.runtime_dir.clone().or(file.runtime_dir).unwrap_or_else(|| {
                 default_runtime_dir(std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from))
             }),
@@ -327,6 +339,22 @@ impl File {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         toml::from_str(&text).map_err(|source| ConfigError::File { path: path.to_owned(), source })
+    }
+}
+
+fn address(
+    door: &'static str,
+    said: Option<Address>,
+    bound: Option<&Address>,
+    port: u16,
+) -> Result<Address, ConfigError> {
+    match (said, bound) {
+        (Some(said), Some(bound)) if said != *bound => {
+            Err(ConfigError::Bound { door, said, bound: bound.clone() })
+        }
+        (_, Some(bound)) => Ok(bound.clone()),
+        (Some(said), None) => Ok(said),
+        (None, None) => Ok(Address::Tcp(([127, 0, 0, 1], port).into())),
     }
 }
 
@@ -440,6 +468,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_bound_is_where_it_is_and_who_says_otherwise_hears_of_it() {
+        let at = |text: &str| text.parse::<Address>().unwrap();
+        let of = |said: Option<&str>, bound: Option<&str>| {
+            address("grpc", said.map(at), bound.map(at).as_ref(), 7).map(|address| address.to_string())
+        };
+        assert_eq!(of(None, None).unwrap(), "127.0.0.1:7");
+        assert_eq!(of(Some("[::1]:1"), None).unwrap(), "[::1]:1");
+        assert_eq!(of(None, Some("unix:/run/grpc.sock")).unwrap(), "unix:/run/grpc.sock");
+        assert_eq!(of(Some("[::1]:1"), Some("[::1]:1")).unwrap(), "[::1]:1");
+        let error = of(Some("[::1]:1"), Some("[::1]:2")).unwrap_err().to_string();
+        assert!(error.contains("say grpc = [::1]:1, and systemd has bound [::1]:2"), "{error}");
+    }
+
+    #[test]
     fn captures_are_kept_where_state_is_unless_told_otherwise() {
         let among = |set: &[(&str, &str)]| {
             let set: Vec<(String, String)> =
@@ -460,6 +502,7 @@ mod tests {
         let path = dir.path().join("gateway.toml");
         std::fs::write(&path, file).unwrap();
         let words = ["remotemedia-gateway", "--config", path.to_str().unwrap()].into_iter();
-        Config::of(&Arguments::try_parse_from(words.chain(flags.iter().copied())).unwrap())
+        let arguments = Arguments::try_parse_from(words.chain(flags.iter().copied())).unwrap();
+        Config::of(&arguments, &Inherited::default())
     }
 }

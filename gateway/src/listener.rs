@@ -14,13 +14,16 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::address::Address;
+use crate::inherited::Bound;
 use crate::life::{LifeWatch, Phase};
 
-/// A bound socket. Dropping it removes the file of a unix socket.
+/// A bound socket. Dropping it removes the file of a unix socket, unless it was bound by somebody else.
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
     address: Address,
+    /// Whether somebody else has bound it, who keeps it when this process has ended.
+    outlives_us: bool,
 }
 
 /// How many connections there may be at once.
@@ -61,7 +64,7 @@ pub enum BindError {
 }
 
 #[derive(Debug)]
-enum Socket {
+pub(crate) enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
@@ -87,7 +90,7 @@ impl Listener {
                 Socket::Tcp(tcp) => Address::Tcp(tcp.local_addr()?),
                 Socket::Unix(_) => address.clone(),
             };
-            Ok(Self { socket, address })
+            Ok(Self { socket, address, outlives_us: false })
         });
         bound.map_err(|source| {
             let address = address.clone();
@@ -99,6 +102,21 @@ impl Listener {
         })
     }
 
+    /// What was bound is taken, or else `address` is bound.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub async fn open(bound: Option<Bound>, address: &Address) -> Result<Self, BindError> {
+        match bound {
+            Some(bound) => bound.listen(),
+            None => Self::bind(address).await,
+        }
+    }
+
+    pub(crate) const fn inherited(socket: Socket, address: Address) -> Self {
+        Self { socket, address, outlives_us: true }
+    }
+
     /// Where it listens: with the port that was picked.
     #[must_use]
     pub const fn address(&self) -> &Address {
@@ -107,7 +125,7 @@ impl Listener {
 
     /// Serves each connection in a task of its own, until `last`; then waits for those that are left, until life is
     /// over. Those without a seat are to be told that there is none; those that come while it waits are cut when it has
-    /// waited. Dropping the future cuts them all.
+    /// waited, or are left to a successor where the socket stays. Dropping the future cuts them all.
     pub(crate) async fn serve<F>(
         self,
         room: Room,
@@ -137,7 +155,7 @@ impl Listener {
                 () = life.reached(Phase::Over) => break,
                 Some(ended) = connections.join_next() => report(ended),
                 Some(ended) = late.join_next() => report(ended),
-                connection = self.accept(), if late.len() < room.standing => {
+                connection = self.accept(), if !self.outlives_us && late.len() < room.standing => {
                     late.spawn(serve(connection, None));
                 }
             }
@@ -175,7 +193,8 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Address::Unix(path) = &self.address
+        if !self.outlives_us
+            && let Address::Unix(path) = &self.address
             && let Err(error) = std::fs::remove_file(path)
         {
             debug!(%error, path = %path.display(), "socket_file_not_removed");

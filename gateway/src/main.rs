@@ -9,8 +9,9 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use nix::sys::stat::{Mode, umask};
 use remotemedia_gateway::{
-    Admin, Arguments, BindError, Config, ConfigError, Guard, Life, Listener, LogFormat, Metrics,
-    MetricsError, Phase, RuntimeDir, RuntimeDirError, Server, Serving, TokenFile, TokenFileError,
+    Admin, Arguments, BindError, Config, ConfigError, Guard, Inherited, InheritedError, Life, Listener,
+    LogFormat, Metrics, MetricsError, Phase, RuntimeDir, RuntimeDirError, Server, Serving, TokenFile,
+    TokenFileError, Unit,
 };
 use remotemedia_runtime::{CaptureConfig, Runtime, RuntimeConfig, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -41,11 +42,13 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &Arguments) -> Result<(), Failure> {
-    let config = Config::of(arguments)?;
+    // Before there is another thread.
+    let inherited = Inherited::take()?;
+    let config = Config::of(arguments, &inherited)?;
     log_to_stderr(config.log_format, &arguments.log)?;
     let executor = tokio::runtime::Builder::new_multi_thread().worker_threads(threads()).enable_all().build();
     let executor = executor.map_err(Failure::Executor)?;
-    let served = executor.block_on(serve(config));
+    let served = executor.block_on(serve(config, inherited));
     // What may still block a thread has had its deadlines.
     executor.shutdown_timeout(Life::LAST_WORDS);
     served
@@ -58,15 +61,17 @@ fn threads() -> usize {
     (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1)
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config, inherited: Inherited) -> Result<(), Failure> {
     let began = Instant::now();
     // Before anything that an order to stop has to put away.
     let mut orders = Orders::listen().map_err(Failure::Signals)?;
     let tokens = config.token_file.as_deref().map(TokenFile::read).transpose()?;
     let dir = RuntimeDir::take(&config.runtime_dir)?;
-    let grpc = Listener::bind(&config.grpc).await?;
-    let admin = Listener::bind(&config.admin).await?;
-    let runtime = Arc::new(Runtime::start(runtime_config(&config, &dir))?);
+    let keeps_clients = inherited.grpc().is_some();
+    let [bound_grpc, bound_admin] = inherited.into_doors();
+    let grpc = Listener::open(bound_grpc, &config.grpc).await?;
+    let admin = Listener::open(bound_admin, &config.admin).await?;
+    let runtime = Arc::new(Runtime::start(runtime_config(&config, &dir, keeps_clients))?);
     let (life, metrics) = (Life::new(), Metrics::new()?);
     let serving = Serving {
         event: "serving".to_owned(),
@@ -101,11 +106,15 @@ async fn serve(config: Config) -> Result<(), Failure> {
     grpc_door.spawn(server.serve(grpc));
 
     announce(&dir, &serving)?;
+    let unit = Unit::of_this_process();
+    unit.ready(&format!("serves {}, admin at {}", serving.grpc, serving.admin));
     tokio::select! {
+        () = unit.beat(&runtime) => {}
         signal = orders.next() => info!(signal, "stopping"),
         _ended = grpc_door.join_next() => return Err(Failure::Door("gRPC")),
         _ended = admin_door.join_next() => return Err(Failure::Door("admin")),
     }
+    unit.stopping("finishes the calls that run");
     stop(&life, config.drain, &mut orders, &mut grpc_door, &mut admin_door).await;
     // A task of a connection that was cut may hold the runtime for a moment more, and then ends it.
     if let Some(runtime) = Arc::into_inner(runtime) {
@@ -153,7 +162,7 @@ async fn stop(
     }
 }
 
-fn runtime_config(config: &Config, dir: &RuntimeDir) -> RuntimeConfig {
+fn runtime_config(config: &Config, dir: &RuntimeDir, is_successor: bool) -> RuntimeConfig {
     let default = RuntimeConfig::new(dir.path().to_owned());
     RuntimeConfig {
         limits: config.limits.clone(),
@@ -163,6 +172,7 @@ fn runtime_config(config: &Config, dir: &RuntimeDir) -> RuntimeConfig {
         budget_bytes: config.pools.budget_bytes,
         link_capacity: config.pools.link_capacity.unwrap_or(default.link_capacity),
         captures: config.captures.clone().map(CaptureConfig::new),
+        is_successor,
         ..default
     }
 }
@@ -206,6 +216,8 @@ enum Exit {
 enum Failure {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Inherited(#[from] InheritedError),
     #[error(transparent)]
     Tokens(#[from] TokenFileError),
     #[error("--log '{filter}' is no filter: {problem}")]
@@ -258,6 +270,7 @@ impl Failure {
         match self {
             Self::Log { .. } => Exit::Usage,
             Self::Config(_)
+            | Self::Inherited(_)
             | Self::Tokens(_)
             | Self::Start(StartError::Geometry(_) | StartError::Budget { .. }) => Exit::Settings,
             Self::Bind(BindError::InUse { .. }) | Self::RuntimeDir(RuntimeDirError::Taken { .. }) => {

@@ -45,6 +45,8 @@ pub enum GuestEvent {
     PeerDown(Member),
     /// The answer to [`News::Leaving`]: this process has no session, and gets none.
     Dismissed,
+    /// This process has joined and loaded, and the next session may be given to it.
+    InService,
 }
 
 /// Wakes a guest's or host's I/O thread from another thread.
@@ -226,6 +228,7 @@ impl Guest {
                 ToWorker::Do(step) => self.take_step(step)?,
                 ToWorker::Session(command) => take(GuestEvent::Command(command)),
                 ToWorker::Dismissed => take(GuestEvent::Dismissed),
+                ToWorker::InService => take(GuestEvent::InService),
                 ToWorker::Refused { protocol: _, reason } => return Err(GuestError::Refused { reason }),
                 ToWorker::Welcome(_) => {
                     return Err(GuestError::Misread { problem: "a second welcome".to_owned() });
@@ -279,6 +282,7 @@ fn receive_welcome(
         | ToWorker::PoolDown { .. }
         | ToWorker::Do(_)
         | ToWorker::Dismissed
+        | ToWorker::InService
         | ToWorker::Session(_) => {
             Err(GuestError::Misread { problem: "something else before the welcome".to_owned() })
         }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use remotemedia_core::launching::{LaunchRefusal, Quarantine, Rollout};
 
-use crate::control::messages::{Burial, FromLauncher, PROTOCOL, ToGateway, ToLauncher};
+use crate::control::messages::{Burial, FromLauncher, PROTOCOL, Report, ToGateway, ToLauncher};
 use crate::control::{Channel, ChannelError, codec};
 use crate::guest::SOCKET;
 
@@ -28,6 +28,21 @@ pub enum LauncherError {
     /// It cannot be encoded, or what came cannot be decoded.
     #[error(transparent)]
     Codec(#[from] codec::CodecError),
+}
+
+/// Tells the gateway in `runtime_dir` how a worker ended that was a unit of systemd, and waits, until the deadline, until
+/// it has heard.
+///
+/// # Errors
+/// There is no gateway, or it does not hear.
+pub fn report(runtime_dir: &Path, report: Report, deadline: Instant) -> Result<(), LauncherError> {
+    let mut channel = Channel::connect(&runtime_dir.join(SOCKET), deadline)?;
+    channel.send(&codec::encode(&ToGateway::Report { protocol: PROTOCOL, report })?, &[])?;
+    match channel.recv_blocking(deadline) {
+        // It hangs up: that is all it has to say. A gateway of another version has said that it is.
+        Err(ChannelError::Closed) | Ok(_) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 // === impl Launcher ===

@@ -31,6 +31,7 @@ fn hello(name: &str) -> Hello {
         kind: "test".to_owned(),
         nodes: Vec::new(),
         loading: None,
+        invocation: None,
     }
 }
 
@@ -78,7 +79,10 @@ fn echo(dir: std::path::PathBuf, stop: Receiver<()>, joined: Sender<Member>) {
     while stop.try_recv().is_err() {
         let turned = guest.turn(Duration::from_millis(10), || false, &mut |event| match event {
             GuestEvent::Arrival(arrival) => arrivals.push(arrival),
-            GuestEvent::Command(_) | GuestEvent::PeerDown(_) | GuestEvent::Dismissed => {}
+            GuestEvent::Command(_)
+            | GuestEvent::PeerDown(_)
+            | GuestEvent::Dismissed
+            | GuestEvent::InService => {}
         });
         turned.unwrap();
         for arrival in arrivals.drain(..) {

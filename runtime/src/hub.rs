@@ -13,7 +13,7 @@ use remotemedia_core::graph::Graph;
 use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Rollout};
 use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
-use remotemedia_core::starting::{StartListener, Starting};
+use remotemedia_core::starting::{LoadingWorker, StartListener, Starting};
 use remotemedia_ipc::calls::Call;
 use remotemedia_ipc::control::messages::{Burial, News, SessionCommand, SessionReply, StagePlan};
 use remotemedia_ipc::doorbell;
@@ -119,6 +119,8 @@ struct Loop {
     asked: BTreeMap<u64, oneshot::Sender<Result<(), LaunchRefusal>>>,
     rollout: Option<Rollout>,
     shutdown: Option<Instant>,
+    /// Whether workers of a gateway that was here before may be on their way.
+    gathering: bool,
 }
 
 /// A session as the hub sees it.
@@ -147,13 +149,22 @@ enum Phase {
 /// How long the workers of a dead gateway may take to find its successor: they look for it every second.
 const GATHERING: Duration = Duration::from_secs(3);
 
+/// What stands for workers of which no name is known, and what they do.
+const PREDECESSORS: &str = "the workers of the gateway before";
+const JOINING: &str = "joining";
+
 /// When a client may try again that came while there was no room: about as long as a unary run takes.
 const RETRY_AFTER_MS: u64 = 100;
 
 // === impl Hub ===
 
 impl Hub {
-    pub(crate) fn start(host: Host, limits: Arc<Limits>, link_capacity: usize) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        host: Host,
+        limits: Arc<Limits>,
+        link_capacity: usize,
+        is_successor: bool,
+    ) -> std::io::Result<Self> {
         // Looked up here, so that the first session does not wait for it.
         LazyLock::force(&machine::THIS);
         let (orders, ordered) = channel();
@@ -170,6 +181,7 @@ impl Hub {
         let (plane, waker) = (host.plane().clone(), host.waker());
         let edges = Edges::new(link_capacity, limits.credit_window);
         let work = Loop {
+            gathering: is_successor || host.is_successor(),
             host,
             began: Instant::now(),
             stragglers: Stragglers::new(
@@ -458,16 +470,20 @@ impl Loop {
     }
 
     fn look_after_waiting(&mut self) {
+        if self.gathering && self.began.elapsed() >= GATHERING {
+            self.gathering = false;
+            self.waiting.leave().for_each(|order| self.on_open(order));
+        }
         if self.waiting.is_empty() {
             return;
         }
         if self.shutdown.is_some() {
             self.waiting.leave().for_each(|order| self.on_open(order));
         }
-        let registry = &self.registry;
+        let (registry, gathering) = (&self.registry, self.gathering());
         self.waiting.look_after(Instant::now(), |order, told| {
             let wanted = Wanted { node: told.node.clone(), node_type: told.node_type.clone() };
-            starting(registry, order, wanted)
+            starting(registry, gathering.clone(), order, wanted)
         });
     }
 
@@ -505,8 +521,8 @@ impl Loop {
         }
         let (name, kind) = (worker.hello.name, worker.hello.kind);
         let counted = self.registry.deaths(&name).saturating_sub(1);
-        let (restarts, last_lines) =
-            burial.map_or((counted, Vec::new()), |burial| (burial.restarts, burial.last_lines));
+        let (restarts, last_lines) = burial
+            .map_or((counted, Vec::new()), |burial| (burial.restarts.unwrap_or(counted), burial.last_lines));
         tracing::warn!(worker = name, pid, %cause, "worker_died");
         let lost =
             WorkerLost { node: String::new(), worker: name, pid, cause, restarts, last_lines, replays: 0 };
@@ -549,11 +565,10 @@ impl Loop {
             _ if self.shutdown.is_some() => Err(unavailable(Unavailability::ShuttingDown)),
             Ok(placement) => self.open(&order, &placement),
             Err(Unplaced { error, wanted }) => {
-                let is_for_want = wanted.is_some();
-                let starting = wanted.map(|wanted| starting(&self.registry, &order, wanted));
-                match starting.filter(|starting| !starting.workers.is_empty()) {
+                let look = |wanted| starting(&self.registry, self.gathering(), &order, wanted);
+                match wanted.map(look).filter(|starting| !starting.workers.is_empty()) {
                     Some(starting) => return self.waiting.admit(order, starting, Instant::now()),
-                    None => Err(self.no_placement(error, is_for_want)),
+                    None => Err(self.no_placement(error)),
                 }
             }
         };
@@ -613,16 +628,17 @@ impl Loop {
         Ok(wiring)
     }
 
+    /// Who may be on the way from a gateway that was here before, as one whom a session waits for.
+    fn gathering(&self) -> Option<LoadingWorker> {
+        let (name, step, elapsed) = (PREDECESSORS.to_owned(), JOINING.to_owned(), self.began.elapsed());
+        self.gathering.then_some(LoadingWorker { name, step, elapsed })
+    }
+
     /// A client that comes while the pool is restarting, or on its way from a dead gateway to this one, is asked to try
     /// again; what no worker will ever offer is said so.
-    fn no_placement(&self, error: PlacementError, is_for_want: bool) -> Fault {
-        let gathers = self.host.is_successor() && self.began.elapsed() < GATHERING;
+    fn no_placement(&self, error: PlacementError) -> Fault {
         let PlacementError::UnknownType { node, node_type, failing, .. } = &error else {
-            return if gathers && is_for_want {
-                unavailable(Unavailability::NoWorkers)
-            } else {
-                error.into()
-            };
+            return error.into();
         };
         let quarantines = self.registry.isolated(node_type);
         if let Some(first) = quarantines.first() {
@@ -631,7 +647,7 @@ impl Loop {
             return Fault::Quarantined { node, node_type, quarantines, retry_after_ms };
         }
         // That none starts is no news, and why they do not is.
-        let is_empty = gathers || self.registry.ready().next().is_none();
+        let is_empty = self.registry.ready().next().is_none();
         if is_empty && failing.is_empty() { unavailable(Unavailability::NoWorkers) } else { error.into() }
     }
 
@@ -860,9 +876,14 @@ impl WorkerState {
 }
 
 /// What a session waits for; no workers if there is nothing to wait for.
-fn starting(registry: &Registry, order: &OpenOrder, wanted: Wanted) -> Starting {
+fn starting(
+    registry: &Registry,
+    gathering: Option<LoadingWorker>,
+    order: &OpenOrder,
+    wanted: Wanted,
+) -> Starting {
     let Wanted { node, node_type } = wanted;
-    let workers = registry.loading(&node_type);
+    let workers = registry.loading(&node_type).into_iter().chain(gathering).collect();
     Starting { node, node_type, waited: order.since.elapsed(), workers }
 }
 

@@ -88,6 +88,9 @@ pub struct RuntimeConfig {
     pub link_capacity: usize,
     /// Where inputs are kept that killed too many workers; none are, if there is no place.
     pub captures: Option<CaptureConfig>,
+    /// Whether clients could reach a gateway here before: who comes in its first seconds waits for workers that are on their
+    /// way. It is known by itself where the gateway before was killed.
+    pub is_successor: bool,
 }
 
 /// A runtime cannot be started.
@@ -131,6 +134,7 @@ impl RuntimeConfig {
             budget_bytes: None,
             link_capacity: 4096,
             captures: None,
+            is_successor: false,
         }
     }
 }
@@ -162,7 +166,8 @@ impl Runtime {
             link_capacity: config.link_capacity,
         })?;
         let limits = Arc::new(config.limits);
-        let hub = Hub::start(host, Arc::clone(&limits), config.link_capacity).map_err(StartError::Thread)?;
+        let hub = Hub::start(host, Arc::clone(&limits), config.link_capacity, config.is_successor)
+            .map_err(StartError::Thread)?;
         let room = Arc::new(Semaphore::new(limits.max_sessions));
         let poisons =
             Arc::new(Poisons::new(limits.max_replays, limits.poison(), config.captures.map(Captures::new)));
@@ -189,6 +194,12 @@ impl Runtime {
     /// What is going on; none if the runtime is shutting down.
     pub async fn status(&self) -> Option<RuntimeStatus> {
         self.hub.handle().status().await
+    }
+
+    /// When the hub has gone round once more, a tick later at most: it hears workers and gives orders out.
+    pub fn turned(&self) -> impl Future<Output = ()> + Send + use<> {
+        let hub = self.hub.handle();
+        async move { hub.turned().await }
     }
 
     /// Asks the launcher of the workers for something. It answers at once.

@@ -245,6 +245,7 @@ mod tests {
                 kind: "rust".to_owned(),
                 nodes,
                 loading: None,
+                invocation: None,
             };
             registry.join(member, 100 + i32::from(slot), hello);
         }
@@ -368,7 +369,7 @@ mod tests {
         registry.join(
             member,
             109,
-            Hello { protocol: PROTOCOL, name: "p1".to_owned(), kind, nodes, loading: None },
+            Hello { protocol: PROTOCOL, name: "p1".to_owned(), kind, nodes, loading: None, invocation: None },
         );
         let manifest = "version: v1\nnodes: [{ id: a, node_type: Any, runtime_hint: cpython }]";
         let graph = Graph::check(&Manifest::from_yaml(manifest).unwrap(), &Limits::default()).unwrap();

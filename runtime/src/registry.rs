@@ -186,7 +186,8 @@ impl Registry {
             return Some(worker);
         }
         let ready = !matches!(worker.standing, Standing::Loading(_));
-        let missed = burial.map_or_else(Vec::new, |_| worker.hello.nodes.clone());
+        let is_started_again = burial.is_some() || worker.hello.invocation.is_some();
+        let missed = if is_started_again { worker.hello.nodes.clone() } else { Vec::new() };
         let last_lines = burial.map_or_else(Vec::new, |burial| burial.last_lines.clone());
         let loss = Loss { pid: worker.pid, cause, deaths: 0, last_lines, ready, missed, at: Instant::now() };
         self.lose(&worker.hello.name, loss);
@@ -418,7 +419,11 @@ mod tests {
         let nodes = vec![NodeInfo { name: "Only".to_owned(), ..NodeInfo::default() }];
         let (name, kind) = ("w1".to_owned(), "rust".to_owned());
         let mut registry = Registry::default();
-        registry.join(member, 7, Hello { protocol: PROTOCOL, name, kind, nodes, loading: None });
+        registry.join(
+            member,
+            7,
+            Hello { protocol: PROTOCOL, name, kind, nodes, loading: None, invocation: None },
+        );
         assert_eq!(registry.loading("Only").len(), 0);
         registry.condemn(member);
         assert_eq!(registry.ready().count(), 0);

@@ -77,5 +77,5 @@ async fn a_worker_that_meets_a_gateway_of_another_version_ends_with_a_code_of_it
 
 fn hello() -> Hello {
     let (name, kind) = ("from-the-future".to_owned(), "rust".to_owned());
-    Hello { protocol: NEXT, name, kind, nodes: Vec::new(), loading: None }
+    Hello { protocol: NEXT, name, kind, nodes: Vec::new(), loading: None, invocation: None }
 }

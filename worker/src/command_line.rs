@@ -11,6 +11,7 @@ use nix::unistd::geteuid;
 
 use crate::engine::Settings;
 use crate::registry::Registry;
+use crate::unit::Unit;
 
 /// Runs nodes for a RemoteMedia gateway, in a process of their own.
 ///
@@ -112,6 +113,7 @@ impl CommandLine {
             name: self.name.clone().unwrap_or_else(|| format!("rust-{}", std::process::id())),
             threads: self.threads.map_or_else(processors, usize::from),
             drain: self.drain(),
+            unit: Unit::of_this_process(),
         }
     }
 }

@@ -12,11 +12,13 @@ pub mod harness;
 pub mod nodes;
 mod parent;
 pub mod registry;
+mod unit;
 
 pub use engine::{Around, Engine, Loader, Refused, Settings, Stop};
 pub use harness::Harness;
 pub use parent::end_with;
 pub use registry::Registry;
+pub use unit::Unit;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;

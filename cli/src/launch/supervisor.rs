@@ -282,6 +282,7 @@ impl Supervisor {
             let (id, name, restarts) = (child.id, child.name.clone(), child.deaths);
             child.mourned = true;
             self.burials.spawn(async move {
+                let restarts = Some(restarts);
                 (id, Burial { pid, name, cause, restarts, last_lines: voice.last_words().await })
             });
         }

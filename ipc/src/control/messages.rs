@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use remotemedia_core::fault::{DeathCause, Fault};
 use remotemedia_core::frame::SessionId;
 use remotemedia_core::graph::NodeIndex;
-use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Quarantine, Rollout};
+use remotemedia_core::launching::{Invocation, LaunchOrder, LaunchRefusal, Quarantine, Rollout};
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::transport::NodeReport;
 use serde::{Deserialize, Serialize};
@@ -19,8 +19,8 @@ use crate::slot::{Member, PoolId};
 
 /// The version of these messages. Gateway, workers and launchers of different versions refuse each other.
 ///
-/// So that they can say so, what leads there is the same in all versions: the places of [`ToGateway::Hello`] and
-/// [`ToGateway::Launcher`] among their messages, each with this number first, and [`ToWorker::Refused`] as a whole.
+/// So that they can say so, what leads there is the same in all versions: the places of [`ToGateway::Hello`],
+/// [`ToGateway::Launcher`] and [`ToGateway::Report`] among their messages, each with this number first, and [`ToWorker::Refused`] as a whole.
 pub const PROTOCOL: u32 = 6;
 
 /// Most lines of a [`Burial`]: a traceback with some frames.
@@ -53,6 +53,13 @@ pub enum ToGateway {
     Launcher {
         /// [`PROTOCOL`].
         protocol: u32,
+    },
+    /// First and last: here is no worker but who tells how one ended that was a unit of systemd.
+    Report {
+        /// [`PROTOCOL`].
+        protocol: u32,
+        /// What it knows.
+        report: Report,
     },
 }
 
@@ -115,10 +122,23 @@ pub struct Burial {
     pub name: String,
     /// How it ended.
     pub cause: DeathCause,
-    /// How often a process of this name had died before.
-    pub restarts: u32,
+    /// How often a process of this name had died before, if that is counted.
+    pub restarts: Option<u32>,
     /// What it wrote last to its standard error, oldest first: at most [`MAX_LAST_LINES`] and [`MAX_LAST_BYTES`].
     pub last_lines: Vec<String>,
+}
+
+/// What systemd knows of the end of a worker that was a unit of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// Which life of the unit. The worker has said the same in its hello, if it came so far.
+    pub invocation: Invocation,
+    /// The name under which it was started.
+    pub name: String,
+    /// How it ended.
+    pub cause: DeathCause,
+    /// Whether systemd takes it for a failure: what was stopped has not failed.
+    pub is_failure: bool,
 }
 
 /// What a worker says of itself after its hello.
@@ -180,6 +200,8 @@ pub enum ToWorker {
     Do(Step),
     /// The answer to [`News::Leaving`]: no session is left, and none will come.
     Dismissed,
+    /// It has joined and loaded, and the next session may be given to it.
+    InService,
     /// About a session.
     Session(SessionCommand),
 }
@@ -197,6 +219,8 @@ pub struct Hello {
     pub nodes: Vec<NodeInfo>,
     /// What it does before it is ready; none if it is.
     pub loading: Option<String>,
+    /// Which life of a unit of systemd it is, if it is one: it is started again, and its end is reported.
+    pub invocation: Option<Invocation>,
 }
 
 /// What a worker is given.

@@ -12,7 +12,7 @@ use remotemedia_core::node::NodeInfo;
 use super::launchers::Launchers;
 use super::pools::PoolBook;
 use super::{HostError, say};
-use crate::control::messages::{Hello, News, PROTOCOL, ToGateway, ToWorker, Welcome};
+use crate::control::messages::{Hello, News, PROTOCOL, Report, ToGateway, ToWorker, Welcome};
 use crate::control::{Channel, ChannelError, Incoming, Listener, codec};
 use crate::death::{DeathError, PidFd};
 use crate::doorbell::{Doorbell, DoorbellError};
@@ -88,6 +88,7 @@ pub(super) enum NotAdmitted {
 enum Examined {
     Worker { process: PidFd, pid: i32, hello: Hello, bell: Doorbell },
     Launcher,
+    Reporter(Report),
 }
 
 #[derive(Debug)]
@@ -113,9 +114,10 @@ const NODE_TYPES: usize = 256;
 /// Connections that have said nothing: more than there are slots, so that a full domain still says so.
 const STRANGERS: usize = SLOTS * 2;
 
-/// The places of [`ToGateway::Hello`] and [`ToGateway::Launcher`], the same in all versions.
+/// The places of [`ToGateway::Hello`], [`ToGateway::Launcher`] and [`ToGateway::Report`], the same in all versions.
 const HELLO: u32 = 0;
 const LAUNCHER: u32 = 6;
+const REPORT: u32 = 7;
 
 /// How long the door stays shut when the system refuses to accept.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -164,7 +166,7 @@ impl Admission {
         }
     }
 
-    /// Stranger => (Candidate | launcher)
+    /// Stranger => (Candidate | launcher | nobody, who has said all)
     pub(super) fn listen(
         &mut self,
         place: usize,
@@ -189,6 +191,7 @@ impl Admission {
                     tracing::warn!(refusal = %NotAdmitted::Launchers, "launcher_refused");
                 }
             }
+            Ok(Examined::Reporter(report)) => launchers.reports.hear(report),
             Ok(Examined::Worker { process, pid, hello, bell }) => {
                 let pool = pools.next_id();
                 let candidate = Candidate { channel, process, pid, hello, bell, pool };
@@ -237,6 +240,11 @@ impl Admission {
         let hello = match decode_first(&bytes)? {
             ToGateway::Hello(hello) => hello,
             ToGateway::Launcher { protocol } => return check_protocol(protocol).map(|()| Examined::Launcher),
+            ToGateway::Report { protocol, report } => {
+                check_protocol(protocol)?;
+                check_name("the name in its report", &report.name)?;
+                return Ok(Examined::Reporter(report));
+            }
             ToGateway::Mapped
             | ToGateway::Done(_)
             | ToGateway::Undone { .. }
@@ -257,7 +265,7 @@ impl Admission {
 /// Of another version only its number can be read.
 fn decode_first(bytes: &[u8]) -> Result<ToGateway, NotAdmitted> {
     codec::decode(bytes).map_err(|error| match codec::decode_start::<(u32, u32)>(bytes) {
-        Ok((HELLO | LAUNCHER, theirs)) if theirs != PROTOCOL => NotAdmitted::Protocol { theirs },
+        Ok((HELLO | LAUNCHER | REPORT, theirs)) if theirs != PROTOCOL => NotAdmitted::Protocol { theirs },
         Ok(_) | Err(_) => error.into(),
     })
 }
@@ -267,7 +275,7 @@ fn check_protocol(theirs: u32) -> Result<(), NotAdmitted> {
 }
 
 fn check_hello(hello: &Hello) -> Result<(), NotAdmitted> {
-    let Hello { protocol, name, kind, nodes, loading } = hello;
+    let Hello { protocol, name, kind, nodes, loading, invocation: _ } = hello;
     check_protocol(*protocol)?;
     check_name("its name", name)?;
     check_name("its kind", kind)?;
@@ -366,7 +374,15 @@ fn make(pool: PoolId, geometry: &Geometry) -> Result<PoolFiles, NotAdmitted> {
 
 #[cfg(test)]
 mod tests {
+    use remotemedia_core::fault::DeathCause;
+    use remotemedia_core::launching::Invocation;
+
     use super::*;
+
+    fn report() -> Report {
+        let (invocation, name) = (Invocation(1), "rust-1".to_owned());
+        Report { invocation, name, cause: DeathCause::Unknown, is_failure: true }
+    }
 
     #[test]
     fn the_version_of_a_stranger_is_read_though_the_rest_cannot_be() {
@@ -379,9 +395,11 @@ mod tests {
                     kind: "b".to_owned(),
                     nodes: Vec::new(),
                     loading: None,
+                    invocation: None,
                 }),
             ),
             (LAUNCHER, ToGateway::Launcher { protocol: PROTOCOL }),
+            (REPORT, ToGateway::Report { protocol: PROTOCOL, report: report() }),
         ] {
             let bytes = codec::encode(&message).unwrap();
             assert_eq!(decode_first(&bytes).unwrap(), message);

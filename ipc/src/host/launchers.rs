@@ -7,6 +7,7 @@ use remotemedia_core::launching::{
 };
 
 use super::admission::NAME_BYTES;
+use super::reports::Reports;
 use super::{HostEvent, LauncherEvent};
 use crate::control::messages::{Burial, FromLauncher, ToLauncher};
 use crate::control::{Channel, ChannelError, codec};
@@ -15,6 +16,8 @@ use crate::slot::SLOTS;
 /// All launchers, and the deaths that they have told of and nobody has asked about.
 #[derive(Debug, Default)]
 pub(super) struct Launchers {
+    /// Of those whom systemd has started.
+    pub(super) reports: Reports,
     connected: BTreeMap<usize, Launcher>,
     next_place: usize,
     next_request: u64,
@@ -289,7 +292,7 @@ mod tests {
 
     fn burial(pid: i32, lines: usize) -> Burial {
         let last_lines = vec!["gone".to_owned(); lines];
-        Burial { pid, name: "python-1".to_owned(), cause: DeathCause::Exit(3), restarts: 0, last_lines }
+        Burial { pid, name: "python-1".to_owned(), cause: DeathCause::Exit(3), restarts: Some(0), last_lines }
     }
 
     fn said(messages: &[FromLauncher]) -> Launchers {

@@ -14,7 +14,7 @@
 //! Death is its pidfd. In this order: the slot is marked dead, our inbox is drained of its last messages, its bits are
 //! cleared in every pool, its own pool is retired, its links' residue is given to the cleaner, the others are told, the
 //! slot is vacant again, and [`HostEvent::Died`] comes as soon as the kernel says of what, or its parent, where that is
-//! a launcher that is connected: it knows more, such as what the dead wrote last. A peer that breaks the protocol
+//! a launcher that is connected, or systemd: they know more, such as want of memory. A peer that breaks the protocol
 //! is only condemned: the process is killed, and its pidfd then does the rest. So is one whose connection ends, but not
 //! at once: the connection of a process that is being killed ends a moment before its last thread does, and it is to be
 //! known of what it died.
@@ -24,6 +24,7 @@ mod launchers;
 mod links;
 mod obituary;
 mod pools;
+mod reports;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -139,10 +140,10 @@ pub enum HostEvent {
         cause: DeathCause,
         /// The calls of nodes that it was in.
         calls: Vec<Call>,
-        /// What its parent has told, if that is a launcher.
+        /// What its parent has told, if that is a launcher, or systemd.
         burial: Option<Burial>,
     },
-    /// A launcher's child died before it was a worker.
+    /// A launcher's child, or a unit of systemd, died before it was a worker.
     Stillborn(Burial),
     /// A launcher has something else to say.
     Launcher(LauncherEvent),
@@ -254,6 +255,8 @@ struct Worker {
     standing: Standing,
     /// Whether it has said so.
     ready: bool,
+    /// Whether it has been told that it may be given sessions.
+    in_service: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -424,11 +427,12 @@ impl Host {
         Ok(())
     }
 
-    /// Whether a launcher is connected that has said that the worker is its child: who starts it again if it dies.
+    /// Whether somebody starts it again if it dies: a launcher is connected that has said that the worker is its child, or
+    /// it is a unit of systemd.
     #[must_use]
     pub fn has_launcher(&self, member: Member) -> bool {
         let worker = self.workers.get(&member.slot).filter(|worker| worker.member() == member);
-        worker.is_some_and(|worker| self.launchers.know(worker.pid))
+        worker.is_some_and(|worker| worker.hello.invocation.is_some() || self.launchers.know(worker.pid))
     }
 
     /// Asks the launcher that it concerns. Unless it is refused at once, [`LauncherEvent::Answered`] follows with the number
@@ -564,12 +568,23 @@ impl Host {
             let able = self.workers.values().filter(|worker| worker.ready && worker.phase == Phase::Up);
             let able: Vec<i32> = able.map(|worker| worker.pid).collect();
             self.launchers.tell_ready(&able, take);
+            self.tell_in_service();
         }
         self.admit_candidates();
         self.admission.forget_the_silent(STEP);
         self.condemn_the_slow();
         self.publish_obituaries(take);
         self.destroy_retired_pools();
+    }
+
+    /// Tells those workers that are ready, once.
+    fn tell_in_service(&mut self) {
+        let able = self.workers.values_mut().filter(|worker| worker.ready && worker.phase == Phase::Up);
+        for worker in able.filter(|worker| !worker.in_service) {
+            worker.in_service = true;
+            // It is gone, or does not read: its death, or its connection's end, is on the way.
+            say(&mut worker.channel, &ToWorker::InService, &[]).unwrap_or_default();
+        }
     }
 
     /// Candidate => Worker
@@ -609,7 +624,9 @@ impl Host {
         tracing::info!(%member, pid, name = hello.name, "worker_admitted");
         let (phase, standing) = (Phase::Mapping(Instant::now()), Standing::Trusted);
         let ready = hello.loading.is_none();
-        let worker = Worker { tenancy, pool, channel, process, pid, hello, bell, phase, standing, ready };
+        let in_service = false;
+        let worker =
+            Worker { tenancy, pool, channel, process, pid, hello, bell, phase, standing, ready, in_service };
         self.workers.insert(member.slot, worker);
     }
 
@@ -650,7 +667,9 @@ impl Host {
         take: &mut impl FnMut(HostEvent),
     ) -> Result<(), String> {
         match message {
-            ToGateway::Hello(_) | ToGateway::Launcher { .. } => Err("a second hello".to_owned()),
+            ToGateway::Hello(_) | ToGateway::Launcher { .. } | ToGateway::Report { .. } => {
+                Err("a second hello".to_owned())
+            }
             ToGateway::Mapped => self.introduce(member, take),
             ToGateway::Done(step) => match self.links.done(member, step) {
                 Some(next) => {
@@ -807,8 +826,8 @@ impl Host {
             Ok(vacancy) => self.vacancies.extend(vacancy),
             Err(remains) => tracing::error!(?remains, "slot_lost"),
         }
-        let Worker { process, pid, .. } = worker;
-        self.obituaries.push(Obituary::new(member, pid, process, condemned, calls));
+        let Worker { process, pid, hello, .. } = worker;
+        self.obituaries.push(Obituary::new(member, pid, process, hello.invocation, condemned, calls));
     }
 
     fn publish_obituaries(&mut self, take: &mut impl FnMut(HostEvent)) {
@@ -824,7 +843,12 @@ impl Host {
         let is_awaited = |pid| {
             workers.values().any(|worker| worker.pid == pid) || obituaries.iter().any(|one| one.pid() == pid)
         };
-        launchers.stillborn(is_awaited).into_iter().for_each(take);
+        let is_awaited_as = |invocation| {
+            let awaited = workers.values().map(|worker| worker.hello.invocation);
+            awaited.chain(obituaries.iter().map(Obituary::invocation)).any(|one| one == Some(invocation))
+        };
+        let stillborn = launchers.stillborn(is_awaited).into_iter();
+        stillborn.chain(launchers.reports.stillborn(is_awaited_as)).for_each(take);
     }
 
     fn destroy_retired_pools(&mut self) {

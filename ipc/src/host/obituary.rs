@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use remotemedia_core::fault::DeathCause;
+use remotemedia_core::launching::Invocation;
 
 use super::HostEvent;
 use super::launchers::Launchers;
@@ -17,6 +18,8 @@ pub(super) struct Obituary {
     member: Member,
     pid: i32,
     process: PidFd,
+    /// If it was a unit of systemd, which reports how it ended.
+    invocation: Option<Invocation>,
     condemned: Option<DeathCause>,
     calls: Vec<Call>,
     /// When it is published all the same. Counted from the first look: burying many takes longer than this.
@@ -40,31 +43,44 @@ impl Obituary {
         member: Member,
         pid: i32,
         process: PidFd,
+        invocation: Option<Invocation>,
         condemned: Option<DeathCause>,
         calls: Vec<Call>,
     ) -> Self {
-        Self { member, pid, process, condemned, calls, until: None }
+        Self { member, pid, process, invocation, condemned, calls, until: None }
     }
 
     pub(super) const fn pid(&self) -> i32 {
         self.pid
     }
 
+    pub(super) const fn invocation(&self) -> Option<Invocation> {
+        self.invocation
+    }
+
     /// What is known now, if all is known that will be; at the deadline, that nothing is.
     pub(super) fn publish(&mut self, now: Instant, launchers: &mut Launchers) -> Option<HostEvent> {
-        let awaits_parent = launchers.know(self.pid);
+        let awaits_parent = self.invocation.is_some() || launchers.know(self.pid);
         let until = *self.until.get_or_insert(now + if awaits_parent { PARENT } else { KERNEL });
-        let burial = launchers.take_burial(self.pid);
+        let burial = self.invocation.and_then(|invocation| launchers.reports.take(invocation, self.pid));
+        let burial = burial.or_else(|| launchers.take_burial(self.pid));
         if burial.is_none() && awaits_parent && now < until {
             return None;
         }
         let cause = match self.cause(burial.as_ref()) {
+            // Whether it was for want of memory, systemd reports: it first runs a program for that.
+            Some(DeathCause::Signal(9))
+                if burial.is_none() && self.invocation.is_some() && now < until + (PARENT_ALONE - PARENT) =>
+            {
+                return None;
+            }
             Some(cause) => cause,
             None if awaits_parent && now < until + (PARENT_ALONE - PARENT) => return None,
             None if now >= until => self.condemned.unwrap_or(DeathCause::Unknown),
             None => return None,
         };
         launchers.forget(self.pid);
+        self.invocation.into_iter().for_each(|invocation| launchers.reports.forget(invocation));
         let calls = std::mem::take(&mut self.calls);
         Some(HostEvent::Died { member: self.member, pid: self.pid, cause, calls, burial })
     }

@@ -8,7 +8,7 @@ use pyo3::create_exception;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use remotemedia_core::node::NodeInfo;
-use remotemedia_worker::{Around, Engine, Loader, Registry, Settings, Stop};
+use remotemedia_worker::{Around, Engine, Loader, Registry, Settings, Stop, Unit};
 
 use crate::node;
 
@@ -42,7 +42,8 @@ impl Worker {
     ) -> PyResult<Self> {
         let drain = Duration::try_from_secs_f64(drain)
             .map_err(|error| PyValueError::new_err(format!("drain: {error}")))?;
-        let settings = Settings { runtime_dir, name, kind: "python".to_owned(), threads, drain };
+        let (kind, unit) = ("python".to_owned(), Unit::of_this_process());
+        let settings = Settings { runtime_dir, name, kind, threads, drain, unit };
         let stop = Arc::new(Stop::default());
         let around: Arc<Around> = Arc::new(known_to_interpreter);
         // If the system has too few threads, those that were started end within it: they need the lock for that.

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         kind: "test".to_owned(),
         nodes: Vec::new(),
         loading: None,
+        invocation: None,
     };
     let ended = Guest::join(&directory, hello, Instant::now() + PATIENCE)
         .map_err(Ended::Membership)
@@ -111,7 +112,10 @@ impl Storm {
         loop {
             let turned = self.guest.turn(Duration::from_millis(5), || false, &mut |event| match event {
                 GuestEvent::Arrival(arrival) => arrivals.push(arrival),
-                GuestEvent::Command(_) | GuestEvent::PeerDown(_) | GuestEvent::Dismissed => {}
+                GuestEvent::Command(_)
+                | GuestEvent::PeerDown(_)
+                | GuestEvent::Dismissed
+                | GuestEvent::InService => {}
             });
             turned.map_err(Ended::Membership)?;
             match self.part {

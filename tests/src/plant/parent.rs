@@ -93,6 +93,7 @@ impl Parent {
         let restarts = *deaths;
         *deaths += 1;
         drop(memory);
+        let restarts = Some(restarts);
         let burial = Burial { pid: pid.cast_signed(), name, cause, restarts, last_lines };
         self.say(|line| line.buried(burial).is_ok());
     }

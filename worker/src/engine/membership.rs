@@ -16,6 +16,7 @@ use super::offer::{Offer, Told};
 use super::session::SessionCell;
 use super::stop::Stop;
 use crate::registry::Registry;
+use crate::unit::Pulse;
 
 /// What a membership's sessions share.
 pub(super) struct Membership {
@@ -52,6 +53,8 @@ enum Leave {
 struct Sessions {
     membership: Arc<Membership>,
     open: HashMap<SessionId, Arc<SessionCell>>,
+    /// Whether the gateway may give it any.
+    in_service: bool,
     dismissed: bool,
 }
 
@@ -105,7 +108,8 @@ impl std::fmt::Debug for Membership {
 impl Desk {
     /// `told` is what the guest's hello has said.
     pub(super) fn new(guest: Guest, told: Told, membership: Membership) -> Self {
-        let sessions = Sessions { membership: Arc::new(membership), open: HashMap::new(), dismissed: false };
+        let (open, in_service, dismissed) = (HashMap::new(), false, false);
+        let sessions = Sessions { membership: Arc::new(membership), open, in_service, dismissed };
         Self { guest, told, sessions, stalled: Vec::new(), leave: Leave::Not }
     }
 
@@ -113,7 +117,12 @@ impl Desk {
     ///
     /// # Errors
     /// The membership is over: the gateway is gone, or wants no more of us.
-    pub(super) fn serve(&mut self, stop: &Stop, drain: Duration) -> Result<(), GuestError> {
+    pub(super) fn serve(
+        &mut self,
+        stop: &Stop,
+        drain: Duration,
+        pulse: &mut Pulse,
+    ) -> Result<(), GuestError> {
         while !self.may_go(stop, drain)? {
             self.tell_news()?;
             let Self { guest, sessions, stalled, .. } = self;
@@ -123,8 +132,19 @@ impl Desk {
             guest.turn(NAP, busy, &mut |event| sessions.take(event))?;
             self.read_mail()?;
             self.stalled.retain(|stall| !stall.end_if_over());
+            self.tell_systemd(pulse);
         }
         Ok(())
+    }
+
+    fn tell_systemd(&self, pulse: &mut Pulse) {
+        pulse.beat(Instant::now());
+        match (self.leave, &self.told.loading) {
+            (Leave::Asked(_) | Leave::Dismissed, _) => pulse.stopping(),
+            (Leave::Not, Some(step)) => pulse.status(step),
+            (Leave::Not, None) if self.sessions.in_service => pulse.ready(),
+            (Leave::Not, None) => {}
+        }
     }
 
     /// Not => Asked => Dismissed; whether it goes now.
@@ -188,6 +208,7 @@ impl Sessions {
             GuestEvent::Command(SessionCommand::Open(plan)) => self.open(plan),
             GuestEvent::Command(SessionCommand::Close { session }) => self.close(session),
             GuestEvent::Dismissed => self.dismissed = true,
+            GuestEvent::InService => self.in_service = true,
             // The gateway ends the sessions that it took part in.
             GuestEvent::PeerDown(member) => tracing::debug!(%member, "peer_down"),
         }

@@ -36,6 +36,7 @@ use remotemedia_ipc::control::messages::{Hello, PROTOCOL};
 use remotemedia_ipc::guest::{Guest, GuestError};
 
 use crate::registry::Registry;
+use crate::unit::{Pulse, Unit};
 use crew::Crew;
 use membership::{Desk, Membership};
 use offer::{Offer, Told};
@@ -64,6 +65,8 @@ pub struct Settings {
     pub threads: usize,
     /// How long sessions may go on after it was asked to stop. It is given no new ones then.
     pub drain: Duration,
+    /// The unit of systemd that it is, if it is one: told how the worker is.
+    pub unit: Option<Unit>,
 }
 
 /// What a node thread does around all its work, which it is given and calls once: for what is to be there as long as the
@@ -131,28 +134,36 @@ impl Engine {
     /// A gateway does not want this worker.
     pub fn run(&self) -> Result<(), Refused> {
         let mut absence = Absence::default();
+        let mut pulse = Pulse::new(self.settings.unit, Instant::now());
         while !self.stop.is_asked() {
             match self.join() {
                 Ok(mut desk) => {
                     absence = Absence::default();
-                    absence.note(desk.serve(&self.stop, self.settings.drain))?;
+                    absence.note(desk.serve(&self.stop, self.settings.drain, &mut pulse))?;
                 }
                 Err(error) => absence.note(Err(error))?,
             }
+            pulse.beat(Instant::now());
+            if absence.is_told() {
+                pulse.status("waits for a gateway");
+            }
             self.stop.wait(absence.next_pause());
         }
+        pulse.stopping();
         Ok(())
     }
 
     fn join(&self) -> Result<Desk, GuestError> {
-        let Settings { runtime_dir, name, kind, .. } = &self.settings;
+        let Settings { runtime_dir, name, kind, unit, .. } = &self.settings;
         let told = self.offer.told();
         let Told { nodes, loading } = told.clone();
-        let hello = Hello { protocol: PROTOCOL, name: name.clone(), kind: kind.clone(), nodes, loading };
+        let invocation = unit.as_ref().map(Unit::invocation);
+        let (name, kind) = (name.clone(), kind.clone());
+        let hello = Hello { protocol: PROTOCOL, name: name.clone(), kind, nodes, loading, invocation };
         let guest = Guest::join(runtime_dir, hello, Instant::now() + CONNECT)?;
         tracing::info!(member = %guest.me(), "joined");
         let (offer, roster) = (Arc::clone(&self.offer), Arc::clone(self.crew.roster()));
-        let membership = Membership::new(&guest, offer, name.clone(), roster);
+        let membership = Membership::new(&guest, offer, name, roster);
         Ok(Desk::new(guest, told, membership))
     }
 }
@@ -193,6 +204,11 @@ impl Absence {
                 Ok(())
             }
         }
+    }
+
+    /// Whether there is a reason for it.
+    const fn is_told(&self) -> bool {
+        !self.last_error.is_empty()
     }
 
     fn next_pause(&mut self) -> Duration {

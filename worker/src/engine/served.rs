@@ -245,6 +245,7 @@ impl Plant {
             name: format!("worker-{number}"),
             threads: 2,
             drain: Duration::ZERO,
+            unit: None,
         };
         let stop = Arc::new(Stop::default());
         let asked = Arc::clone(&stop);

@@ -110,7 +110,7 @@ impl Arguments {
         };
         let loading = (self.habit == Habit::NeverReady).then(|| "setting up what never stands".to_owned());
         let (name, kind) = (self.name.clone(), "false".to_owned());
-        Hello { protocol: PROTOCOL, name, kind, nodes: vec![info], loading }
+        Hello { protocol: PROTOCOL, name, kind, nodes: vec![info], loading, invocation: None }
     }
 }
 

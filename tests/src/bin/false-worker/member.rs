@@ -182,6 +182,7 @@ impl Member {
             }
             ToWorker::Session(command) => take(Event::Command(command)),
             ToWorker::Dismissed => take(Event::Dismissed),
+            ToWorker::InService => {}
             ToWorker::Welcome(_) | ToWorker::Refused { .. } => {
                 return Err(Gone::Expected { what: "no second answer to the hello" });
             }
