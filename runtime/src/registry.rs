@@ -407,7 +407,9 @@ mod tests {
         registry.expect("w2".to_owned());
         assert_eq!(awaited(&registry), 2);
         let (name, kind) = ("w1".to_owned(), "rust".to_owned());
-        registry.join(member, 7, Hello { protocol: PROTOCOL, name, kind, nodes: Vec::new(), loading: None });
+        let hello =
+            Hello { protocol: PROTOCOL, name, kind, nodes: Vec::new(), loading: None, invocation: None };
+        registry.join(member, 7, hello);
         assert_eq!(awaited(&registry), 1);
         registry.expect_no_longer(&BTreeSet::from(["w2".to_owned()]));
         assert_eq!(awaited(&registry), 0);
