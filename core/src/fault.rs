@@ -173,8 +173,8 @@ pub struct WorkerLost {
 /// An input that has killed as many workers as one may.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
 #[error(
-    "the input{} has killed {deaths} workers in node '{node}', the last '{worker}' (pid {pid}), which {cause}: it is given to no other for {} s{}",
-    of_sequence(*sequence),
+    "{} has killed {deaths} workers in node '{node}', the last '{worker}' (pid {pid}), which {cause}: it is given to no other for {} s{}",
+    what_kills(*made, *sequence),
     refused_ms.div_ceil(1_000),
     kept(capture.as_deref())
 )]
@@ -183,6 +183,9 @@ pub struct Poison {
     pub node: String,
     /// Its sequence, on a stream.
     pub sequence: Option<u64>,
+    /// It was the making of the node, before any input.
+    #[serde(default)]
+    pub made: bool,
     /// How many died of it.
     pub deaths: u32,
     /// The last one's name.
@@ -496,8 +499,12 @@ impl Fault {
     }
 }
 
-fn of_sequence(sequence: Option<u64>) -> String {
-    sequence.map_or_else(String::new, |sequence| format!(" of sequence {sequence}"))
+fn what_kills(made: bool, sequence: Option<u64>) -> String {
+    match (made, sequence) {
+        (true, _) => "making the pipeline's nodes".to_owned(),
+        (false, Some(sequence)) => format!("the input of sequence {sequence}"),
+        (false, None) => "the input".to_owned(),
+    }
 }
 
 fn lost_chunk(sequence: Option<u64>) -> String {

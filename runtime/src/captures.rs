@@ -138,6 +138,7 @@ mod tests {
         let poison = Poison {
             node: node.to_owned(),
             sequence: None,
+            made: false,
             deaths: 3,
             worker: "w".to_owned(),
             pid: 7,

@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use remotemedia_core::fault::{Poison, WorkerLost};
+use remotemedia_core::fault::Poison;
 use remotemedia_core::graph::Graph;
+use remotemedia_core::manifest::Manifest;
 use remotemedia_ipc::plane::Prepared;
 
 use crate::captures::{Captures, Kill};
+use crate::survival::Loss;
 
 /// Content that has killed workers. Shared by all sessions.
 #[derive(Debug)]
@@ -36,6 +38,14 @@ struct Strikes {
     latest: Instant,
     /// How it is refused, once it is.
     poison: Option<Poison>,
+}
+
+/// What a worker died of, in full.
+#[derive(Debug)]
+pub(crate) struct Evidence {
+    pub(crate) manifest: Arc<Manifest>,
+    /// By entry and port.
+    pub(crate) frames: Vec<(String, String, Prepared)>,
 }
 
 /// Contents remembered: beyond it the one that killed least recently is forgotten.
@@ -78,13 +88,23 @@ impl Poisons {
         self.known.load(Ordering::Relaxed) == 0
     }
 
-    /// A worker has died of it. Says so if that was once too often.
-    pub(crate) fn strike(
+    /// A worker has died of it. If that was once too often, says how it is refused from here on; with the place where it
+    /// is kept, if there is `evidence` that may be kept.
+    pub(crate) fn blame(
         &self,
         content: Content,
-        lost: &WorkerLost,
+        loss: &Loss,
         sequence: Option<u64>,
+        evidence: impl FnOnce() -> Option<Evidence>,
     ) -> Option<Poison> {
+        let poison = self.strike(content, loss, sequence)?;
+        tracing::warn!(node = poison.node, deaths = poison.deaths, "input_is_poison");
+        let Some(Evidence { manifest, frames }) = evidence() else { return Some(poison) };
+        let worker_kind = loss.kind.clone();
+        Some(self.capture(content, Kill { manifest, poison, worker_kind, frames }))
+    }
+
+    fn strike(&self, content: Content, loss: &Loss, sequence: Option<u64>) -> Option<Poison> {
         if self.memory.is_zero() {
             return None;
         }
@@ -99,12 +119,13 @@ impl Poisons {
         entry.latest = now;
         if entry.deaths >= self.limit {
             entry.poison = Some(Poison {
-                node: lost.node.clone(),
+                node: loss.lost.node.clone(),
                 sequence,
+                made: loss.call.is_some_and(|call| call.sequence.is_none()),
                 deaths: entry.deaths,
-                worker: lost.worker.clone(),
-                pid: lost.pid,
-                cause: lost.cause,
+                worker: loss.lost.worker.clone(),
+                pid: loss.lost.pid,
+                cause: loss.lost.cause,
                 refused_ms: u64::try_from(self.memory.as_millis()).unwrap_or(u64::MAX),
                 capture: None,
             });
@@ -115,7 +136,7 @@ impl Poisons {
     }
 
     /// Keeps the input, where inputs are kept, and gives what is told of it with the place.
-    pub(crate) fn capture(&self, content: Content, kill: Kill) -> Poison {
+    fn capture(&self, content: Content, kill: Kill) -> Poison {
         let poison = kill.poison.clone();
         let path = self.captures.as_ref().and_then(|captures| captures.keep(kill));
         let capture = path.map(|path| path.display().to_string());
@@ -147,12 +168,12 @@ impl Poisons {
 
 #[cfg(test)]
 mod tests {
-    use remotemedia_core::fault::DeathCause;
+    use remotemedia_core::fault::{DeathCause, WorkerLost};
 
     use super::*;
 
-    fn lost() -> WorkerLost {
-        WorkerLost {
+    fn loss() -> Loss {
+        let lost = WorkerLost {
             node: "a".to_owned(),
             worker: "w".to_owned(),
             pid: 7,
@@ -160,7 +181,8 @@ mod tests {
             restarts: 0,
             last_lines: Vec::new(),
             replays: 0,
-        }
+        };
+        Loss { lost, kind: "rust".to_owned(), call: None }
     }
 
     #[test]
@@ -168,11 +190,11 @@ mod tests {
         let poisons = Poisons::new(2, Duration::from_secs(60), None);
         assert!(poisons.is_empty());
         let (killer, other) = (Content(1), Content(2));
-        assert_eq!(poisons.strike(killer, &lost(), Some(4)), None);
-        assert_eq!(poisons.strike(other, &lost(), None), None);
-        assert_eq!(poisons.strike(killer, &lost(), Some(4)), None);
+        assert_eq!(poisons.strike(killer, &loss(), Some(4)), None);
+        assert_eq!(poisons.strike(other, &loss(), None), None);
+        assert_eq!(poisons.strike(killer, &loss(), Some(4)), None);
         assert!(!poisons.is_empty() && poisons.refusal(killer, None).is_none());
-        let poison = poisons.strike(killer, &lost(), Some(4)).unwrap();
+        let poison = poisons.strike(killer, &loss(), Some(4)).unwrap();
         assert_eq!((poison.deaths, poison.sequence, poison.refused_ms), (3, Some(4), 60_000));
         let refused = poisons.refusal(killer, Some(9)).unwrap();
         assert_eq!((refused.sequence, refused.capture), (Some(9), None));
@@ -183,17 +205,17 @@ mod tests {
     #[test]
     fn it_is_forgotten_after_a_while_and_the_oldest_makes_room() {
         let brief = Poisons::new(0, Duration::from_millis(1), None);
-        assert!(brief.strike(Content(1), &lost(), None).is_some());
+        assert!(brief.strike(Content(1), &loss(), None).is_some());
         std::thread::park_timeout(Duration::from_millis(2));
         assert!(brief.refusal(Content(1), None).is_none());
         assert!(brief.is_empty());
         let poisons = Poisons::new(0, Duration::from_secs(60), None);
         for number in 0..=MOST as u64 {
-            poisons.strike(Content(number), &lost(), None);
+            poisons.strike(Content(number), &loss(), None);
         }
         assert!(poisons.refusal(Content(0), None).is_none());
         assert!(poisons.refusal(Content(MOST as u64), None).is_some());
         let never = Poisons::new(0, Duration::ZERO, None);
-        assert!(never.strike(Content(1), &lost(), None).is_none(), "it was switched off");
+        assert!(never.strike(Content(1), &loss(), None).is_none(), "it was switched off");
     }
 }

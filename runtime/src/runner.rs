@@ -20,9 +20,8 @@ use tokio::time::Instant;
 use tracing::Span;
 use tracing::field::display;
 
-use crate::captures::Kill;
 use crate::hub::{HubHandle, unavailable};
-use crate::poison::Poisons;
+use crate::poison::{Evidence, Poisons};
 use crate::quotas::Quotas;
 use crate::session::{Opening, RunningSession};
 use crate::survival::{Loss, Pieces, may_run_again};
@@ -56,7 +55,14 @@ impl PipelineRunner {
         &self.limits
     }
 
+    /// Opens a session, unless its nodes have killed too many workers when they were made.
     async fn open(&self, opening: Opening) -> Result<RunningSession, Fault> {
+        if !self.poisons.is_empty() {
+            let content = self.poisons.content(&opening.graph, std::iter::empty());
+            if let Some(poison) = self.poisons.refusal(content, None) {
+                return Err(poison.into());
+            }
+        }
         RunningSession::open(self.hub.clone(), Arc::clone(&self.poisons), Arc::clone(&self.limits), opening)
             .await
     }
@@ -130,15 +136,18 @@ impl PipelineRunner {
         if loss.call.is_none_or(|call| call.sequence.is_none()) {
             return Ok(());
         }
+        let named = |(entry, pieces): (&String, &Pieces)| session.frames_named(entry, pieces);
+        let frames = || run.pieces.iter().flat_map(named).collect();
+        let evidence =
+            || manifest.map(|manifest| Evidence { manifest: Arc::clone(manifest), frames: frames() });
         let content = self.poisons.content(session.graph(), run.pieces());
-        let Some(poison) = self.poisons.strike(content, &loss.lost, None) else { return Ok(()) };
-        tracing::warn!(node = poison.node, deaths = poison.deaths, "input_is_poison");
-        self.hub.count_poison();
-        let Some(manifest) = manifest else { return Err(poison.into()) };
-        let named = run.pieces.iter().flat_map(|(entry, pieces)| session.frames_named(entry, pieces));
-        let (manifest, worker_kind) = (Arc::clone(manifest), loss.kind.clone());
-        let kill = Kill { manifest, poison, worker_kind, frames: named.collect() };
-        Err(self.poisons.capture(content, kill).into())
+        match self.poisons.blame(content, loss, None, evidence) {
+            Some(poison) => {
+                self.hub.count_poison();
+                Err(poison.into())
+            }
+            None => Ok(()),
+        }
     }
 
     /// What has killed too many workers is not given to another.
@@ -182,13 +191,11 @@ impl PipelineTransport for PipelineRunner {
                     Execution { outputs, metrics: ExecutionMetrics { wall: began.elapsed(), ..metrics } }
                 });
             }
-            let worked = lock(&course).session.as_ref().and_then(|session| session.last_work());
-            let later = worked.map(|at| (Instant::from_std(at) + timeout).min(at_most));
-            let Some(later) = later.filter(|later| *later > due) else {
-                let limit = if due < at_most { timeout } else { longest };
-                return Err(lock(&course).expire(limit));
+            let course = lock(&course);
+            due = match course.last_work().map(|at| (at + timeout).min(at_most)) {
+                Some(later) if later > due => later,
+                Some(_) | None => return Err(course.expire(if due < at_most { timeout } else { longest })),
             };
-            due = later;
         }
     }
 
@@ -230,6 +237,11 @@ struct Run {
 // === impl Course ===
 
 impl Course {
+    /// When a node last said that it is at work on it.
+    fn last_work(&self) -> Option<Instant> {
+        self.session.as_ref()?.last_work().map(Instant::from_std)
+    }
+
     /// Its time is over.
     fn expire(&self, limit: Duration) -> Fault {
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);

@@ -107,6 +107,28 @@ async fn an_input_that_kills_three_workers_is_poison_and_is_refused_while_others
 }
 
 #[tokio::test]
+async fn a_pipeline_that_kills_as_it_is_made_is_refused_before_it_is_made_again() {
+    let mut plant = plant(4).await;
+    plant.expect("input_is_poison");
+    let manifest = chain(&["{ id: a, node_type: RepeatableDoom, params: { fault: abort, when: made } }"]);
+    let run = || plant.client().execute(&manifest, [("a", text("x"))]);
+    let first = poison(&run().await.unwrap_err());
+    assert_eq!((first.node.as_str(), first.deaths, first.made), ("a", 3, true));
+    let error = run().await.unwrap_err();
+    assert!(
+        error.message.contains("making the pipeline's nodes has killed 3 workers in node 'a'"),
+        "{error:?}"
+    );
+    assert_eq!(poison(&error).deaths, 3, "nobody else has died of it");
+    let fine = chain(&["{ id: a, node_type: PassThrough }"]);
+    assert_eq!(
+        words(&plant.client().execute(&fine, [("a", text("x"))]).await.unwrap().data_outputs["a"]),
+        "x"
+    );
+    plant.finish().await;
+}
+
+#[tokio::test]
 async fn work_that_must_not_be_done_twice_is_not() {
     let (plant, graves) = (plant(4).await, Graves::new());
     let once = chain(&[&graves.node("a", "OnceMortal", "")]);

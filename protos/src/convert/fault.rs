@@ -336,6 +336,7 @@ mod tests {
         Poison {
             node: "vad".to_owned(),
             sequence: Some(7),
+            made: false,
             deaths: 3,
             worker: "rust-1".to_owned(),
             pid: 77,

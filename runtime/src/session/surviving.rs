@@ -17,8 +17,8 @@ use remotemedia_ipc::plane::Prepared;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Attempt, Inbound, RunningSession, State, most_events};
-use crate::captures::Kill;
 use crate::hub::{OpenOrder, unavailable};
+use crate::poison::Evidence;
 use crate::survival::{KeptInput, Loss, Pieces, Survival};
 use crate::wiring::Wiring;
 
@@ -107,16 +107,12 @@ impl RunningSession {
                 self.poisons.content(&self.graph, state.kept.of_sequence(sequence))
             }
         };
-        let poison = self.poisons.strike(content, &loss.lost, call.sequence);
-        let poison = poison?;
-        tracing::warn!(node = poison.node, deaths = poison.deaths, "input_is_poison");
+        let frames = || call.sequence.map_or_else(Vec::new, |sequence| self.frames_of(state, sequence));
+        let evidence = || Evidence { manifest: Arc::clone(&self.manifest), frames: frames() };
+        let kept = || (!self.private).then(evidence);
+        let poison = self.poisons.blame(content, loss, call.sequence, kept)?;
         self.hub.count_poison();
-        if self.private {
-            return Some(poison);
-        }
-        let frames = call.sequence.map_or_else(Vec::new, |sequence| self.frames_of(state, sequence));
-        let (manifest, worker_kind) = (Arc::clone(&self.manifest), loss.kind.clone());
-        Some(self.poisons.capture(content, Kill { manifest, poison, worker_kind, frames }))
+        Some(poison)
     }
 
     /// The frames of a sequence, by entry and port.
