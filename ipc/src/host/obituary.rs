@@ -36,6 +36,10 @@ const PARENT: Duration = Duration::from_millis(100);
 /// long in dying, and a cause that comes late is better than none.
 const PARENT_ALONE: Duration = Duration::from_secs(1);
 
+/// What the kernel kills with for want of memory, and systemd where its watchdog is not fed.
+const KILLED: i32 = 9;
+const ABORTED: i32 = 6;
+
 // === impl Obituary ===
 
 impl Obituary {
@@ -68,8 +72,8 @@ impl Obituary {
             return None;
         }
         let cause = match self.cause(burial.as_ref()) {
-            // Whether it was for want of memory, systemd reports: it first runs a program for that.
-            Some(DeathCause::Signal(9))
+            // Whether it was for want of memory, or by a watchdog, systemd reports: it first runs a program for that.
+            Some(DeathCause::Signal(KILLED | ABORTED))
                 if burial.is_none() && self.invocation.is_some() && now < until + (PARENT_ALONE - PARENT) =>
             {
                 return None;
@@ -93,7 +97,7 @@ impl Obituary {
         };
         match burial.map(|burial| burial.cause).or_else(exit)? {
             // It was we who sent the signal.
-            DeathCause::Signal(9) => Some(self.condemned.unwrap_or(DeathCause::Signal(9))),
+            DeathCause::Signal(KILLED) => Some(self.condemned.unwrap_or(DeathCause::Signal(KILLED))),
             cause @ (DeathCause::Signal(_)
             | DeathCause::Exit(_)
             | DeathCause::OutOfMemory
