@@ -84,6 +84,15 @@ impl Client {
         Self(InterceptedService::new(channel.expect("the gateway takes connections"), bearer))
     }
 
+    /// Over a connection that is there.
+    ///
+    /// # Panics
+    /// Never: who shows no token has none to be wrong.
+    #[must_use]
+    pub fn over(channel: Channel) -> Self {
+        Self(InterceptedService::new(channel, Bearer::of(None).expect("no token is none too long")))
+    }
+
     /// The connection, for services that this client has no method for.
     #[must_use]
     pub fn channel(&self) -> InterceptedService<Channel, Bearer> {

@@ -7,11 +7,13 @@ pub mod audio;
 pub mod client;
 pub mod deadline;
 pub mod golden;
+pub mod machine;
 pub mod pipeline;
 pub mod plant;
 pub mod storm;
 pub mod up;
 
 pub use client::{Call, Client};
+pub use machine::Machine;
 pub use plant::{Plant, Recipe};
 pub use up::Up;
