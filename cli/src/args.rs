@@ -94,6 +94,26 @@ Exit codes:
   2  the command line is wrong, or the file cannot be read
   3  nobody says which node types there are: the service does not answer, or the stock worker is not installed";
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  remotemedia doctor
+      Kernel, cgroups, limits, memory, shared memory, the runtime directory, programs, and the service that runs, if one does.
+  remotemedia doctor --workers 8 --runtime-dir /run/remotemedia
+      The same for a service with eight workers, in the directory that systemd makes.
+  remotemedia doctor --json | jq -r '.findings[] | select(.level == \"problem\") | .remedy'
+
+Run it as the user whom the service runs as: limits and permissions are those of who asks. A line is one finding:
+  ok        as it should be
+  note      works, with less than there could be; what is lost, and what to do about it
+  problem   a service would not start here, or does not serve; what to do about it
+
+It tries what can be tried: makes a frame pool and a cgroup and removes them. It changes nothing else, and removes no stale file.
+
+Exit codes:
+  0  no problem
+  1  there are problems
+  2  the command line is wrong";
+
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   remotemedia replay 1763765000123-detect.capture --show
@@ -164,6 +184,8 @@ pub enum Command {
     Nodes(NodesArgs),
     /// Say what a running service does.
     Status(StatusArgs),
+    /// Look at this machine, and say what is in the way of a service and what to do about it.
+    Doctor(DoctorArgs),
     /// Run an input that killed workers once more, in the foreground.
     Replay(ReplayArgs),
     /// Start a worker that is in quarantine, because what it died of is mended.
@@ -282,6 +304,21 @@ pub struct StatusArgs {
     #[arg(long)]
     pub json: bool,
     /// The runtime directory of a service that runs. [default: that of the only `remotemedia up` of this user, or of the machine's]
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
+}
+
+/// `doctor`
+#[derive(Args, Debug)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub struct DoctorArgs {
+    /// Print one JSON object: version, problems, and findings with check, level, found, needed, remedy.
+    #[arg(long)]
+    pub json: bool,
+    /// How many workers there shall be.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=39))]
+    pub workers: u16,
+    /// A runtime directory. [default: those of this user's services that run, and where a gateway is that nobody tells]
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
 }
@@ -463,7 +500,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_teaches() {
-        for name in ["up", "run", "validate", "new-node"] {
+        for name in ["up", "run", "validate", "doctor", "new-node"] {
             let mut command = Cli::command();
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Example"), "{help}");

@@ -94,6 +94,12 @@ pub enum CommandError {
         /// As counted.
         problems: usize,
     },
+    /// `doctor` has told what is in the way.
+    #[error("{problems} of what a service needs is not as it should be: what to do stands at each `problem`")]
+    Unwell {
+        /// How many findings are problems.
+        problems: usize,
+    },
     /// The service does not take the manifest.
     #[error("{}", Located { path, problem })]
     Refused {
@@ -154,6 +160,7 @@ impl CommandError {
             Self::Fault(_)
             | Self::Refused { .. }
             | Self::NotValid { .. }
+            | Self::Unwell { .. }
             | Self::Restart { .. }
             | Self::Replay(ReplayError::Died { .. }) => 1,
             Self::Config(_)

@@ -1,12 +1,13 @@
 //! The `remotemedia` command, as a library for its binary and for tests.
 //!
-//! `args` reads the command line, `up`, `run`, `validate`, `nodes`, `status`, `replay`, `release`, `restart`, `token` and
+//! `args` reads the command line, `up`, `run`, `validate`, `nodes`, `status`, `doctor`, `replay`, `release`, `restart`, `token` and
 //! `new_node` are the commands, with `report_exit` for units of systemd;
 //! [`launch`] starts and buries processes; [`transport`] runs pipelines over gRPC.
 
 pub mod admin;
 pub mod args;
 pub mod config;
+pub mod doctor;
 pub mod error;
 pub mod find;
 pub mod input;
@@ -49,6 +50,7 @@ pub async fn execute(cli: Cli) -> Result<(), CommandError> {
         Command::Validate(args) => validate::validate(args, token, &home, &programs).await,
         Command::Nodes(args) => nodes::nodes(args, token, &home).await,
         Command::Status(args) => status::status(args, &home).await,
+        Command::Doctor(args) => doctor::doctor(&args, &home, &programs).await,
         Command::Replay(args) => replay::replay(args, &home, &programs).await,
         Command::Release(args) => release::release(args, token.as_ref(), &home).await,
         Command::Restart(args) => restart::restart(args, token.as_ref(), &home).await,

@@ -199,6 +199,7 @@ impl<'a> Failure<'a> {
             | CommandError::ReadPipeline { .. }
             | CommandError::Invalid { .. }
             | CommandError::NotValid { .. }
+            | CommandError::Unwell { .. }
             | CommandError::Offer(_)
             | CommandError::Entries { .. }
             | CommandError::Input(_)

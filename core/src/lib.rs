@@ -16,6 +16,7 @@ pub mod limits;
 pub mod manifest;
 pub mod nearest;
 pub mod node;
+pub mod runtime_dir;
 pub mod session;
 pub mod starting;
 pub mod token;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use nix::unistd::geteuid;
-use remotemedia_core::Limits;
+use remotemedia_core::{Limits, runtime_dir};
 use serde::Deserialize;
 
 use crate::address::Address;
@@ -351,13 +351,9 @@ fn address(
 
 /// On memory rather than disk: the login's own directory, the system's, or one in shared memory.
 fn default_runtime_dir(of_login: Option<PathBuf>) -> PathBuf {
-    if let Some(of_login) = of_login.filter(|dir| dir.is_absolute()) {
-        return of_login.join("remotemedia");
-    }
-    if geteuid().is_root() || Path::new("/run/remotemedia").is_dir() {
-        return PathBuf::from("/run/remotemedia");
-    }
-    PathBuf::from(format!("/dev/shm/remotemedia-{}", geteuid()))
+    // Root makes the system's own where it is not there.
+    let is_system_wide = geteuid().is_root() || Path::new(runtime_dir::SYSTEM_WIDE).is_dir();
+    runtime_dir::default_path(of_login.as_deref(), is_system_wide, geteuid().as_raw())
 }
 
 /// On disk, for they are to be looked at later: where systemd says, or where the user keeps such things.

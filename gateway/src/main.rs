@@ -276,13 +276,7 @@ impl Failure {
             Self::Bind(BindError::InUse { .. }) | Self::RuntimeDir(RuntimeDirError::Taken { .. }) => {
                 Exit::InUse
             }
-            Self::RuntimeDir(
-                RuntimeDirError::Io { .. }
-                | RuntimeDirError::NotADirectory { .. }
-                | RuntimeDirError::Owner { .. }
-                | RuntimeDirError::Mode { .. }
-                | RuntimeDirError::Long { .. },
-            ) => Exit::RuntimeDir,
+            Self::RuntimeDir(RuntimeDirError::Io { .. } | RuntimeDirError::Unfit(_)) => Exit::RuntimeDir,
             Self::Bind(BindError::Io { .. })
             | Self::Start(StartError::Host(_) | StartError::Thread(_))
             | Self::Executor(_)

@@ -5,7 +5,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Uid, geteuid};
+use nix::unistd::geteuid;
+use remotemedia_core::runtime_dir::{self, ANNOUNCEMENT, Found, LOCK, Unfit};
 use serde::{Deserialize, Serialize};
 use tracing::debug;
 
@@ -48,44 +49,9 @@ pub enum RuntimeDirError {
         /// What the system said.
         source: io::Error,
     },
-    /// Not a directory.
-    #[error("the runtime directory {path} is no directory: choose another with --runtime-dir")]
-    NotADirectory {
-        /// As asked.
-        path: PathBuf,
-    },
-    /// Another user could replace what is in it.
-    #[error(
-        "the runtime directory {path} belongs to user {owner}, not to {user}: choose another with --runtime-dir"
-    )]
-    Owner {
-        /// As asked.
-        path: PathBuf,
-        /// Whose it is.
-        owner: u32,
-        /// Who asks.
-        user: Uid,
-    },
-    /// Other users could reach what is in it.
-    #[error(
-        "the runtime directory {path} has mode {mode:04o}: make it private (chmod 0700), or choose another with --runtime-dir"
-    )]
-    Mode {
-        /// As asked.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
-    /// Sockets could not be bound in it.
-    #[error(
-        "the path of the runtime directory {path} has {bytes} bytes, over the limit of {MAX_PATH_BYTES}: choose a shorter one"
-    )]
-    Long {
-        /// As asked.
-        path: PathBuf,
-        /// As counted.
-        bytes: usize,
-    },
+    /// It is not of this user alone, or its path is too long.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// Two gateways in one directory would take each other's workers.
     #[error(
         "the runtime directory {path} is used by another gateway (pid {pid}): stop that one, or choose another with --runtime-dir"
@@ -98,12 +64,8 @@ pub enum RuntimeDirError {
     },
 }
 
-/// The path of a unix socket has at most 107 bytes, and some lie in here.
-const MAX_PATH_BYTES: usize = 80;
 /// The lock holds a process id.
 const MAX_LOCK_BYTES: u64 = 16;
-const LOCK: &str = "gateway.lock";
-const ANNOUNCEMENT: &str = "gateway.json";
 
 // === impl RuntimeDir ===
 
@@ -114,10 +76,7 @@ impl RuntimeDir {
     /// It is not private, or another gateway holds it.
     pub fn take(path: &Path) -> Result<Self, RuntimeDirError> {
         let path = std::path::absolute(path).map_err(io_error("resolve", path))?;
-        let bytes = path.as_os_str().len();
-        if bytes > MAX_PATH_BYTES {
-            return Err(RuntimeDirError::Long { path, bytes });
-        }
+        runtime_dir::check_path(&path)?;
         match DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(io_error("make", &path)(error));
@@ -161,18 +120,8 @@ impl Drop for RuntimeDir {
 fn check_private(path: &Path) -> Result<(), RuntimeDirError> {
     // Not through a link, which somebody else may have laid.
     let found = std::fs::symlink_metadata(path).map_err(io_error("look at", path))?;
-    let path = path.to_owned();
-    if !found.is_dir() {
-        return Err(RuntimeDirError::NotADirectory { path });
-    }
-    if found.uid() != geteuid().as_raw() {
-        return Err(RuntimeDirError::Owner { path, owner: found.uid(), user: geteuid() });
-    }
-    let mode = found.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(RuntimeDirError::Mode { path, mode });
-    }
-    Ok(())
+    let found = Found { is_directory: found.is_dir(), owner: found.uid(), mode: found.mode() & 0o7777 };
+    Ok(runtime_dir::check_private(path, found, geteuid().as_raw())?)
 }
 
 fn lock(dir: &Path) -> Result<File, RuntimeDirError> {
@@ -237,7 +186,10 @@ mod tests {
     fn a_directory_that_others_reach_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), Permissions::from_mode(0o750)).unwrap();
-        assert!(matches!(RuntimeDir::take(dir.path()), Err(RuntimeDirError::Mode { mode: 0o750, .. })));
+        assert!(matches!(
+            RuntimeDir::take(dir.path()),
+            Err(RuntimeDirError::Unfit(Unfit::Mode { mode: 0o750, .. }))
+        ));
     }
 
     #[test]
@@ -245,7 +197,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let link = parent.path().join("link");
         std::os::unix::fs::symlink(parent.path(), &link).unwrap();
-        assert!(matches!(RuntimeDir::take(&link), Err(RuntimeDirError::NotADirectory { .. })));
+        assert!(matches!(RuntimeDir::take(&link), Err(RuntimeDirError::Unfit(Unfit::NotADirectory { .. }))));
     }
 
     #[test]

@@ -42,7 +42,7 @@ use remotemedia_core::launching::{LaunchOrder, LaunchRefusal};
 use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_ipc::host::{Host, HostConfig, HostError, PoolBudget};
-use remotemedia_ipc::memory::{Geometry, GeometryError};
+use remotemedia_ipc::memory::{Geometry, GeometryError, budget};
 use tokio::sync::Semaphore;
 
 pub use captures::CaptureConfig;
@@ -127,8 +127,8 @@ impl RuntimeConfig {
         Self {
             runtime_dir,
             limits: Limits::default(),
-            gateway_pool_bytes: 192 << 20,
-            worker_pool_bytes: 96 << 20,
+            gateway_pool_bytes: budget::GATEWAY_POOL_BYTES,
+            worker_pool_bytes: budget::WORKER_POOL_BYTES,
             expected_workers: 1,
             budget_bytes: None,
             link_capacity: 4096,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use nix::unistd::geteuid;
+use remotemedia_core::runtime_dir;
 
 use crate::engine::Settings;
 use crate::registry::Registry;
@@ -122,15 +123,8 @@ impl CommandLine {
 /// `of_user` is the user's directory for such things, `$XDG_RUNTIME_DIR`.
 #[must_use]
 pub fn default_runtime_dir(of_user: Option<&Path>) -> PathBuf {
-    chosen(of_user, Path::new("/run/remotemedia").is_dir(), geteuid().as_raw())
-}
-
-fn chosen(of_user: Option<&Path>, system_wide: bool, user: u32) -> PathBuf {
-    match of_user {
-        Some(of_user) if of_user.is_absolute() => of_user.join("remotemedia"),
-        Some(_) | None if system_wide => PathBuf::from("/run/remotemedia"),
-        Some(_) | None => PathBuf::from(format!("/dev/shm/remotemedia-{user}")),
-    }
+    let is_system_wide = Path::new(runtime_dir::SYSTEM_WIDE).is_dir();
+    runtime_dir::default_path(of_user, is_system_wide, geteuid().as_raw())
 }
 
 fn parse_name(name: &str) -> Result<String, String> {
@@ -156,17 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_runtime_directory_is_the_users_or_the_systems_or_in_shared_memory() {
-        let dir = |of_user: Option<&str>, system_wide| chosen(of_user.map(Path::new), system_wide, 7);
-        let rows = [
-            (dir(Some("/run/user/7"), true), "/run/user/7/remotemedia"),
-            (dir(Some("relative"), true), "/run/remotemedia"),
-            (dir(None, true), "/run/remotemedia"),
-            (dir(None, false), "/dev/shm/remotemedia-7"),
-        ];
-        for (chosen, expected) in rows {
-            assert_eq!(chosen, Path::new(expected));
-        }
+    fn who_is_told_where_the_gateway_is_goes_there() {
         let told = parse(&["--runtime-dir", "/a"]).unwrap().settings();
         assert_eq!(told.runtime_dir, Path::new("/a"));
     }

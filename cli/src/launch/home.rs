@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs, hash};
 
 use nix::unistd::geteuid;
+use remotemedia_core::runtime_dir::{Found, Unfit, check_path, check_private};
+use remotemedia_ipc::host::domains_in;
 use serde::{Deserialize, Serialize};
 
-/// The longest path of a runtime directory: the names of unix sockets in it must fit into 108 bytes.
-const MAX_RUNTIME_DIR_BYTES: usize = 80;
 /// The longest record: a path and a few words.
 const MAX_RECORD_BYTES: u64 = 8 * 1_024;
 
@@ -69,22 +69,9 @@ pub enum HomeError {
         /// What the system said.
         source: io::Error,
     },
-    /// Somebody else could read or change what is in it.
-    #[error("{path} is not a directory of this user alone (mode 0700): remove it, or pass --runtime-dir")]
-    NotPrivate {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Sockets could not be bound in it.
-    #[error(
-        "runtime directory {path} has a path of {bytes} bytes, over the limit of {MAX_RUNTIME_DIR_BYTES}: use a shorter one"
-    )]
-    TooLong {
-        /// The directory.
-        path: PathBuf,
-        /// As counted.
-        bytes: usize,
-    },
+    /// It is not of this user alone, or its path is too long.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// Two services in one directory.
     #[error("runtime directory {path} is used by `remotemedia {purpose}` (pid {pid}): use another one")]
     Taken {
@@ -126,10 +113,7 @@ impl Home {
         self.make()?;
         self.sweep();
         let path = std::path::absolute(path).map_err(io_error("resolve", path))?;
-        let bytes = path.as_os_str().len();
-        if bytes > MAX_RUNTIME_DIR_BYTES {
-            return Err(HomeError::TooLong { path, bytes });
-        }
+        check_path(&path)?;
         if let Some(taken) = self.running().into_iter().find(|running| running.runtime_dir == path) {
             return Err(HomeError::Taken { path, purpose: taken.purpose, pid: taken.pid });
         }
@@ -157,17 +141,25 @@ impl Home {
         running
     }
 
+    /// The launchers that were killed, and whose files the next one removes.
+    #[must_use]
+    pub fn killed(&self) -> Vec<Running> {
+        self.records_of_dead().filter_map(|(record, _lock)| read(&record)).collect()
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     fn make(&self) -> Result<(), HomeError> {
         make_private(&self.0).map(|_made| ())
     }
 
     /// Removes the records of launchers that were killed, and the private directories that they made.
     fn sweep(&self) {
-        for record in self.records() {
-            let Ok(file) = File::open(&record) else { continue };
-            if file.try_lock().is_err() {
-                continue;
-            }
+        for (record, _lock) in self.records_of_dead() {
             if let Some(dead) = read(&record)
                 && dead.runtime_dir.parent() == Some(&self.0)
             {
@@ -175,6 +167,15 @@ impl Home {
             }
             let _removed = fs::remove_file(&record);
         }
+    }
+
+    /// Each with its lock, so that nobody else looks at it meanwhile.
+    fn records_of_dead(&self) -> impl Iterator<Item = (PathBuf, File)> + use<> {
+        self.records().filter_map(|record| {
+            let file = File::open(&record).ok()?;
+            file.try_lock().ok()?;
+            Some((record, file))
+        })
     }
 
     fn records(&self) -> impl Iterator<Item = PathBuf> + use<> {
@@ -240,7 +241,7 @@ impl fmt::Display for Purpose {
 /// [`SHARED_MEMORY`], named after the gateway's own directory in this one, and nobody else could tell later whose they
 /// were. A file of another user, or none at all: neither stops the next service.
 fn remove_runtime_dir(path: &Path) {
-    for domain in names_in(path).filter(|name| is_domain(name)) {
+    for domain in domains_in(path) {
         let mark = format!("{domain}_");
         for link in names_in(Path::new(SHARED_MEMORY)).filter(|name| name.starts_with(&mark)) {
             let _removed = fs::remove_file(Path::new(SHARED_MEMORY).join(link));
@@ -254,12 +255,6 @@ fn names_in(dir: &Path) -> impl Iterator<Item = String> + use<> {
     entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
-/// Whether a gateway gives its directory such a name: ours, and the number of its boot.
-fn is_domain(name: &str) -> bool {
-    let boot = name.strip_prefix("remotemedia");
-    boot.is_some_and(|boot| boot.len() == 16 && boot.bytes().all(|digit| digit.is_ascii_hexdigit()))
-}
-
 /// Makes a directory of mode 0700, and says whether it was not there before.
 fn make_private(path: &Path) -> Result<bool, HomeError> {
     match DirBuilder::new().mode(0o700).create(path) {
@@ -270,8 +265,10 @@ fn make_private(path: &Path) -> Result<bool, HomeError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // Not followed if it is a link: in a directory that all users write to, somebody else may have put it.
             let found = fs::symlink_metadata(path).map_err(io_error("look at", path))?;
-            let private = found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o077 == 0;
-            if private { Ok(false) } else { Err(HomeError::NotPrivate { path: path.to_owned() }) }
+            let found =
+                Found { is_directory: found.is_dir(), owner: found.uid(), mode: found.mode() & 0o7777 };
+            check_private(path, found, geteuid().as_raw())?;
+            Ok(false)
         }
         Err(error) => Err(io_error("make", path)(error)),
     }
@@ -292,7 +289,8 @@ pub(super) fn random_bits() -> u64 {
     hash::RandomState::new().build_hasher().finish()
 }
 
-fn is_locked(record: &Path) -> bool {
+/// Whether a living process holds a lock on the file.
+pub(crate) fn is_locked(record: &Path) -> bool {
     match File::open(record) {
         Ok(file) => matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)),
         Err(_gone) => false,
@@ -366,6 +364,7 @@ mod tests {
         let (left_dir, left_record) = (killed.path.clone(), killed.record_path.clone());
         abandon(killed);
         assert!(home.running().is_empty());
+        assert_eq!(home.killed()[0].runtime_dir, left_dir);
         let next = home.private_dir(Purpose::Run).unwrap();
         assert!(!left_dir.exists() && !left_record.exists() && next.path().exists());
     }
@@ -389,10 +388,10 @@ mod tests {
         let open = base.path().join("open");
         fs::create_dir(&open).unwrap();
         fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
-        assert!(matches!(home.dir_at(&open, Purpose::Up), Err(HomeError::NotPrivate { .. })));
+        assert!(matches!(home.dir_at(&open, Purpose::Up), Err(HomeError::Unfit(Unfit::Mode { .. }))));
 
         let long = base.path().join("x".repeat(80));
-        assert!(matches!(home.dir_at(&long, Purpose::Up), Err(HomeError::TooLong { .. })));
+        assert!(matches!(home.dir_at(&long, Purpose::Up), Err(HomeError::Unfit(Unfit::Long { .. }))));
         assert_eq!(home.running().len(), 1);
     }
 

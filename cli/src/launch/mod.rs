@@ -19,6 +19,7 @@ mod warden;
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use remotemedia_core::fault::DeathCause;
 use tokio::sync::watch;
 
+pub(crate) use home::is_locked;
 pub use home::{Home, HomeError, Purpose, Running, RuntimeDir};
 pub use journal::Logs;
 pub use plan::{Command, GatewayPlan, Plan, PlanError, PoolPlan};
@@ -40,6 +42,15 @@ use last_lines::LastLines;
 const ASK_EVERY: Duration = Duration::from_millis(20);
 /// What the gateway says of a worker that sessions can use.
 const READY: &str = "ready";
+
+/// Makes a memory cgroup as for a worker of `up`, and removes it. Where it would have been.
+///
+/// # Errors
+/// None can be made here: the memory of workers is bounded by `RLIMIT_DATA`.
+pub(crate) fn try_cgroup() -> io::Result<PathBuf> {
+    let cell = cell::Cell::make(&format!("trial-{}", home::random_bits()), 64 << 20)?;
+    Ok(cell.path().to_owned())
+}
 
 /// A gateway and its workers, as children of this process. Dropping it kills them.
 pub struct Service {

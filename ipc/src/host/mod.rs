@@ -29,7 +29,7 @@ mod reports;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -286,10 +286,8 @@ impl HostConfig {
     /// Finds whatever a dead gateway left in the directory, and removes it. The control socket must be ours. Whether
     /// there was one.
     fn bury_predecessors(&self) -> Result<bool, LinkError> {
-        let entries = self.runtime_dir.read_dir().into_iter().flatten().flatten();
-        let prefixes = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let mut found = false;
-        for prefix in prefixes.filter(|name| is_prefix(name)) {
+        for prefix in domains_in(&self.runtime_dir) {
             tracing::info!(prefix, "dead_gateway_removed");
             cleaner::remove_domain(&self.transport(prefix))?;
             found = true;
@@ -310,6 +308,12 @@ const PREFIX: &str = "remotemedia";
 impl PoolBudget {
     /// Whatever the machine gives.
     pub const UNBOUNDED: Self = Self { at_start: 0, at_most: u64::MAX };
+}
+
+/// The prefixes of the domains that gateways have made in this runtime directory: at most one lives.
+pub fn domains_in(runtime_dir: &Path) -> impl Iterator<Item = String> + use<> {
+    let entries = runtime_dir.read_dir().into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_prefix(name))
 }
 
 /// Whether a gateway has named its domain so: what else lies in its directory is somebody else's.

@@ -16,6 +16,14 @@ pub fn check(budget_bytes: u64) -> Result<(), BudgetError> {
     check_at(budget_bytes, Path::new("/proc"), Path::new(MOUNT))
 }
 
+/// How many bytes can still be charged to this process, and by which limit.
+///
+/// # Errors
+/// The machine does not say what it has.
+pub fn available() -> Result<(u64, Limit), BudgetError> {
+    available_at(Path::new("/proc"), Path::new(MOUNT))
+}
+
 /// A budget that cannot be had, or not be judged.
 #[derive(Debug, thiserror::Error)]
 pub enum BudgetError {
@@ -49,6 +57,11 @@ pub enum BudgetError {
     },
 }
 
+/// What the gateway's own frame pool reserves unless it is told otherwise.
+pub const GATEWAY_POOL_BYTES: u64 = 192 << 20;
+/// The same of each worker's.
+pub const WORKER_POOL_BYTES: u64 = 96 << 20;
+
 /// Where a limit comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Limit {
@@ -61,7 +74,9 @@ pub enum Limit {
 // === impl Limit ===
 
 impl Limit {
-    const fn remedy(&self) -> &'static str {
+    /// What gives more of it, as the second half of a sentence.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
         match self {
             Self::Cgroup(_) => "raise that limit (systemd: MemoryMax=, docker: --memory)",
             Self::Machine => "free memory on this machine",
@@ -79,6 +94,14 @@ impl fmt::Display for Limit {
 }
 
 fn check_at(budget_bytes: u64, proc: &Path, cgroups: &Path) -> Result<(), BudgetError> {
+    let (available_bytes, limit) = available_at(proc, cgroups)?;
+    if budget_bytes > available_bytes {
+        return Err(BudgetError::TooLarge { budget_bytes, available_bytes, limit });
+    }
+    Ok(())
+}
+
+fn available_at(proc: &Path, cgroups: &Path) -> Result<(u64, Limit), BudgetError> {
     let mut tightest = (machine_available(proc)?, Limit::Machine);
     // Without cgroups in this kernel or container the file is absent, and so are their limits.
     let memberships = std::fs::read_to_string(proc.join("self/cgroup")).unwrap_or_default();
@@ -90,11 +113,7 @@ fn check_at(budget_bytes: u64, proc: &Path, cgroups: &Path) -> Result<(), Budget
             }
         }
     }
-    let (available_bytes, limit) = tightest;
-    if budget_bytes > available_bytes {
-        return Err(BudgetError::TooLarge { budget_bytes, available_bytes, limit });
-    }
-    Ok(())
+    Ok(tightest)
 }
 
 fn machine_available(proc: &Path) -> Result<u64, BudgetError> {
