@@ -32,14 +32,8 @@ pub(crate) fn serve(runtime_dir: PathBuf, name: String) -> Result<(), BenchError
             registry.register_made(info(TAKES), Box::new(move |_, _| Ok(Box::new(Takes(Arc::clone(&takes))))))
         })
         .expect("the two types have names of their own");
-    let settings = Settings {
-        runtime_dir,
-        name,
-        kind: "rust".to_owned(),
-        threads: 2,
-        drain: Duration::ZERO,
-        unit: None,
-    };
+    let kind = "rust".to_owned();
+    let settings = Settings { runtime_dir, name, kind, threads: 2, drain: Duration::ZERO, unit: None };
     let engine = Engine::start(settings, registry, Arc::new(Stop::default()));
     let engine = engine.map_err(while_doing("start a worker's threads"))?;
     engine.run().map_err(|refused| BenchError::Refused { reason: refused.to_string() })
