@@ -9,7 +9,12 @@ use crate::step::{Answer, Step};
 
 /// Lets calls in as long as the process serves.
 #[derive(Clone, Debug)]
-pub(crate) struct Admit(pub(crate) LifeWatch);
+pub(crate) struct Admit {
+    pub(crate) life: LifeWatch,
+    /// Whether the socket outlives the process. Clients are told to make new connections, which wait for its successor; what
+    /// they have sent before they hear it is served.
+    pub(crate) is_succeeded: bool,
+}
 
 impl Step for Admit {
     fn pass<B>(&self, request: Request<B>, next: impl FnOnce(Request<B>) -> Answer) -> Answer {
@@ -17,8 +22,9 @@ impl Step for Admit {
         if Rpc::of(request.uri().path()) == Rpc::HealthV1Check {
             return next(request);
         }
-        match self.0.phase() {
+        match self.life.phase() {
             Phase::Serving => next(request),
+            Phase::Draining if self.is_succeeded => next(request),
             Phase::Draining | Phase::Ending | Phase::Over => {
                 Box::pin(async { Ok(rescue::of_closed_door().into_http()) })
             }

@@ -117,6 +117,11 @@ impl Listener {
         Self { socket, address, outlives_us: true }
     }
 
+    /// Whether somebody else has bound it, who keeps it when this process has ended.
+    pub(crate) const fn outlives_us(&self) -> bool {
+        self.outlives_us
+    }
+
     /// Where it listens: with the port that was picked.
     #[must_use]
     pub const fn address(&self) -> &Address {

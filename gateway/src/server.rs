@@ -93,7 +93,7 @@ impl<B: Backend> Server<B> {
             // Strangers learn nothing.
             .layer(Around(guard))
             // Nothing new begins while the service goes away.
-            .layer(Around(Admit(life.clone())))
+            .layer(Around(Admit { life: life.clone(), is_succeeded: listener.outlives_us() }))
             // What its messages cost is told with its measures.
             .layer(Time)
             // The methods of the contract.

@@ -44,6 +44,9 @@ pub const GRPC: &str = "127.0.0.1:50051";
 /// Where this checkout is seen in there.
 pub const CHECKOUT: &str = "/opt/checkout";
 
+/// How an interpreter with the SDK is called in there.
+pub const INTERPRETER: &str = "LD_LIBRARY_PATH=/opt/python/lib /opt/python/bin/python3";
+
 /// What keeps whatever runs in there from this machine's clock, kernel log, modules and boot: no namespace has its own.
 const NOT_THEIRS: &str =
     "-sys_time,-wake_alarm,-sys_boot,-sys_module,-sys_rawio,-syslog,-mac_admin,-mac_override";

@@ -36,6 +36,10 @@ const PARENT: Duration = Duration::from_millis(100);
 /// long in dying, and a cause that comes late is better than none.
 const PARENT_ALONE: Duration = Duration::from_secs(1);
 
+/// How long a report of systemd is waited for, where the kernel's word is not enough: it first buries all that the unit had
+/// started, and then runs a program, on a machine that may be busy.
+const REPORT: Duration = Duration::from_secs(2);
+
 /// What the kernel kills with for want of memory, and systemd where its watchdog is not fed.
 const KILLED: i32 = 9;
 const ABORTED: i32 = 6;
@@ -74,7 +78,7 @@ impl Obituary {
         let cause = match self.cause(burial.as_ref()) {
             // Whether it was for want of memory, or by a watchdog, systemd reports: it first runs a program for that.
             Some(DeathCause::Signal(KILLED | ABORTED))
-                if burial.is_none() && self.invocation.is_some() && now < until + (PARENT_ALONE - PARENT) =>
+                if burial.is_none() && self.invocation.is_some() && now < until + (REPORT - PARENT) =>
             {
                 return None;
             }
