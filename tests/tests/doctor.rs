@@ -122,7 +122,7 @@ async fn an_interpreter_with_the_package_is_told_from_one_without() {
         let code = doctor.ended(START).await.status.code();
         Report::parse(&doctor.printed().join("\n"), code).expect("python", level, found);
     };
-    check(python.parent().unwrap(), "ok", "has remotemedia 0.").await;
+    check(python.parent().unwrap(), "ok", "has remotemedia").await;
     check(Path::new("/nowhere"), "note", "no python3").await;
 }
 

@@ -104,13 +104,13 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
             check,
             format!("{path} is on a file system of the network"),
             "one of this machine: its locks and sockets tell whether a gateway lives",
-            "pass --runtime-dir with a directory in /run or /dev/shm",
+            "pass --runtime-dir with a directory on tmpfs, such as one in /dev/shm",
         ),
         (State::Fit, Ground::Disk) => Finding::note(
             check,
             format!("{path} is of this user alone, and on disk"),
             "one in memory: what a gateway leaves there when the machine goes down is of no use after it",
-            "pass --runtime-dir with a directory in /run or /dev/shm",
+            "pass --runtime-dir with a directory on tmpfs, such as one in /dev/shm",
         ),
         (State::Fit, Ground::Memory) => {
             Finding::ok(check, format!("{path} is of this user alone, in memory"))
@@ -129,7 +129,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
             check,
             format!("{path} cannot be looked at: {why}"),
             "a directory of this user alone",
-            "pass --runtime-dir with a directory in /run or /dev/shm",
+            "pass --runtime-dir with a directory on tmpfs, such as one in /dev/shm",
         ),
     }];
     findings.extend(stale(facts));

@@ -16,8 +16,10 @@ pub(super) struct Interpreter {
     program: String,
     /// Its version.
     python: String,
-    /// The version of the package; none if it is not installed.
+    /// The version of the package; none if it is not installed, or was copied there.
     package: Option<String>,
+    /// Whether it can be imported.
+    imported: bool,
     /// Why the package cannot be imported; empty if it can, or is not there.
     problem: String,
 }
@@ -27,15 +29,19 @@ const OLDEST: (u32, u32) = (3, 11);
 
 const QUESTION: &str = r#"
 import importlib.metadata, json, platform, sys
-package, problem = None, ""
+package, imported, problem = None, False, ""
 try:
     package = importlib.metadata.version("remotemedia")
-    import remotemedia
 except importlib.metadata.PackageNotFoundError:
     pass
+try:
+    import remotemedia.worker
+    imported = True
 except BaseException as error:
-    problem = f"{type(error).__name__}: {error}"
-print(json.dumps({"program": sys.executable, "python": platform.python_version(), "package": package, "problem": problem}))
+    if getattr(error, "name", None) != "remotemedia" or package is not None:
+        problem = f"{type(error).__name__}: {error}"
+print(json.dumps({"program": sys.executable, "python": platform.python_version(),
+                  "package": package, "imported": imported, "problem": problem}))
 "#;
 
 pub(super) async fn read() -> Facts {
@@ -58,7 +64,7 @@ pub(super) fn judge(facts: &Facts) -> Finding {
             );
         }
     };
-    let Interpreter { program, python, package, problem } = found;
+    let Interpreter { program, python, package, imported, problem } = found;
     let interpreter = format!("{program} (Python {python})");
     let install = format!("{program} -m pip install ./python-nodes, in the sources of version {ours}");
     match package {
@@ -68,11 +74,7 @@ pub(super) fn judge(facts: &Facts) -> Finding {
             "Python 3.11 or later, if there shall be nodes in Python",
             "python3.11 -m venv nodes && nodes/bin/pip install ./python-nodes",
         ),
-        None => {
-            let found = format!("{interpreter} has no package remotemedia");
-            Finding::note(check, found, "it, if there shall be nodes in Python", install)
-        }
-        Some(_) if !problem.is_empty() => {
+        Some(_) | None if !problem.is_empty() => {
             let found = format!("{interpreter} cannot import remotemedia: {problem}");
             Finding::problem(check, found, "a package that is built for this interpreter", install)
         }
@@ -81,6 +83,11 @@ pub(super) fn judge(facts: &Facts) -> Finding {
             Finding::problem(check, found, format!("version {ours}, as this program"), install)
         }
         Some(package) => Finding::ok(check, format!("{interpreter} has remotemedia {package}")),
+        None if *imported => Finding::ok(check, format!("{interpreter} has remotemedia, of no told version")),
+        None => {
+            let found = format!("{interpreter} has no package remotemedia");
+            Finding::note(check, found, "it, if there shall be nodes in Python", install)
+        }
     }
 }
 
@@ -99,6 +106,7 @@ mod tests {
             program: "/usr/bin/python3".to_owned(),
             python: python.to_owned(),
             package: package.map(str::to_owned),
+            imported: package.is_some() && problem.is_empty(),
             problem: problem.to_owned(),
         }))
     }
