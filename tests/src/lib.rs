@@ -8,6 +8,7 @@ pub mod client;
 pub mod deadline;
 pub mod golden;
 pub mod machine;
+pub mod other_kernel;
 pub mod pipeline;
 pub mod plant;
 pub mod storm;

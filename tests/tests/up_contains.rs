@@ -15,18 +15,27 @@ use remotemedia_tests::deadline::until;
 use remotemedia_tests::pipeline::{RESAMPLE, chain, text, words};
 use remotemedia_tests::plant::{START, python};
 use remotemedia_tests::up::{Home, SOON};
-use remotemedia_tests::{Client, Up, audio};
+use remotemedia_tests::{Client, Up, audio, other_kernel};
+
+/// That kernel has one processor, and every page of a process costs it two switches.
+const A_BOOT_AND_TWO_TESTS: Duration = Duration::from_secs(100);
 
 const BROOD: &str = "{ id: brood, node_type: Brood }";
+
+/// For a machine of 512 MiB, where a process that wants more than it may gives up its programs' pages first.
+const SETTINGS: &str = "[limits]\ndefault_timeout_ms = 20000\n\
+                        [pools]\ngateway_bytes = 67108864\nworker_bytes = 50331648\n";
 
 /// A stock worker, and one of Python whose memory is bounded.
 async fn service() -> Up {
     let home = Home::fresh();
     let python = python();
     let command = [python.to_str().unwrap(), "-m", "remotemedia.worker", "brood"];
+    let settings = home.file("gateway.toml");
+    fs::write(&settings, SETTINGS).unwrap();
     let config = home.configuration(&format!(
-        "[[pool]]\nkind = 'rust'\nworkers = 1\n[[pool]]\nkind = 'python'\nworkers = 1\nmemory = '256MiB'\n\
-         command = {command:?}\n"
+        "[gateway]\nconfig = {settings:?}\n[[pool]]\nkind = 'rust'\nworkers = 1\n\
+         [[pool]]\nkind = 'python'\nworkers = 1\nmemory = '64MiB'\ncommand = {command:?}\n"
     ));
     Up::ready(home, &["--config", &config]).await
 }
@@ -38,8 +47,8 @@ async fn a_worker_that_takes_more_memory_than_it_may_is_stopped_with_that_cause_
     let client = up.client().await;
     let (mut beside, _session) = client.stream(&chain(&[RESAMPLE])).await;
     let manifest = chain(&[BROOD]);
-    client.execute(&manifest, [("brood", text("take 32"))]).await.unwrap();
-    let error = client.execute(&manifest, [("brood", text("take 400"))]).await.unwrap_err();
+    client.execute(&manifest, [("brood", text("take 8"))]).await.unwrap();
+    let error = client.execute(&manifest, [("brood", text("take 100"))]).await.unwrap_err();
     if !has_cgroup {
         // Without a cgroup the process is refused the memory, which Python survives.
         let Fault::Node(failed) = fault(&error) else { panic!("{error:?}") };
@@ -88,6 +97,22 @@ async fn what_a_worker_has_started_dies_with_the_worker_and_with_up() {
         if left.is_empty() { Ok(()) } else { Err(left) }
     })
     .await;
+}
+
+/// With the second version of cgroups, on a kernel that has the memory controller there.
+#[cfg(target_arch = "x86_64")]
+#[tokio::test]
+async fn the_same_holds_on_a_kernel_with_cgroups_of_version_2() {
+    let tests = [
+        "a_worker_that_takes_more_memory_than_it_may_is_stopped_with_that_cause_and_no_other",
+        "what_a_worker_has_started_dies_with_the_worker_and_with_up",
+    ];
+    let words = [&["--exact", "--nocapture", "--test-threads=1"], &tests[..]].concat();
+    let ran = other_kernel::run(&std::env::current_exe().unwrap(), &words, A_BOOT_AND_TWO_TESTS).await;
+    let said = ran.said.join("\n");
+    assert_eq!(ran.code, 0, "{said}");
+    assert!(said.contains("test result: ok. 2 passed"), "{said}");
+    assert!(!said.contains("no memory cgroup can be made"), "{said}");
 }
 
 /// Processes that the worker has started: one in its process group, and, where it has a cgroup, one that left the group.

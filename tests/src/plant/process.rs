@@ -66,7 +66,21 @@ impl Process {
         Self::spawn(name, program, command, |_pid| {}, |_pid, _status, _journal| {})
     }
 
-    /// The same in a process group of its own, which is killed with it, as a launcher does. `told` hears when it has
+    /// The same in a process group of its own, which is killed with it.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
+    pub fn start_group(
+        name: &str,
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &OsStr)],
+    ) -> Self {
+        Self::start_leading(name, program, arguments, environment, |_pid, _status, _journal| {})
+    }
+
+    /// The same, as a launcher does. `told` hears when it has
     /// died and what it wrote, from the thread that reaps.
     ///
     /// # Panics
