@@ -231,7 +231,7 @@ fn state_of(path: &Path) -> State {
         Ok(found) => {
             let found =
                 Found { is_directory: found.is_dir(), owner: found.uid(), mode: found.mode() & 0o7777 };
-            runtime_dir::check_private(path, found, geteuid().as_raw())
+            runtime_dir::check_private(path, found, whose(path, found))
                 .map_or_else(State::Unfit, |()| State::Fit)
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -240,6 +240,12 @@ fn state_of(path: &Path) -> State {
         }
         Err(error) => State::Unknown(error.to_string()),
     }
+}
+
+/// Who will use it: we, unless root asks about the machine's own, which is of the user whom systemd's units run as.
+fn whose(path: &Path, found: Found) -> u32 {
+    let user = geteuid();
+    if user.is_root() && path == Path::new(runtime_dir::SYSTEM_WIDE) { found.owner } else { user.as_raw() }
 }
 
 #[cfg(test)]
@@ -301,6 +307,14 @@ mod tests {
         let remedy = &findings[1].remedy;
         assert!(remedy.ends_with("rm -r /run/x/remotemedia00 /dev/shm/remotemedia00_*"), "{remedy}");
         check(&Facts { is_held: true, ..left }, &[("runtime-dir", Level::Ok)]);
+    }
+
+    #[test]
+    fn root_is_not_who_uses_the_directory_of_the_machine() {
+        let found = Found { is_directory: true, owner: 7, mode: 0o700 };
+        let expected = if geteuid().is_root() { 7 } else { geteuid().as_raw() };
+        assert_eq!(whose(Path::new("/run/remotemedia"), found), expected);
+        assert_eq!(whose(Path::new("/run/mine"), found), geteuid().as_raw());
     }
 
     #[test]
