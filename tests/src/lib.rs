@@ -9,6 +9,7 @@ pub mod deadline;
 pub mod golden;
 pub mod machine;
 pub mod other_kernel;
+pub mod page;
 pub mod pipeline;
 pub mod plant;
 pub mod storm;

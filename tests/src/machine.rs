@@ -121,6 +121,11 @@ impl Machine {
     /// It cannot be.
     pub async fn install(&self) {
         self.succeed("/opt/checkout/deploy/systemd/install --programs /opt/built").await;
+        self.tell_of_python();
+    }
+
+    /// Has Python workers run in the interpreter of the tests.
+    pub fn tell_of_python(&self) {
         self.write("/etc/remotemedia/python.conf", PYTHON);
     }
 

@@ -12,10 +12,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test reads is there, or the test fails")]
 
-mod page;
 mod terminal;
 
-use page::{Block, Page};
+use remotemedia_tests::page::{Block, Page};
 use terminal::Terminal;
 
 #[tokio::test]

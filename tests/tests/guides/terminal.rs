@@ -5,10 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use remotemedia_tests::deadline::until;
+use remotemedia_tests::page::Command;
 use remotemedia_tests::plant::{Process, START, program, python};
 use tempfile::TempDir;
-
-use crate::page::Command;
 
 /// A place of one's own, with the programs of this workspace and the interpreter that has its SDK.
 pub(crate) struct Terminal {
@@ -18,9 +17,6 @@ pub(crate) struct Terminal {
     // After the processes, which use it.
     dir: TempDir,
 }
-
-/// What stands for anything.
-const ANYTHING: char = '…';
 
 // === impl Terminal ===
 
@@ -57,7 +53,7 @@ impl Terminal {
             said(&process)
         );
         assert!(
-            shows(&process, command),
+            command.is_shown_by(&said(&process)),
             "`{}` does not show what the page says: {:#?}",
             command.line,
             said(&process)
@@ -69,7 +65,7 @@ impl Terminal {
         let process = self.launch(&command.line);
         until(START, async || {
             assert!(process.ending().is_none(), "`{}` ended: {:#?}", command.line, said(&process));
-            if shows(&process, command) { Ok(()) } else { Err(said(&process)) }
+            if command.is_shown_by(&said(&process)) { Ok(()) } else { Err(said(&process)) }
         })
         .await;
         self.services.push(process);
@@ -94,33 +90,7 @@ impl Terminal {
     }
 }
 
-/// Whether all that the page shows has come, in its order.
-fn shows(process: &Process, command: &Command) -> bool {
-    let said = said(process);
-    let mut lines = said.iter();
-    command.shows.iter().all(|shown| lines.any(|line| fits(shown, line)))
-}
-
 /// Results, then logs.
 fn said(process: &Process) -> Vec<String> {
     [process.printed(), process.log()].concat()
-}
-
-fn fits(shown: &str, line: &str) -> bool {
-    let mut pieces = shown.trim_end().split(ANYTHING);
-    let first = pieces.next().unwrap_or_default();
-    let Some(mut rest) = line.trim_end().strip_prefix(first) else { return false };
-    for piece in pieces {
-        match rest.find(piece) {
-            Some(place) => rest = &rest[place + piece.len()..],
-            None => return false,
-        }
-    }
-    rest.is_empty() || shown.trim_end().ends_with(ANYTHING)
-}
-
-#[test]
-fn an_ellipsis_is_anything() {
-    assert!(fits("a … c", "a b b c") && fits("…", "") && fits("a…", "abc") && fits("…c", "abc"));
-    assert!(!fits("a…c", "abcd") && !fits("a", "ab") && !fits("b…", "ab"));
 }

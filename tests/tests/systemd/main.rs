@@ -4,6 +4,7 @@
 
 mod deaths;
 mod doors;
+mod operations;
 mod operator;
 mod units;
 

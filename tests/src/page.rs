@@ -1,18 +1,23 @@
-//! The blocks of a page, by what is to be done with them.
+//! A page of the documentation, by what is to be done with its fenced blocks.
 
 use std::path::Path;
 
 /// A page of the documentation.
-pub(crate) struct Page {
+pub struct Page {
     /// Its fenced blocks, in order.
-    pub(crate) blocks: Vec<Block>,
+    pub blocks: Vec<Block>,
 }
 
 /// A fenced block.
 #[derive(PartialEq, Debug)]
-pub(crate) enum Block {
+pub enum Block {
     /// A file.
-    File { name: String, text: String },
+    File {
+        /// Its name, or path.
+        name: String,
+        /// All of it.
+        text: String,
+    },
     /// Commands that end.
     Console(Vec<Command>),
     /// A command that goes on.
@@ -23,15 +28,17 @@ pub(crate) enum Block {
 
 /// A command and what it shows.
 #[derive(PartialEq, Debug)]
-pub(crate) struct Command {
+pub struct Command {
     /// As it is typed.
-    pub(crate) line: String,
+    pub line: String,
     /// Lines of what it prints, `…` being anything.
-    pub(crate) shows: Vec<String>,
+    pub shows: Vec<String>,
     /// Whether it ends with an error.
-    pub(crate) fails: bool,
+    pub fails: bool,
 }
 
+/// What stands for anything.
+const ANYTHING: char = '…';
 /// How a paragraph begins that says why a block is not run.
 const NOT_RUN: &str = "Not run";
 const FENCE: &str = "```";
@@ -40,7 +47,11 @@ const FENCE: &str = "```";
 
 impl Page {
     /// Of this path from the project's root.
-    pub(crate) fn read(path: &str) -> Self {
+    ///
+    /// # Panics
+    /// It is not there, has nothing to run, or a block does not say what it is.
+    #[must_use]
+    pub fn read(path: &str) -> Self {
         let root =
             Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests crate lies in a workspace");
         let text = std::fs::read_to_string(root.join(path)).expect("the page is there");
@@ -98,6 +109,30 @@ impl Block {
     }
 }
 
+// === impl Command ===
+
+impl Command {
+    /// Whether all that the page shows is among these lines, in its order.
+    #[must_use]
+    pub fn is_shown_by(&self, said: &[String]) -> bool {
+        let mut lines = said.iter();
+        self.shows.iter().all(|shown| lines.any(|line| fits(shown, line)))
+    }
+}
+
+fn fits(shown: &str, line: &str) -> bool {
+    let mut pieces = shown.trim_end().split(ANYTHING);
+    let first = pieces.next().unwrap_or_default();
+    let Some(mut rest) = line.trim_end().strip_prefix(first) else { return false };
+    for piece in pieces {
+        match rest.find(piece) {
+            Some(place) => rest = &rest[place + piece.len()..],
+            None => return false,
+        }
+    }
+    rest.is_empty() || shown.trim_end().ends_with(ANYTHING)
+}
+
 fn commands(body: &[&str]) -> Vec<Command> {
     let mut commands: Vec<Command> = Vec::new();
     for line in body.iter().filter(|line| !line.is_empty()) {
@@ -112,22 +147,34 @@ fn commands(body: &[&str]) -> Vec<Command> {
     commands
 }
 
-#[test]
-fn a_block_is_what_stands_behind_its_fence() {
-    let page = Page::parse("a\n\n```python file=a.py\nx\n\ny\n```\nb\n```console\n$ one\n1\n…\n$ two\n```\n");
-    let command = |line: &str, shows: &[&str]| Command {
-        line: line.to_owned(),
-        shows: shows.iter().map(|line| (*line).to_owned()).collect(),
-        fails: false,
-    };
-    let file = Block::File { name: "a.py".to_owned(), text: "x\n\ny\n".to_owned() };
-    let console = Block::Console(vec![command("one", &["1", "…"]), command("two", &[])]);
-    assert_eq!(page.blocks, [file, console]);
-    assert_eq!(Page::parse("Not run: slow.\n\n```console slow\n$ x\n```\n").blocks, [Block::Shown]);
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[test]
-#[should_panic(expected = "the page does not say so")]
-fn a_block_that_is_not_run_says_so() {
-    Page::parse("Fast.\n\n```text\nx\n```\n");
+    #[test]
+    fn a_block_is_what_stands_behind_its_fence() {
+        let page =
+            Page::parse("a\n\n```python file=a.py\nx\n\ny\n```\nb\n```console\n$ one\n1\n…\n$ two\n```\n");
+        let command = |line: &str, shows: &[&str]| Command {
+            line: line.to_owned(),
+            shows: shows.iter().map(|line| (*line).to_owned()).collect(),
+            fails: false,
+        };
+        let file = Block::File { name: "a.py".to_owned(), text: "x\n\ny\n".to_owned() };
+        let console = Block::Console(vec![command("one", &["1", "…"]), command("two", &[])]);
+        assert_eq!(page.blocks, [file, console]);
+        assert_eq!(Page::parse("Not run: slow.\n\n```console slow\n$ x\n```\n").blocks, [Block::Shown]);
+    }
+
+    #[test]
+    #[should_panic(expected = "the page does not say so")]
+    fn a_block_that_is_not_run_says_so() {
+        Page::parse("Fast.\n\n```text\nx\n```\n");
+    }
+
+    #[test]
+    fn an_ellipsis_is_anything() {
+        assert!(fits("a … c", "a b b c") && fits("…", "") && fits("a…", "abc") && fits("…c", "abc"));
+        assert!(!fits("a…c", "abcd") && !fits("a", "ab") && !fits("b…", "ab"));
+    }
 }
