@@ -343,10 +343,15 @@ impl Loop {
                 self.registry.condemn_unless_gone(member);
                 self.on_workers();
             }
-            HostEvent::Died { member, pid, cause, calls, burial } => {
-                self.on_death(member, pid, cause, &calls, burial);
+            HostEvent::Died { member, pid, name, cause, calls, burial } => {
+                if self.registry.get(member).is_some() {
+                    self.on_death(member, pid, cause, &calls, burial);
+                } else {
+                    let last_lines = burial.map_or_else(Vec::new, |burial| burial.last_lines);
+                    self.on_stillbirth(Burial { pid, name, cause, restarts: None, last_lines });
+                }
             }
-            HostEvent::Stillborn(burial) => self.on_stillbirth(burial.pid, burial.cause, Some(burial)),
+            HostEvent::Stillborn(burial) => self.on_stillbirth(burial),
             HostEvent::Launcher(event) => self.on_launcher(event),
         }
     }
@@ -510,10 +515,7 @@ impl Loop {
         calls: &[Call],
         burial: Option<Burial>,
     ) {
-        let Some(worker) = self.registry.bury(member, cause, burial.as_ref()) else {
-            // It had not joined, so no session had heard of it.
-            return self.on_stillbirth(pid, cause, burial);
-        };
+        let Some(worker) = self.registry.bury(member, cause, burial.as_ref()) else { return };
         self.on_workers();
         if worker.has_left() {
             tracing::info!(%member, pid, "worker_left");
@@ -547,13 +549,12 @@ impl Loop {
         }
     }
 
-    fn on_stillbirth(&mut self, pid: i32, cause: DeathCause, burial: Option<Burial>) {
-        let worker = burial.as_ref().map(|burial| burial.name.as_str());
-        tracing::warn!(worker, pid, %cause, "worker_died_before_it_joined");
-        if let Some(burial) = burial {
-            self.registry.bury_stillborn(burial);
-            self.on_workers();
-        }
+    /// No session had heard of it.
+    fn on_stillbirth(&mut self, burial: Burial) {
+        let Burial { pid, ref name, cause, .. } = burial;
+        tracing::warn!(worker = name, pid, %cause, "worker_died_before_it_joined");
+        self.registry.bury_stillborn(burial);
+        self.on_workers();
     }
 
     fn on_open(&mut self, order: Box<OpenOrder>) {

@@ -136,6 +136,8 @@ pub enum HostEvent {
         member: Member,
         /// Its process id.
         pid: i32,
+        /// Its name: it may have died before it was [`Self::Joined`].
+        name: String,
         /// How it ended.
         cause: DeathCause,
         /// The calls of nodes that it was in.
@@ -830,8 +832,7 @@ impl Host {
             Ok(vacancy) => self.vacancies.extend(vacancy),
             Err(remains) => tracing::error!(?remains, "slot_lost"),
         }
-        let Worker { process, pid, hello, .. } = worker;
-        self.obituaries.push(Obituary::new(member, pid, process, hello.invocation, condemned, calls));
+        self.obituaries.push(Obituary::new(worker, condemned, calls));
     }
 
     fn publish_obituaries(&mut self, take: &mut impl FnMut(HostEvent)) {

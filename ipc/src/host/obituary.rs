@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use remotemedia_core::fault::DeathCause;
 use remotemedia_core::launching::Invocation;
 
-use super::HostEvent;
 use super::launchers::Launchers;
+use super::{HostEvent, Worker};
 use crate::calls::Call;
-use crate::control::messages::Burial;
+use crate::control::messages::{Burial, Hello};
 use crate::death::{Exit, PidFd};
 use crate::slot::Member;
 
@@ -17,6 +17,7 @@ use crate::slot::Member;
 pub(super) struct Obituary {
     member: Member,
     pid: i32,
+    name: String,
     process: PidFd,
     /// If it was a unit of systemd, which reports how it ended.
     invocation: Option<Invocation>,
@@ -47,15 +48,11 @@ const ABORTED: i32 = 6;
 // === impl Obituary ===
 
 impl Obituary {
-    pub(super) const fn new(
-        member: Member,
-        pid: i32,
-        process: PidFd,
-        invocation: Option<Invocation>,
-        condemned: Option<DeathCause>,
-        calls: Vec<Call>,
-    ) -> Self {
-        Self { member, pid, process, invocation, condemned, calls, until: None }
+    pub(super) fn new(dead: Worker, condemned: Option<DeathCause>, calls: Vec<Call>) -> Self {
+        let member = dead.member();
+        let Worker { process, pid, hello, .. } = dead;
+        let Hello { name, invocation, .. } = hello;
+        Self { member, pid, name, process, invocation, condemned, calls, until: None }
     }
 
     pub(super) const fn pid(&self) -> i32 {
@@ -89,8 +86,8 @@ impl Obituary {
         };
         launchers.forget(self.pid);
         self.invocation.into_iter().for_each(|invocation| launchers.reports.forget(invocation));
-        let calls = std::mem::take(&mut self.calls);
-        Some(HostEvent::Died { member: self.member, pid: self.pid, cause, calls, burial })
+        let (calls, name) = (std::mem::take(&mut self.calls), std::mem::take(&mut self.name));
+        Some(HostEvent::Died { member: self.member, pid: self.pid, name, cause, calls, burial })
     }
 
     /// As the parent says, who alone knows of a want of memory, or else as the kernel says.

@@ -299,7 +299,7 @@ impl Field {
                 let expected = pid.is_none_or(|pid| self.doomed.contains_key(&pid));
                 assert!(expected, "{member} ({pid:?}) is condemned and was not doomed: {:?}", self.exits);
             }
-            HostEvent::Died { member, pid, cause, calls: _, burial: _ } => {
+            HostEvent::Died { member, pid, cause, name: _, calls: _, burial: _ } => {
                 assert_eq!(Some(&cause), self.doomed.get(&pid), "the cause of the death of {member} ({pid})");
                 assert!(self.dead.insert(member), "the death of {member} ({pid}) is reported twice");
                 self.joined.remove(&member);
