@@ -830,8 +830,17 @@ impl Host {
             Ok(vacancy) => self.vacancies.extend(vacancy),
             Err(remains) => tracing::error!(?remains, "slot_lost"),
         }
-        let Worker { process, pid, hello, .. } = worker;
-        self.obituaries.push(Obituary::new(member, pid, process, hello.invocation, condemned, calls));
+        let Worker { process, pid, hello, phase, .. } = worker;
+        let has_joined = phase == Phase::Up;
+        self.obituaries.push(Obituary::new(
+            member,
+            pid,
+            process,
+            hello.invocation,
+            has_joined,
+            condemned,
+            calls,
+        ));
     }
 
     fn publish_obituaries(&mut self, take: &mut impl FnMut(HostEvent)) {

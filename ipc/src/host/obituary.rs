@@ -20,6 +20,8 @@ pub(super) struct Obituary {
     process: PidFd,
     /// If it was a unit of systemd, which reports how it ended.
     invocation: Option<Invocation>,
+    /// Whether anybody knows its name: a report that comes late is the first to tell it otherwise.
+    has_joined: bool,
     condemned: Option<DeathCause>,
     calls: Vec<Call>,
     /// When it is published all the same. Counted from the first look: burying many takes longer than this.
@@ -52,10 +54,11 @@ impl Obituary {
         pid: i32,
         process: PidFd,
         invocation: Option<Invocation>,
+        has_joined: bool,
         condemned: Option<DeathCause>,
         calls: Vec<Call>,
     ) -> Self {
-        Self { member, pid, process, invocation, condemned, calls, until: None }
+        Self { member, pid, process, invocation, has_joined, condemned, calls, until: None }
     }
 
     pub(super) const fn pid(&self) -> i32 {
@@ -88,7 +91,11 @@ impl Obituary {
             None => return None,
         };
         launchers.forget(self.pid);
-        self.invocation.into_iter().for_each(|invocation| launchers.reports.forget(invocation));
+        if let Some(invocation) = self.invocation
+            && (self.has_joined || burial.is_some())
+        {
+            launchers.reports.forget(invocation);
+        }
         let calls = std::mem::take(&mut self.calls);
         Some(HostEvent::Died { member: self.member, pid: self.pid, cause, calls, burial })
     }
