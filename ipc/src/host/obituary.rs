@@ -21,6 +21,8 @@ pub(super) struct Obituary {
     process: PidFd,
     /// If it was a unit of systemd, which reports how it ended.
     invocation: Option<Invocation>,
+    /// Whether anybody knows its name: a report that comes late is the first to tell it otherwise.
+    has_joined: bool,
     condemned: Option<DeathCause>,
     calls: Vec<Call>,
     /// When it is published all the same. Counted from the first look: burying many takes longer than this.
