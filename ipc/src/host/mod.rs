@@ -832,7 +832,8 @@ impl Host {
             Ok(vacancy) => self.vacancies.extend(vacancy),
             Err(remains) => tracing::error!(?remains, "slot_lost"),
         }
-        self.obituaries.push(Obituary::new(worker, condemned, calls));
+        let Worker { process, pid, hello, .. } = worker;
+        self.obituaries.push(Obituary::new(member, pid, process, hello, condemned, calls));
     }
 
     fn publish_obituaries(&mut self, take: &mut impl FnMut(HostEvent)) {

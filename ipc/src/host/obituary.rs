@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use remotemedia_core::fault::DeathCause;
 use remotemedia_core::launching::Invocation;
 
+use super::HostEvent;
 use super::launchers::Launchers;
-use super::{HostEvent, Worker};
 use crate::calls::Call;
 use crate::control::messages::{Burial, Hello};
 use crate::death::{Exit, PidFd};
@@ -21,8 +21,6 @@ pub(super) struct Obituary {
     process: PidFd,
     /// If it was a unit of systemd, which reports how it ended.
     invocation: Option<Invocation>,
-    /// Whether anybody knows its name: a report that comes late is the first to tell it otherwise.
-    has_joined: bool,
     condemned: Option<DeathCause>,
     calls: Vec<Call>,
     /// When it is published all the same. Counted from the first look: burying many takes longer than this.
@@ -50,9 +48,14 @@ const ABORTED: i32 = 6;
 // === impl Obituary ===
 
 impl Obituary {
-    pub(super) fn new(dead: Worker, condemned: Option<DeathCause>, calls: Vec<Call>) -> Self {
-        let member = dead.member();
-        let Worker { process, pid, hello, .. } = dead;
+    pub(super) fn new(
+        member: Member,
+        pid: i32,
+        process: PidFd,
+        hello: Hello,
+        condemned: Option<DeathCause>,
+        calls: Vec<Call>,
+    ) -> Self {
         let Hello { name, invocation, .. } = hello;
         Self { member, pid, name, process, invocation, condemned, calls, until: None }
     }
