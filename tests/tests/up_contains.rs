@@ -12,12 +12,15 @@ use remotemedia_core::fault::DeathCause;
 use remotemedia_ipc::memory::MemoryGroup;
 use remotemedia_tests::client::fault;
 use remotemedia_tests::deadline::until;
+#[cfg(target_arch = "x86_64")]
+use remotemedia_tests::other_kernel;
 use remotemedia_tests::pipeline::{RESAMPLE, chain, text, words};
 use remotemedia_tests::plant::{START, python};
 use remotemedia_tests::up::{Home, SOON};
-use remotemedia_tests::{Client, Up, audio, other_kernel};
+use remotemedia_tests::{Client, Up, audio};
 
 /// That kernel has one processor, and every page of a process costs it two switches.
+#[cfg(target_arch = "x86_64")]
 const A_BOOT_AND_TWO_TESTS: Duration = Duration::from_secs(100);
 
 const BROOD: &str = "{ id: brood, node_type: Brood }";
