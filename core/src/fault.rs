@@ -195,7 +195,7 @@ pub struct Poison {
     /// How it ended.
     pub cause: DeathCause,
     /// For how long an input with the same content is refused from now on.
-    pub refused_ms: u64,
+    pub refused_ms: u32,
     /// The file that it is kept in, on the service's machine, for `remotemedia replay`.
     pub capture: Option<String>,
 }

@@ -569,7 +569,7 @@ impl Loop {
                 let look = |wanted| starting(&self.registry, self.gathering(), &order, wanted);
                 match wanted.map(look).filter(|starting| !starting.workers.is_empty()) {
                     Some(starting) => return self.waiting.admit(order, starting, Instant::now()),
-                    None => Err(self.no_placement(error)),
+                    None => Err(self.no_placement(*error)),
                 }
             }
         };

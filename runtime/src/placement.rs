@@ -25,7 +25,7 @@ pub(crate) struct Placement {
 /// Why there is no worker for some node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Unplaced {
-    pub(crate) error: PlacementError,
+    pub(crate) error: Box<PlacementError>,
     /// What another worker would help; none if none would.
     pub(crate) wanted: Option<Wanted>,
 }
@@ -120,13 +120,13 @@ fn place_one(
 impl Unplaced {
     fn for_want_of(node: &NodeManifest, error: PlacementError) -> Self {
         let wanted = Wanted { node: node.id.clone(), node_type: node.node_type.clone() };
-        Self { error, wanted: Some(wanted) }
+        Self { error: Box::new(error), wanted: Some(wanted) }
     }
 }
 
 impl From<PlacementError> for Unplaced {
     fn from(error: PlacementError) -> Self {
-        Self { error, wanted: None }
+        Self { error: Box::new(error), wanted: None }
     }
 }
 

@@ -126,7 +126,7 @@ impl Poisons {
                 worker: loss.lost.worker.clone(),
                 pid: loss.lost.pid,
                 cause: loss.lost.cause,
-                refused_ms: u64::try_from(self.memory.as_millis()).unwrap_or(u64::MAX),
+                refused_ms: u32::try_from(self.memory.as_millis()).unwrap_or(u32::MAX),
                 capture: None,
             });
         }
@@ -153,7 +153,7 @@ impl Poisons {
         let strikes = self.fresh(now);
         let entry = strikes.get(&content)?;
         let left = self.memory.saturating_sub(now.saturating_duration_since(entry.latest));
-        let refused_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let refused_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
         Some(Poison { sequence, refused_ms, ..entry.poison.clone()? })
     }
 
