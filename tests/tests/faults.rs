@@ -118,16 +118,16 @@ async fn both(plant: &Plant, node: &str, said: &str, timeout_ms: Option<u64>) ->
     let request = ExecuteRequest {
         manifest: manifest.clone(),
         data_inputs: [("node".to_owned(), text(said))].into(),
-        resource_limits: resource_limits.clone(),
+        resource_limits,
         ..ExecuteRequest::default()
     };
-    let late = |error: &ErrorResponse| match fault(error) {
-        Fault::Deadline { limit_ms, .. } => limit_ms,
-        other => panic!("{other:?}"),
+    let late = |error: &ErrorResponse| {
+        let Fault::Deadline { limit_ms, .. } = fault(error) else { panic!("{error:?}") };
+        limit_ms
     };
     all_ready(plant).await;
     let unary = match plant.client().execute_request(request).await {
-        Ok(outcome) => Ok(words(&outcome.unwrap().data_outputs["node"]).to_owned()),
+        Ok(outcome) => Ok(words(&outcome.expect("a result").data_outputs["node"]).to_owned()),
         Err(status) => Err(late(&error_in(&status))),
     };
     all_ready(plant).await;
