@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audio;
+pub mod cage;
 pub mod client;
 pub mod deadline;
 pub mod golden;

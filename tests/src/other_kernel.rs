@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use tempfile::TempDir;
 
+use crate::deadline::TIMES;
 use crate::plant::Process;
 
 /// What ran there to its end.
@@ -24,6 +25,8 @@ pub struct Ran {
 const KERNEL: &str = "/usr/bin/linux.uml";
 /// What it has of memory: a service with small frame pools, and as much again.
 const MEMORY: &str = "mem=512M";
+/// It has one processor, and every page of a process costs it two switches.
+const SLOWER: u32 = 8;
 /// How the line begins that tells the exit code.
 const ENDED: &str = "ended with ";
 
@@ -69,7 +72,7 @@ fn first_process(dir: &TempDir, program: &Path, words: &[&str]) -> String {
              mkdir -p $dir/session; echo +memory > $dir/cgroup.subtree_control\n\
          done\n\
          echo $$ > /sys/fs/cgroup/session/session/cgroup.procs\n\
-         export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/dev/shm TMPDIR=/dev/shm\n\
+         export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/dev/shm TMPDIR=/dev/shm {TIMES}={SLOWER}\n\
          cd '{}'; '{}' {} 2>&1\n\
          echo \"{ENDED}$?\"\n\
          echo o > /proc/sysrq-trigger\n\

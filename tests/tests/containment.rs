@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use remotemedia_core::fault::{DeathCause, Fault, WorkerLost};
 use remotemedia_protos::v1::stream_response::Response;
-use remotemedia_protos::v1::{DataBuffer, ErrorResponse, ErrorType};
+use remotemedia_protos::v1::{DataBuffer, ErrorResponse, ErrorType, ResourceLimits};
 use remotemedia_tests::client::{Call, context, fault};
 use remotemedia_tests::deadline::until;
 use remotemedia_tests::pipeline::{RESAMPLE, chain, text, words};
@@ -192,7 +192,8 @@ async fn without_any_worker_the_gateway_lives_and_serves_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_successor_of_a_dead_gateway_asks_for_patience_and_does_not_say_that_there_is_no_such_node() {
+async fn who_comes_to_the_successor_of_a_dead_gateway_waits_for_its_workers_and_is_not_told_that_there_is_no_such_node()
+ {
     let stock = Recipe { workers: 1, worker: "remotemedia-worker", ..Recipe::default() };
     let mut plant = Plant::of(stock).await;
     plant.launch("late", "test-worker", &[]);
@@ -205,16 +206,20 @@ async fn a_successor_of_a_dead_gateway_asks_for_patience_and_does_not_say_that_t
         if workers.iter().any(|worker| worker.state == "ready") { Ok(()) } else { Err(workers) }
     })
     .await;
-    let request = || remotemedia_protos::v1::ExecuteRequest {
-        manifest: Some(chain(&["{ id: multi, node_type: Multi, params: { outputs: 1 } }"])),
+    let manifest = chain(&["{ id: multi, node_type: Multi, params: { outputs: 1 } }"]);
+    let impatient = remotemedia_protos::v1::ExecuteRequest {
+        manifest: Some(manifest.clone()),
         data_inputs: [("multi".to_owned(), text("hello"))].into(),
+        resource_limits: Some(ResourceLimits { max_start_ms: Some(0), ..ResourceLimits::default() }),
         ..Default::default()
     };
-    let status = plant.client().execute_request(request()).await.unwrap_err();
+    let status = plant.client().execute_request(impatient).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+    let client = plant.client().clone();
+    let waiting = tokio::spawn(async move { client.execute(&manifest, [("multi", text("hello"))]).await });
     plant.worker("late").signal(Signal::SIGCONT);
+    waiting.await.unwrap().unwrap();
     plant.ready().await;
-    plant.client().execute_request(request()).await.unwrap().unwrap();
     plant.settle().await;
     plant.finish().await;
 }

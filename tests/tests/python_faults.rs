@@ -4,13 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "what a test reads is there, or the test fails")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use remotemedia_cli::admin::Status;
 use remotemedia_core::Fault;
 use remotemedia_core::fault::{DeathCause, WorkerLost};
 use remotemedia_protos::v1::{DataBuffer, ErrorResponse, ErrorType, ResourceLimits, StreamInit};
+use remotemedia_tests::cage::Cage;
 use remotemedia_tests::client::{Call, context, fault};
 use remotemedia_tests::deadline::until;
 use remotemedia_tests::pipeline::{RESAMPLE, chain, text, words};
@@ -95,13 +95,14 @@ async fn what_ends_a_python_process_is_told_with_its_last_lines_and_the_pool_is_
 
 #[tokio::test]
 async fn an_oom_kill_is_told_as_one_where_the_worker_has_a_cgroup_of_its_own() {
-    let Some(group) = MemoryGroup::make() else {
+    // More than a worker needs to start, and little to use up.
+    let Some(cage) = Cage::of(256 << 20) else {
         println!(
             "not shown: no memory cgroup can be made here, so no worker can be killed for want of memory"
         );
         return;
     };
-    let script = format!("echo $$ > {}/cgroup.procs && exec \"$0\" \"$@\"", group.0.display());
+    let script = format!("{} && exec \"$0\" \"$@\"", cage.enter());
     let up = Up::configured(&pools_by(1, &["/bin/sh", "-c", &script], "doomed")).await;
     let client = up.client().await;
     let victim = pid_of(&up, "python-1").await;
@@ -402,32 +403,4 @@ async fn halved(call: &mut Call, which: std::ops::Range<usize>) -> Vec<DataBuffe
 
 fn resampled<'a>(buffers: impl IntoIterator<Item = &'a DataBuffer>) -> Vec<u32> {
     buffers.into_iter().flat_map(audio::samples).map(f32::to_bits).collect()
-}
-
-/// A memory cgroup for one worker. Dropped when nobody is in it any more, it is gone.
-struct MemoryGroup(PathBuf);
-
-// === impl MemoryGroup ===
-
-impl MemoryGroup {
-    /// More than a worker needs to start, and little to use up.
-    const LIMIT: &str = "268435456";
-
-    /// In either version of cgroups; none where this process may not.
-    fn make() -> Option<Self> {
-        let mounts = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
-        mounts.iter().find_map(|(mount, limit)| {
-            let group = Self(Path::new(mount).join(format!("remotemedia-test-{}", std::process::id())));
-            fs::create_dir(&group.0).ok()?;
-            fs::write(group.0.join(limit), Self::LIMIT).ok()?;
-            Some(group)
-        })
-    }
-}
-
-impl Drop for MemoryGroup {
-    fn drop(&mut self) {
-        // Where the test failed, a worker may still be in it.
-        let _removed = fs::remove_dir(&self.0);
-    }
 }

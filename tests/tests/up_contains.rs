@@ -1,8 +1,9 @@
-//! What `remotemedia up` holds its workers to: their memory, and that nothing of them is left.
+//! What workers are held to: their memory, by `remotemedia up` or by systemd, and that nothing of them is left.
 
 #![expect(clippy::unwrap_used, reason = "what a test reads is there, or the test fails")]
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -10,23 +11,24 @@ use nix::unistd::Pid;
 use remotemedia_core::Fault;
 use remotemedia_core::fault::DeathCause;
 use remotemedia_ipc::memory::MemoryGroup;
+use remotemedia_tests::cage::Cage;
 use remotemedia_tests::client::fault;
 use remotemedia_tests::deadline::until;
 #[cfg(target_arch = "x86_64")]
 use remotemedia_tests::other_kernel;
 use remotemedia_tests::pipeline::{RESAMPLE, chain, text, words};
-use remotemedia_tests::plant::{START, python};
+use remotemedia_tests::plant::{Process, START, program, python};
 use remotemedia_tests::up::{Home, SOON};
-use remotemedia_tests::{Client, Up, audio};
+use remotemedia_tests::{Client, Plant, Recipe, Up, audio};
 
-/// That kernel has one processor, and every page of a process costs it two switches.
+/// Half a minute on a machine that does nothing else.
 #[cfg(target_arch = "x86_64")]
-const A_BOOT_AND_TWO_TESTS: Duration = Duration::from_secs(100);
+const A_BOOT_AND_TWO_TESTS: Duration = Duration::from_secs(240);
 
 const BROOD: &str = "{ id: brood, node_type: Brood }";
 
 /// For a machine of 512 MiB, where a process that wants more than it may gives up its programs' pages first.
-const SETTINGS: &str = "[limits]\ndefault_timeout_ms = 20000\n\
+const SETTINGS: &str = "[limits]\ndefault_timeout_ms = 30000\n\
                         [pools]\ngateway_bytes = 67108864\nworker_bytes = 50331648\n";
 
 /// A stock worker, and one of Python whose memory is bounded.
@@ -38,7 +40,7 @@ async fn service() -> Up {
     fs::write(&settings, SETTINGS).unwrap();
     let config = home.configuration(&format!(
         "[gateway]\nconfig = {settings:?}\n[[pool]]\nkind = 'rust'\nworkers = 1\n\
-         [[pool]]\nkind = 'python'\nworkers = 1\nmemory = '64MiB'\ncommand = {command:?}\n"
+         [[pool]]\nkind = 'python'\nworkers = 1\nmemory = '128MiB'\ncommand = {command:?}\n"
     ));
     Up::ready(home, &["--config", &config]).await
 }
@@ -51,7 +53,7 @@ async fn a_worker_that_takes_more_memory_than_it_may_is_stopped_with_that_cause_
     let (mut beside, _session) = client.stream(&chain(&[RESAMPLE])).await;
     let manifest = chain(&[BROOD]);
     client.execute(&manifest, [("brood", text("take 8"))]).await.unwrap();
-    let error = client.execute(&manifest, [("brood", text("take 100"))]).await.unwrap_err();
+    let error = client.execute(&manifest, [("brood", text("take 200"))]).await.unwrap_err();
     if !has_cgroup {
         // Without a cgroup the process is refused the memory, which Python survives.
         let Fault::Node(failed) = fault(&error) else { panic!("{error:?}") };
@@ -102,13 +104,60 @@ async fn what_a_worker_has_started_dies_with_the_worker_and_with_up() {
     .await;
 }
 
+#[tokio::test]
+async fn want_of_memory_is_read_from_the_cgroup_of_a_unit_and_reported() {
+    const INVOCATION: &str = "0123456789abcdef0123456789abcdef";
+    let Some(cage) = Cage::of(128 << 20) else {
+        println!("not shown: no memory cgroup can be made here");
+        return;
+    };
+    let mut plant = Plant::of(Recipe { workers: 1, settings: SETTINGS, ..Recipe::default() }).await;
+    plant.expect("worker_died");
+    let dir = plant.runtime_dir().display().to_string();
+    // As systemd starts a unit.
+    let unit = format!(
+        "{} && cd {} && export PYTHONPATH=$PWD PYTHONDONTWRITEBYTECODE=1 SYSTEMD_EXEC_PID=$$ INVOCATION_ID={INVOCATION} && \
+         exec {} -m remotemedia.worker brood --runtime-dir {dir} --name unit --log-format json",
+        cage.enter(),
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("python").display(),
+        python().display(),
+    );
+    let worker = Process::start("unit", Path::new("/bin/sh"), &["-c", &unit]);
+    until(START, async || {
+        let workers = plant.status().await.workers;
+        if workers.iter().any(|one| one.name == "unit" && one.state == "ready") {
+            Ok(())
+        } else {
+            Err(workers)
+        }
+    })
+    .await;
+    let client = plant.client().clone();
+    let taking =
+        tokio::spawn(async move { client.execute(&chain(&[BROOD]), [("brood", text("take 200"))]).await });
+    worker.ended(START).await;
+    // As systemd runs what follows the end of a unit, in its cgroup.
+    let report = format!(
+        "{} && exec {} report-exit --runtime-dir {dir} --name unit --invocation {INVOCATION} \
+         --result signal --code killed --status KILL",
+        cage.enter(),
+        program("remotemedia").display(),
+    );
+    let reported = Process::start("report", Path::new("/bin/sh"), &["-c", &report]).ended(START).await;
+    assert_eq!(reported.status.code(), Some(0));
+    let error = taking.await.unwrap().unwrap_err();
+    let Fault::Worker(lost) = fault(&error) else { panic!("{error:?}") };
+    assert_eq!((lost.worker.as_str(), lost.cause), ("unit", DeathCause::OutOfMemory), "{error:?}");
+    plant.finish().await;
+}
+
 /// With the second version of cgroups, on a kernel that has the memory controller there.
 #[cfg(target_arch = "x86_64")]
 #[tokio::test]
 async fn the_same_holds_on_a_kernel_with_cgroups_of_version_2() {
     let tests = [
         "a_worker_that_takes_more_memory_than_it_may_is_stopped_with_that_cause_and_no_other",
-        "what_a_worker_has_started_dies_with_the_worker_and_with_up",
+        "want_of_memory_is_read_from_the_cgroup_of_a_unit_and_reported",
     ];
     let words = [&["--exact", "--nocapture", "--test-threads=1"], &tests[..]].concat();
     let ran = other_kernel::run(&std::env::current_exe().unwrap(), &words, A_BOOT_AND_TWO_TESTS).await;

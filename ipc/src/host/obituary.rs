@@ -37,9 +37,9 @@ const PARENT: Duration = Duration::from_millis(100);
 /// long in dying, and a cause that comes late is better than none.
 const PARENT_ALONE: Duration = Duration::from_secs(1);
 
-/// How long a report of systemd is waited for, where the kernel's word is not enough: it first buries all that the unit had
+/// How long a report of systemd is waited for, where the kernel has no word or its word is not enough: it first buries all that the unit had
 /// started, and then runs a program, on a machine that may be busy.
-const REPORT: Duration = Duration::from_secs(2);
+const REPORT: Duration = Duration::from_secs(5);
 
 /// What the kernel kills with for want of memory, and systemd where its watchdog is not fed.
 const KILLED: i32 = 9;
@@ -85,7 +85,7 @@ impl Obituary {
                 return None;
             }
             Some(cause) => cause,
-            None if awaits_parent && now < until + (PARENT_ALONE - PARENT) => return None,
+            None if awaits_parent && now < until + (self.alone() - PARENT) => return None,
             None if now >= until => self.condemned.unwrap_or(DeathCause::Unknown),
             None => return None,
         };
@@ -93,6 +93,11 @@ impl Obituary {
         self.invocation.into_iter().for_each(|invocation| launchers.reports.forget(invocation));
         let (calls, name) = (std::mem::take(&mut self.calls), std::mem::take(&mut self.name));
         Some(HostEvent::Died { member: self.member, pid: self.pid, name, cause, calls, burial })
+    }
+
+    /// How long the parent's word is waited for where nobody else has one.
+    const fn alone(&self) -> Duration {
+        if self.invocation.is_some() { REPORT } else { PARENT_ALONE }
     }
 
     /// As the parent says, who alone knows of a want of memory, or else as the kernel says.
