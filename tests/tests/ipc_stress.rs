@@ -51,7 +51,7 @@ fn frames_stay_whole_and_every_block_comes_back_while_processes_are_killed() {
     println!("{}", storm.post.counts(storm.field.dead().len()));
     assert!(!storm.is_too_short(), "too few died, or too little came home");
     assert!(storm.field.exits().is_empty(), "guests ended by themselves: {:?}", storm.field.exits());
-    assert_eq!(Footprint::of_this_process().unwrap().counts(), baseline.counts());
+    assert_eq!(storm.settled(baseline.counts()), baseline.counts());
     assert_eq!(storm.field.residue().len(), files, "files of as many guests");
 
     storm.end();
@@ -130,6 +130,19 @@ impl Storm {
                 plane.in_flight(),
                 pools.iter().map(|pool| pool.usage()).collect::<Vec<_>>(),
             );
+        }
+    }
+
+    /// How many there are of everything in this process, when there are as many as that, or will not be: what is known of
+    /// the last to die is held until the kernel has said of what.
+    fn settled(&mut self, expected: [usize; 4]) -> [usize; 4] {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let counts = Footprint::of_this_process().unwrap().counts();
+            if counts == expected || Instant::now() >= give_up {
+                return counts;
+            }
+            self.field.turn(Duration::from_millis(5), &mut |_arrival| {});
         }
     }
 
