@@ -140,22 +140,19 @@ impl Machine {
         printed
     }
 
+    /// What `nsenter` is told before a command that it runs in there.
+    fn entering(&self) -> [String; 8] {
+        let init = self.init.to_string();
+        ["-t", &init, "-a", "--", "setpriv", "--bounding-set", NOT_THEIRS, "--"].map(str::to_owned)
+    }
+
     /// Runs words of a shell in there, to their end.
     ///
     /// # Panics
     /// They cannot be run, or do not end.
     pub async fn run(&self, words: &str) -> Done {
         let mut command = tokio::process::Command::new("nsenter");
-        command.args([
-            "-t",
-            &self.init.to_string(),
-            "-a",
-            "--",
-            "setpriv",
-            "--bounding-set",
-            NOT_THEIRS,
-            "--",
-        ]);
+        command.args(self.entering());
         command.args(["/bin/sh", "-c", words]).stdin(Stdio::null()).kill_on_drop(true);
         let output = within(SLOW, words, command.output()).await.expect("nsenter starts");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -284,16 +281,7 @@ impl Drop for Machine {
     fn drop(&mut self) {
         if thread::panicking() {
             let journal = Command::new("nsenter")
-                .args([
-                    "-t",
-                    &self.init.to_string(),
-                    "-a",
-                    "--",
-                    "setpriv",
-                    "--bounding-set",
-                    NOT_THEIRS,
-                    "--",
-                ])
+                .args(self.entering())
                 .args(["journalctl", "--no-pager", "--output", "short-precise", "--lines", "120"])
                 .output();
             let journal = journal.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
