@@ -4,7 +4,8 @@
 //! outputs if nothing came of it. What a flush yields carries the last sequence. Nothing follows the end.
 //!
 //! Workers may die under it and be replaced: then what is not answered goes through the new ones again, and what of it had
-//! been given already is not given twice, which is right where nodes give the same again.
+//! been given already is not given twice, which is right where nodes give the same again. Stages that do not depend on the
+//! dead may stay as they are, and their sinks go on where they were.
 //!
 //! Entries whose data meets at a sink, directly or by way of others, are a group: their inputs of one sequence are
 //! answered together, when all sinks behind any of them are through with it.
@@ -32,7 +33,8 @@ pub struct Session<F> {
     /// By the numbers that entries and sinks have of them.
     groups: Vec<Group<F>>,
     stages: usize,
-    /// Stages of a new set that stand, while not all do.
+    /// Stages that are to stand before input goes in, and those of them that do, while not all do.
+    awaited: usize,
     resuming: Option<usize>,
     clocks: Clocks,
     /// A node failed, and earlier inputs are not answered yet.
@@ -81,12 +83,19 @@ pub enum Event<F> {
     },
     /// A stage has sent its measurements, which it does after its flush.
     StageReported,
-    /// The stages are gone, and others are to take their place: none of the old ones says anything more.
-    Resuming,
+    /// Stages are gone, and others are to take their place: none of the old ones says anything more.
+    Resuming {
+        /// The sinks of stages that stay, as places in [`Session::sinks`].
+        kept: BTreeSet<usize>,
+        /// How many of the stages that stay have sent their measurements.
+        reported: usize,
+    },
     /// The new stages are known, and are setting up their nodes.
     Placed {
-        /// How many they are.
+        /// How many there are, with those that stayed.
         stages: usize,
+        /// Of how many of them [`Event::StageReady`] is to come.
+        awaited: usize,
     },
     /// An input is given up: a mere mark goes into the pipeline in its place.
     GivenUp {
@@ -276,6 +285,7 @@ impl<F> Session<F> {
             groups: entries.iter().map(|_| Group::default()).collect(),
             entries,
             stages,
+            awaited: stages,
             resuming: None,
             clocks: Clocks { patience, opened: now, last_input: now, draining_since: now, worked: None },
             failing: None,
@@ -349,9 +359,9 @@ impl<F> Session<F> {
                 Ok(Vec::new())
             }
             Event::StageReported => Ok(self.stage_reported()),
-            Event::Resuming => self.resume().map(|()| Vec::new()),
-            Event::Placed { stages } => {
-                self.stages = stages;
+            Event::Resuming { kept, reported } => self.resume(&kept, reported).map(|()| Vec::new()),
+            Event::Placed { stages, awaited } => {
+                (self.stages, self.awaited) = (stages, awaited);
                 Ok(Vec::new())
             }
             Event::GivenUp { entry, sequence } => Ok(self.give_up(entry, sequence)),
@@ -366,12 +376,12 @@ impl<F> Session<F> {
     // Opening => (Opening | Running)
     fn stage_ready(&mut self, now: Instant) -> Vec<Action<F>> {
         if let Some(ready) = self.resuming {
-            self.resuming = Some(ready + 1).filter(|ready| *ready < self.stages);
+            self.resuming = Some(ready + 1).filter(|ready| *ready < self.awaited);
             let flush = matches!(self.phase, Phase::Draining { .. });
             return if self.resuming.is_none() { vec![Action::Resend { flush }] } else { Vec::new() };
         }
         let Phase::Opening { ready } = self.phase else { return Vec::new() };
-        if ready + 1 < self.stages {
+        if ready + 1 < self.awaited {
             self.phase = Phase::Opening { ready: ready + 1 };
             return Vec::new();
         }
@@ -391,20 +401,22 @@ impl<F> Session<F> {
         Ok(self.groups[group].deliver())
     }
 
-    // (Opening | Running | Draining) => the same, from its beginning
-    fn resume(&mut self) -> Result<(), Fault> {
+    // (Opening | Running | Draining) => the same, from its beginning but for what is kept
+    fn resume(&mut self, kept: &BTreeSet<usize>, reported: usize) -> Result<(), Fault> {
         if let Some(failing) = self.failing.take() {
             return Err(failing.fault);
         }
         match &mut self.phase {
             Phase::Opening { ready } => *ready = 0,
             Phase::Draining { sinks, stages } => {
-                (*sinks, *stages) = (0, 0);
+                *sinks = kept.iter().filter(|sink| self.sinks[**sink].drained).count();
+                *stages = reported;
                 self.resuming = Some(0);
             }
             Phase::Running | Phase::Ended => self.resuming = Some(0),
         }
-        for sink in &mut self.sinks {
+        let gone = |sink: &usize| !kept.contains(sink);
+        for (_, sink) in self.sinks.iter_mut().enumerate().filter(|(place, _)| gone(place)) {
             sink.drained = false;
             sink.flushed_again = sink.flushed;
             if let Some(first) = self.groups[sink.group].0.front() {
@@ -412,7 +424,8 @@ impl<F> Session<F> {
             }
         }
         for pending in self.groups.iter_mut().flat_map(|group| &mut group.0) {
-            pending.again = pending.taken.clone();
+            let taken = pending.taken.iter().filter(|(sink, _)| gone(sink));
+            pending.again.extend(taken.map(|(sink, frames)| (*sink, *frames)));
         }
         Ok(())
     }
@@ -614,7 +627,7 @@ impl<F> Session<F> {
             (Phase::Ended, _) => None,
             (Phase::Opening { ready }, _) => {
                 let waiting_for =
-                    format!("{} of {} workers to set up their nodes", self.stages - ready, self.stages);
+                    format!("{} of {} workers to set up their nodes", self.awaited - ready, self.awaited);
                 Some((self.clocks.opened + open, late(open, waiting_for)))
             }
             (Phase::Running | Phase::Draining { .. }, Some(first)) => {

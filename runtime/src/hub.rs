@@ -15,7 +15,9 @@ use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::starting::{LoadingWorker, StartListener, Starting};
 use remotemedia_ipc::calls::Call;
-use remotemedia_ipc::control::messages::{Burial, News, SessionCommand, SessionReply, StagePlan};
+use remotemedia_ipc::control::messages::{
+    Burial, News, SessionCommand, SessionReply, StagePlan,
+};
 use remotemedia_ipc::doorbell;
 use remotemedia_ipc::guest::Waker;
 use remotemedia_ipc::host::{Host, HostEvent, LauncherEvent};
@@ -35,7 +37,7 @@ use crate::status::{
 use crate::stragglers::{Due, Lateness, Stragglers};
 use crate::survival::Loss;
 use crate::waiting::WaitingRoom;
-use crate::wiring::{Draughtsman, Drawing, SinkEdges, Wiring};
+use crate::wiring::{Draughtsman, Drawing, Drawn, Refed, Remains, SinkEdges, Wiring};
 
 /// The hub's thread, and its owner.
 #[derive(Debug)]
@@ -80,18 +82,22 @@ struct Starving {
 /// A session to be opened.
 #[derive(Debug)]
 pub(crate) struct OpenOrder {
-    /// What frames and commands are to speak of.
-    pub(crate) id: SessionId,
-    /// The session that it is opened for, as its client knows it.
     pub(crate) session: SessionId,
+    /// Which attempt of the session it is.
+    pub(crate) number: u32,
+    /// What stays of the attempt before.
+    pub(crate) remains: Option<Remains>,
     pub(crate) pipeline: String,
     pub(crate) graph: Arc<Graph>,
     pub(crate) memory_bytes: u64,
+    /// When the session was opened.
+    pub(crate) began: Instant,
+    /// When this was ordered.
     pub(crate) since: Instant,
     /// How long it waits for workers that are still loading.
     pub(crate) until: Instant,
     pub(crate) listener: Option<StartListener>,
-    pub(crate) events: mpsc::Sender<FromHub>,
+    pub(crate) events: mpsc::Sender<(SessionId, FromHub)>,
     pub(crate) placed: oneshot::Sender<Result<Wiring, Fault>>,
 }
 
@@ -112,7 +118,10 @@ struct Loop {
     shared: Arc<HubShared>,
     registry: Registry,
     edges: Edges,
-    sessions: BTreeMap<SessionId, Entry>,
+    stages: BTreeMap<SessionId, Entry>,
+    /// By session, its stages.
+    sessions: BTreeMap<SessionId, BTreeSet<SessionId>>,
+    openings: Vec<Opening>,
     waiting: WaitingRoom,
     stragglers: Stragglers,
     /// Orders that a launcher has not answered, as many as it may owe an answer to.
@@ -123,27 +132,47 @@ struct Loop {
     gathering: bool,
 }
 
-/// A session as the hub sees it.
+/// A stage as the hub sees it: what one worker runs of a session.
 struct Entry {
+    session: Arc<Opened>,
+    member: Member,
+    /// A node of it: what a death is reported with, if it was in no call.
+    node: String,
+    phase: Phase,
+    /// Edges that it is an end of, shared with the stage at the other end.
+    lanes: Vec<Arc<Lane>>,
+    /// Edges to inputs that have others since, until it is heard that they are used no more.
+    former: Vec<Arc<Lane>>,
+    /// The attempt that last gave it other feeders.
+    turn: u32,
+    sinks: SinkEdges,
+}
+
+/// What the stages of a session share.
+struct Opened {
     session: SessionId,
     pipeline: String,
     graph: Arc<Graph>,
     since: Instant,
-    events: mpsc::Sender<FromHub>,
-    phase: Phase,
-    /// By worker, the first node that runs there: what a death is reported with.
-    stages: BTreeMap<Member, String>,
-    lanes: Vec<Lane>,
-    sinks: SinkEdges,
+    events: mpsc::Sender<(SessionId, FromHub)>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// Links are being made; then the plans go out.
-    Linking { missing: BTreeSet<(Member, Member)>, plans: Vec<(Member, StagePlan)> },
-    /// Workers have their plans.
+    /// Links are being made; then the plan goes out. // => Planned
+    Linking,
+    /// The worker has its plan. // => Closing
     Planned,
-    /// Workers drop what they have of it.
-    Closing { waiting: BTreeSet<Member> },
+    /// The worker drops what it has of it.
+    Closing,
+}
+
+/// What goes out when links stand.
+struct Opening {
+    missing: BTreeSet<(Member, Member)>,
+    plans: Vec<(Member, StagePlan)>,
+    /// To stages that stay.
+    rewires: BTreeMap<SessionId, Vec<Refed>>,
 }
 
 /// How long the workers of a dead gateway may take to find its successor: they look for it every second.
@@ -193,7 +222,9 @@ impl Hub {
             shared: Arc::clone(&shared),
             registry: Registry::default(),
             edges,
+            stages: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            openings: Vec::new(),
             waiting: WaitingRoom::default(),
             asked: BTreeMap::new(),
             rollout: None,
@@ -235,7 +266,7 @@ impl HubHandle {
     }
 
     pub(crate) fn next_session(&self) -> SessionId {
-        SessionId(self.shared.next_session.fetch_add(1, Ordering::Relaxed))
+        self.shared.next_id()
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -298,6 +329,15 @@ impl HubHandle {
     }
 }
 
+// === impl HubShared ===
+
+impl HubShared {
+    /// For a session, or a stage: no two have the same.
+    fn next_id(&self) -> SessionId {
+        SessionId(self.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 // === impl Loop ===
 
 impl Loop {
@@ -322,8 +362,7 @@ impl Loop {
                 break;
             }
         }
-        // Their users hear of it: the channels close.
-        self.sessions.clear();
+        self.tell_of_the_end();
         if let Err(error) = self.host.close() {
             tracing::error!(%error, "domain_not_removed");
         }
@@ -389,21 +428,26 @@ impl Loop {
 
     fn on_order(&mut self, order: Order) {
         match order {
-            Order::Open(order) => self.on_open(order),
-            Order::Close { session, due } => self.close(session, due),
+            Order::Open(order) => {
+                self.retire(&order);
+                self.on_open(order);
+            }
+            Order::Close { session, due } => self.close_session(session, due),
             Order::Status(answer) => drop(answer.send(self.status())),
             Order::Launcher { order, answer } => self.ask_launcher(&order, answer),
             Order::Shutdown { deadline } => self.shutdown = Some(deadline),
         }
     }
 
-    /// An arrival for a session that is not there any more is dropped, and with it its leases.
+    /// An arrival from a stage that is not there any more is dropped, and with it its leases.
     fn on_arrival(&mut self, arrival: Arrival) {
         let id = SessionId(arrival.header.session);
-        let Some(entry) = self.sessions.get(&id) else { return };
+        let Some(entry) = self.stages.get(&id) else { return };
         match entry.sinks.get(&arrival.header.edge) {
-            Some((sink, from)) if *from == arrival.from => {
-                entry.tell(id, FromHub::Arrival { sink: *sink, arrival });
+            Some(sink) if entry.member == arrival.from => {
+                if entry.phase != Phase::Closing {
+                    entry.tell(id, FromHub::Arrival { sink: *sink, arrival });
+                }
             }
             Some(_) | None => self.on_intrusion(arrival.from, id),
         }
@@ -422,19 +466,26 @@ impl Loop {
 
     fn on_reply(&mut self, member: Member, reply: SessionReply) {
         let id = reply.session();
-        let Some(entry) = self.sessions.get_mut(&id) else { return };
-        if !entry.stages.contains_key(&member) {
+        let Some(entry) = self.stages.get_mut(&id) else { return };
+        if entry.member != member {
             return self.on_intrusion(member, id);
         }
         match reply {
             SessionReply::Opened { .. } => entry.tell(id, FromHub::StageReady),
+            SessionReply::Rewired { turn, .. } if turn == entry.turn => {
+                entry.tell(id, FromHub::StageReady);
+                let former = std::mem::take(&mut entry.former);
+                self.let_go(former);
+            }
+            // The answer to a later one is awaited.
+            SessionReply::Rewired { .. } => {}
             SessionReply::Failed { fault, .. } => entry.tell(id, FromHub::Failed(fault)),
             SessionReply::Reported { nodes, .. } => entry.tell(id, FromHub::Reported(nodes)),
             SessionReply::Waits { .. } => {
                 let at_most = Duration::from_millis(self.limits.max_timeout_ms);
                 self.stragglers.excuse(member, id, Instant::now(), at_most);
             }
-            SessionReply::Closed { .. } => self.stage_closed(id, member),
+            SessionReply::Closed { .. } => self.remove(id),
         }
     }
 
@@ -492,19 +543,13 @@ impl Loop {
         });
     }
 
-    // Linking => Planned
     fn on_link(&mut self, from: Member, to: Member) {
-        let mut ready = Vec::new();
-        for entry in self.sessions.values_mut() {
-            if let Phase::Linking { missing, plans } = &mut entry.phase {
-                missing.remove(&(from, to));
-                if missing.is_empty() {
-                    ready.append(plans);
-                    entry.phase = Phase::Planned;
-                }
-            }
+        for opening in &mut self.openings {
+            opening.missing.remove(&(from, to));
         }
-        self.send_plans(ready);
+        let ready: Vec<Opening> =
+            self.openings.extract_if(.., |opening| opening.missing.is_empty()).collect();
+        ready.into_iter().for_each(|opening| self.send(opening));
     }
 
     fn on_death(
@@ -528,25 +573,18 @@ impl Loop {
         tracing::warn!(worker = name, pid, %cause, "worker_died");
         let lost =
             WorkerLost { node: String::new(), worker: name, pid, cause, restarts, last_lines, replays: 0 };
-        let touched: Vec<SessionId> = self
-            .sessions
-            .iter()
-            .filter(|(_, entry)| entry.stages.contains_key(&member))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in touched {
-            if let Some(entry) = self.sessions.get(&id)
-                && let Some(first) = entry.stages.get(&member)
-            {
-                let call = calls.iter().find(|call| call.session == id).copied();
-                let called = call.and_then(|call| entry.graph.nodes().get(call.node.index()));
-                let node = called.map_or(first, |node| &node.id).clone();
-                let (lost, kind) = (WorkerLost { node, ..lost.clone() }, kind.clone());
-                let loss = Loss { lost, kind, call };
-                entry.tell(id, FromHub::Lost(Box::new(loss)));
-            }
-            self.stage_closed(id, member);
+        let touched = self.stages.iter().filter(|(_, entry)| entry.member == member);
+        let touched: Vec<SessionId> = touched.map(|(id, _)| *id).collect();
+        for id in &touched {
+            let Some(entry) = self.stages.get(id) else { continue };
+            let call = calls.iter().find(|call| call.session == *id).copied();
+            let called = call.and_then(|call| entry.session.graph.nodes().get(call.node.index()));
+            let node = called.map_or(&entry.node, |node| &node.id).clone();
+            let (lost, kind) = (WorkerLost { node, ..lost.clone() }, kind.clone());
+            let loss = Loss { lost, kind, call };
+            entry.tell(*id, FromHub::Lost(Box::new(loss)));
         }
+        touched.into_iter().for_each(|id| self.remove(id));
     }
 
     /// No session had heard of it.
@@ -562,7 +600,7 @@ impl Loop {
         if order.placed.is_closed() {
             return;
         }
-        let outcome = match place(&order.graph, &self.registry) {
+        let outcome = match place(&order.graph, &self.registry, order.remains.as_ref()) {
             _ if self.shutdown.is_some() => Err(unavailable(Unavailability::ShuttingDown)),
             Ok(placement) => self.open(&order, &placement),
             Err(Unplaced { error, wanted }) => {
@@ -573,11 +611,11 @@ impl Loop {
                 }
             }
         };
-        let id = order.id;
+        let id = order.session;
         // The session's user has gone meanwhile: what was opened for it is closed.
         if let Err(Ok(_wiring)) = order.placed.send(outcome) {
             let due = Instant::now() + self.limits.open_timeout();
-            self.close(id, Due { asked: due, allowed: due, longest: due });
+            self.close_session(id, Due { asked: due, allowed: due, longest: due });
         }
     }
 
@@ -592,41 +630,94 @@ impl Loop {
     }
 
     fn open(&mut self, order: &OpenOrder, placement: &Placement) -> Result<Wiring, Fault> {
-        let (id, graph) = (order.id, &*order.graph);
-        check_params(graph, &placement.infos)?;
+        check_params(&order.graph, &placement.infos)?;
         let mut lanes = Vec::new();
         let draughtsman = Draughtsman {
-            id,
+            session: order.session,
             gateway: self.host.plane().me(),
-            graph,
+            graph: &order.graph,
             placement,
+            remains: order.remains.as_ref(),
             limits: &self.limits,
             memory_bytes: order.memory_bytes,
             edges: &mut self.edges,
             lanes: &mut lanes,
         };
-        let Some(Drawing { wiring, plans, sinks }) = draughtsman.draw() else {
-            lanes.into_iter().for_each(|lane| self.edges.give_back(lane));
+        // The first stage of a session is called as the session.
+        let mut first = Some(order.session).filter(|_| order.number == 0);
+        let shared = &self.shared;
+        let next_id = || first.take().unwrap_or_else(|| shared.next_id());
+        let Some(Drawing { wiring, plans, sinks, rewires }) = draughtsman.draw(next_id) else {
+            lanes.into_iter().for_each(|drawn| self.edges.give_back(drawn.lane));
             return Err(unavailable(Unavailability::Full));
         };
-        let stages = plans.iter().map(|(member, plan)| {
-            (*member, plan.nodes.first().map_or_else(String::new, |node| node.id.clone()))
-        });
-        let entry = Entry {
+        self.enter(order, &plans, sinks);
+        self.hold(order.number, &lanes, &rewires);
+        self.link(&lanes, plans, rewires);
+        Ok(wiring)
+    }
+
+    /// Makes entries for stages that are new.
+    fn enter(
+        &mut self,
+        order: &OpenOrder,
+        plans: &[(Member, StagePlan)],
+        mut sinks: BTreeMap<SessionId, SinkEdges>,
+    ) {
+        let session = Arc::new(Opened {
             session: order.session,
             pipeline: order.pipeline.clone(),
             graph: Arc::clone(&order.graph),
-            since: Instant::now(),
+            since: order.began,
             events: order.events.clone(),
-            phase: Phase::Planned,
-            stages: stages.collect(),
-            lanes: lanes.clone(),
-            sinks,
-        };
-        entry.stages.keys().for_each(|member| self.registry.session_opened(*member));
-        self.sessions.insert(id, entry);
-        self.link(id, &lanes, plans);
-        Ok(wiring)
+        });
+        for (member, plan) in plans {
+            if !self.is_at(order.session, *member) {
+                self.registry.session_opened(*member);
+            }
+            let entry = Entry {
+                session: Arc::clone(&session),
+                member: *member,
+                node: plan.nodes.first().map_or_else(String::new, |node| node.id.clone()),
+                phase: Phase::Linking,
+                lanes: Vec::new(),
+                former: Vec::new(),
+                turn: order.number,
+                sinks: sinks.remove(&plan.session).unwrap_or_default(),
+            };
+            self.stages.insert(plan.session, entry);
+            self.sessions.entry(order.session).or_default().insert(plan.session);
+        }
+    }
+
+    /// Has edges held by the stages at their ends. Those that their inputs had before are let go when they say so.
+    fn hold(&mut self, turn: u32, lanes: &[Drawn], rewires: &BTreeMap<SessionId, Vec<Refed>>) {
+        for (stage, refed) in rewires {
+            let Some(entry) = self.stages.get_mut(stage) else { continue };
+            entry.turn = turn;
+            let is_former = |lane: &Arc<Lane>| refed.iter().any(|refed| refed.instead_of == lane.edge);
+            let former: Vec<Arc<Lane>> = entry.lanes.extract_if(.., |lane| is_former(lane)).collect();
+            entry.former.extend(former);
+        }
+        for Drawn { lane, stages } in lanes {
+            let lane = Arc::new(*lane);
+            for stage in stages {
+                self.stages.get_mut(stage).into_iter().for_each(|entry| entry.lanes.push(Arc::clone(&lane)));
+            }
+            // The stage that it was drawn for may have died meanwhile.
+            self.let_go(vec![lane]);
+        }
+    }
+
+    /// Whether a worker runs a part of a session.
+    fn is_at(&self, session: SessionId, member: Member) -> bool {
+        let stages = self.sessions.get(&session).into_iter().flatten();
+        stages.filter_map(|id| self.stages.get(id)).any(|entry| entry.member == member)
+    }
+
+    /// Gives back the edges that nobody else holds.
+    fn let_go(&mut self, lanes: Vec<Arc<Lane>>) {
+        lanes.into_iter().filter_map(Arc::into_inner).for_each(|lane| self.edges.give_back(lane));
     }
 
     /// Who may be on the way from a gateway that was here before, as one whom a session waits for.
@@ -653,74 +744,110 @@ impl Loop {
     }
 
     /// The plans go out when all links stand; those with the gateway always do.
-    fn link(&mut self, id: SessionId, lanes: &[Lane], plans: Vec<(Member, StagePlan)>) {
+    fn link(
+        &mut self,
+        lanes: &[Drawn],
+        plans: Vec<(Member, StagePlan)>,
+        rewires: BTreeMap<SessionId, Vec<Refed>>,
+    ) {
         let mut events = Vec::new();
-        let pairs: BTreeSet<(Member, Member)> = lanes.iter().map(|lane| (lane.from, lane.to)).collect();
+        let pairs: BTreeSet<(Member, Member)> =
+            lanes.iter().map(|Drawn { lane, .. }| (lane.from, lane.to)).collect();
         let missing: BTreeSet<_> = pairs
             .into_iter()
             .filter(|(from, to)| !self.host.connect(*from, *to, &mut |event| events.push(event)))
             .collect();
-        if missing.is_empty() {
-            self.send_plans(plans);
-        } else if let Some(entry) = self.sessions.get_mut(&id) {
-            entry.phase = Phase::Linking { missing, plans };
+        let opening = Opening { missing, plans, rewires };
+        if opening.missing.is_empty() {
+            self.send(opening);
+        } else {
+            self.openings.push(opening);
         }
         events.into_iter().for_each(|event| self.on_event(event));
     }
 
-    fn send_plans(&mut self, plans: Vec<(Member, StagePlan)>) {
-        for (member, plan) in plans {
+    // Linking => Planned
+    fn send(&mut self, opening: Opening) {
+        for (member, plan) in opening.plans {
             let id = plan.session;
+            let Some(entry) = self.stages.get_mut(&id) else { continue };
+            entry.phase = Phase::Planned;
             // Not told: the worker is dead or condemned, and its death ends the session.
             if let Err(error) = self.host.tell(member, SessionCommand::Open(plan)) {
                 tracing::warn!(session = %id, %member, %error, "plan_not_sent");
             }
         }
+        for (session, refed) in opening.rewires {
+            let feeders = refed.iter().map(|refed| refed.feeder).collect();
+            let Some(Entry { member, turn, .. }) = self.stages.get(&session) else { continue };
+            let command = SessionCommand::Rewire { session, turn: *turn, feeders };
+            if let Err(error) = self.host.tell(*member, command) {
+                tracing::warn!(%session, %member, %error, "rewiring_not_sent");
+            }
+        }
+    }
+
+    /// Closes the stages that others are to take the place of.
+    fn retire(&mut self, order: &OpenOrder) {
+        let Some(Remains { stages: staying, due, .. }) = &order.remains else { return };
+        let stages = self.sessions.get(&order.session).cloned().unwrap_or_default();
+        stages.difference(staying).for_each(|stage| self.close(*stage, *due));
+    }
+
+    fn close_session(&mut self, session: SessionId, due: Due) {
+        self.waiting.forget(session);
+        let stages = self.sessions.get(&session).cloned().unwrap_or_default();
+        stages.into_iter().for_each(|stage| self.close(stage, due));
     }
 
     // any => Closing
     fn close(&mut self, id: SessionId, due: Due) {
-        let Some(entry) = self.sessions.get_mut(&id) else { return };
-        let told = match &entry.phase {
-            Phase::Closing { .. } => return,
-            // They have heard nothing of it.
-            Phase::Linking { .. } => BTreeSet::new(),
-            Phase::Planned => entry.stages.keys().copied().collect(),
-        };
-        entry.phase = Phase::Closing { waiting: told.clone() };
-        for member in &told {
-            if let Err(error) = self.host.tell(*member, SessionCommand::Close { session: id }) {
-                tracing::debug!(session = %id, %member, %error, "close_not_sent");
-            }
-            self.stragglers.expect(*member, id, due);
-        }
-        self.remove_if_closed(id);
-    }
-
-    /// A worker has dropped what it had of the session, or is dead.
-    fn stage_closed(&mut self, id: SessionId, member: Member) {
-        self.stragglers.forgive(member, id);
-        if let Some(entry) = self.sessions.get_mut(&id) {
-            match &mut entry.phase {
-                Phase::Closing { waiting } => drop(waiting.remove(&member)),
-                Phase::Linking { .. } | Phase::Planned => {
-                    entry.stages.remove(&member);
+        let Some(entry) = self.stages.get_mut(&id) else { return };
+        match entry.phase {
+            Phase::Closing => {}
+            // The worker has heard nothing of it.
+            Phase::Linking => self.remove(id),
+            Phase::Planned => {
+                entry.phase = Phase::Closing;
+                let member = entry.member;
+                if let Err(error) = self.host.tell(member, SessionCommand::Close { session: id }) {
+                    tracing::debug!(session = %id, %member, %error, "close_not_sent");
                 }
+                self.stragglers.expect(member, id, due);
             }
         }
-        self.remove_if_closed(id);
     }
 
-    fn remove_if_closed(&mut self, id: SessionId) {
-        let closed = |entry: &Entry| matches!(&entry.phase, Phase::Closing { waiting } if waiting.is_empty());
-        if self.sessions.get(&id).is_some_and(closed)
-            && let Some(entry) = self.sessions.remove(&id)
-        {
-            for member in entry.stages.keys() {
-                self.registry.session_closed(*member);
-                self.dismiss_if_idle(*member);
+    /// The worker has dropped what it had of a stage, or has heard nothing of it, or is dead.
+    fn remove(&mut self, id: SessionId) {
+        let Some(Entry { session, member, phase, lanes, former, .. }) = self.stages.remove(&id) else {
+            return;
+        };
+        self.stragglers.forgive(member, id);
+        if phase == Phase::Linking {
+            let is_there = |(_, plan): &(Member, StagePlan)| self.stages.contains_key(&plan.session);
+            self.openings.retain(|opening| opening.plans.iter().any(is_there));
+        }
+        if let Some(stages) = self.sessions.get_mut(&session.session) {
+            stages.remove(&id);
+            if stages.is_empty() {
+                self.sessions.remove(&session.session);
             }
-            entry.lanes.into_iter().for_each(|lane| self.edges.give_back(lane));
+        }
+        if !self.is_at(session.session, member) {
+            self.registry.session_closed(member);
+            self.dismiss_if_idle(member);
+        }
+        self.let_go(lanes);
+        self.let_go(former);
+    }
+
+    /// Nobody hears anything more.
+    fn tell_of_the_end(&mut self) {
+        self.openings.clear();
+        self.sessions.clear();
+        for (id, entry) in std::mem::take(&mut self.stages) {
+            entry.tell(id, FromHub::Failed(unavailable(Unavailability::ShuttingDown)));
         }
     }
 
@@ -793,18 +920,7 @@ impl Loop {
             nodes: worker.hello.nodes.iter().map(|info| info.name.clone()).collect(),
         });
         let pools = self.host.plane().pools().into_iter().map(|pool| self.pool_status(&pool));
-        let sessions = self.sessions.values().map(|entry| SessionStatus {
-            id: entry.session.to_string(),
-            pipeline: entry.pipeline.clone(),
-            state: entry.phase.state(),
-            age_s: entry.since.elapsed().as_secs_f64(),
-            workers: entry
-                .stages
-                .keys()
-                .filter_map(|member| self.registry.name(*member))
-                .map(str::to_owned)
-                .collect(),
-        });
+        let sessions = self.sessions.values().filter_map(|stages| self.session_status(stages));
         RuntimeStatus {
             workers: workers.collect(),
             frame_pools: pools.collect(),
@@ -818,6 +934,23 @@ impl Loop {
             replays: self.shared.replays.load(Ordering::Relaxed),
             poisons: self.shared.poisons.load(Ordering::Relaxed),
         }
+    }
+
+    fn session_status(&self, stages: &BTreeSet<SessionId>) -> Option<SessionStatus> {
+        let entries: Vec<&Entry> = stages.iter().filter_map(|id| self.stages.get(id)).collect();
+        let opened = &entries.first()?.session;
+        let members: BTreeSet<Member> = entries.iter().map(|entry| entry.member).collect();
+        Some(SessionStatus {
+            id: opened.session.to_string(),
+            pipeline: opened.pipeline.clone(),
+            state: Phase::of_all(&entries),
+            age_s: opened.since.elapsed().as_secs_f64(),
+            workers: members
+                .into_iter()
+                .filter_map(|member| self.registry.name(member))
+                .map(str::to_owned)
+                .collect(),
+        })
     }
 
     fn pool_status(&self, pool: &remotemedia_ipc::plane::Pool) -> PoolStatus {
@@ -843,7 +976,7 @@ impl Loop {
 impl Entry {
     /// Credit bounds what can be under way, so a full channel is a peer that sends without credit.
     fn tell(&self, id: SessionId, event: FromHub) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.session.events.try_send((id, event)) {
             tracing::error!(session = %id, "session_overrun");
         }
     }
@@ -852,11 +985,14 @@ impl Entry {
 // === impl Phase ===
 
 impl Phase {
-    const fn state(&self) -> SessionState {
-        match self {
-            Self::Linking { .. } => SessionState::Opening,
-            Self::Planned => SessionState::Open,
-            Self::Closing { .. } => SessionState::Closing,
+    /// What a session does whose stages are in these.
+    fn of_all(entries: &[&Entry]) -> SessionState {
+        if entries.iter().any(|entry| entry.phase == Self::Linking) {
+            SessionState::Opening
+        } else if entries.iter().all(|entry| entry.phase == Self::Closing) {
+            SessionState::Closing
+        } else {
+            SessionState::Open
         }
     }
 }

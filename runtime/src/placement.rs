@@ -10,6 +10,7 @@ use remotemedia_ipc::slot::Member;
 
 use crate::machine::{self, Machine};
 use crate::registry::{Registry, WorkerEntry};
+use crate::wiring::Remains;
 
 pub(crate) use remotemedia_core::fault::in_words as names;
 
@@ -37,11 +38,22 @@ pub(crate) struct Wanted {
     pub(crate) node_type: String,
 }
 
-/// Finds a worker for every node.
-pub(crate) fn place(graph: &Graph, registry: &Registry) -> Result<Placement, Unplaced> {
+/// Finds a worker for every node but those that stay where they are.
+pub(crate) fn place(
+    graph: &Graph,
+    registry: &Registry,
+    remains: Option<&Remains>,
+) -> Result<Placement, Unplaced> {
     let mut workers: BTreeMap<NodeIndex, Member> = BTreeMap::new();
     let mut infos: BTreeMap<NodeIndex, NodeInfo> = BTreeMap::new();
+    for (node, member, info) in remains.into_iter().flat_map(Remains::nodes) {
+        workers.insert(node, member);
+        infos.insert(node, info.clone());
+    }
     for index in graph.downstream_order() {
+        if workers.contains_key(&index) {
+            continue;
+        }
         let (member, info) = place_one(graph, index, &workers, registry)?;
         workers.insert(index, member);
         infos.insert(index, info);
@@ -96,7 +108,11 @@ fn place_one(
         Some((apart(neighbour), *placed.get(&edge.from)?))
     });
     let (taken, near): (Vec<_>, Vec<_>) = before.partition(|(apart, _)| *apart);
-    let is_taken = |member: Member| taken.iter().any(|(_, other)| *other == member);
+    // Nodes behind this one that have a place already stay as they are: another process feeds them.
+    let behind: BTreeSet<Member> =
+        graph.edges_from(index).filter_map(|edge| placed.get(&edge.to).copied()).collect();
+    let is_taken =
+        |member: Member| behind.contains(&member) || taken.iter().any(|(_, other)| *other == member);
     let shared = near
         .iter()
         .filter(|(_, member)| !is_taken(*member))
@@ -277,7 +293,7 @@ mod tests {
 
     #[test]
     fn neighbours_share_a_process_unless_one_asks_not_to() {
-        let placed = |nodes: &[(&str, bool)]| slots(&place(&chain(nodes), &registry(3)).unwrap());
+        let placed = |nodes: &[(&str, bool)]| slots(&place(&chain(nodes), &registry(3), None).unwrap());
         assert_eq!(placed(&[("Any", false), ("Any", false)]), [1, 1]);
         assert_eq!(placed(&[("Any", false), ("Any", true), ("Any", false)]), [1, 2, 3]);
     }
@@ -287,13 +303,13 @@ mod tests {
         let mut registry = registry(2);
         let first = registry.iter().next().unwrap().0;
         registry.session_opened(first);
-        assert_eq!(slots(&place(&chain(&[("Any", false)]), &registry).unwrap()), [2]);
+        assert_eq!(slots(&place(&chain(&[("Any", false)]), &registry, None).unwrap()), [2]);
     }
 
     #[test]
     fn what_cannot_be_placed_is_answered_in_words() {
         let check = |nodes: &[(&str, bool)], workers, expect: &str| {
-            assert_eq!(place(&chain(nodes), &registry(workers)).unwrap_err().error.to_string(), expect);
+            assert_eq!(place(&chain(nodes), &registry(workers), None).unwrap_err().error.to_string(), expect);
         };
         check(
             &[("Dance", false)],
@@ -323,7 +339,7 @@ mod tests {
             let manifest = format!("version: v1\nnodes: [{{ id: a, node_type: Any, {text} }}]");
             let manifest = Manifest::from_yaml(&manifest).unwrap();
             let graph = Graph::check(&manifest, &Limits::default()).unwrap();
-            place(&graph, &registry(1)).map(|_placed| ()).map_err(|unplaced| unplaced.error.to_string())
+            place(&graph, &registry(1), None).map(|_placed| ()).map_err(|unplaced| unplaced.error.to_string())
         };
         let refused = |text: &str, expect: &str| {
             let said = ask(text).unwrap_err();
@@ -373,7 +389,7 @@ mod tests {
         );
         let manifest = "version: v1\nnodes: [{ id: a, node_type: Any, runtime_hint: cpython }]";
         let graph = Graph::check(&Manifest::from_yaml(manifest).unwrap(), &Limits::default()).unwrap();
-        assert_eq!(slots(&place(&graph, &registry).unwrap()), [9]);
+        assert_eq!(slots(&place(&graph, &registry, None).unwrap()), [9]);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 mod intake;
 mod surviving;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use remotemedia_core::manifest::{Manifest, OnWorkerLoss};
 use remotemedia_core::session::{Action, End, Event, Patience, Session, Shape};
 use remotemedia_core::starting::StartListener;
 use remotemedia_core::transport::{ChunkOutput, ExecutionMetrics, NodeReport, StreamSession, TransportData};
-use remotemedia_ipc::plane::{Arrival, Content, Header, Outstanding};
+use remotemedia_ipc::plane::{Arrival, Content, EdgeIn, Header, Outstanding};
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::sleep_until;
 
@@ -28,13 +28,14 @@ use crate::measures::Measures;
 use crate::poison::Poisons;
 use crate::quotas::Quota;
 use crate::stragglers::Due;
-use crate::survival::{Kept, Loss, Survival};
+use crate::survival::{Kept, Loss};
 use crate::wiring::Wiring;
 
 /// A session under way. Dropped, it is cancelled.
 #[derive(Debug)]
 pub struct RunningSession {
     id: SessionId,
+    began: Instant,
     hub: HubHandle,
     poisons: Arc<Poisons>,
     limits: Arc<Limits>,
@@ -45,8 +46,10 @@ pub struct RunningSession {
     sink_nodes: Vec<NodeIndex>,
     granted: Granted,
     calls: Calls,
-    survival: Survival,
-    is_stream: bool,
+    /// What a stream asks for when a worker dies under it that cannot be replaced unnoticed; none of a unary run.
+    asked: Option<OnWorkerLoss>,
+    /// What the hub is given to tell the session with.
+    events: mpsc::Sender<(SessionId, FromHub)>,
     state: Mutex<State>,
     inbound: AsyncMutex<Inbound>,
     /// Senders take turns.
@@ -81,11 +84,16 @@ pub(crate) struct Opening {
 /// A set of workers that a session runs on.
 #[derive(Debug)]
 struct Attempt {
-    /// Of which frames and commands speak: no two attempts have one in common.
-    id: SessionId,
     /// Counted from 0.
     number: u32,
-    wiring: Wiring,
+    wiring: Arc<Wiring>,
+}
+
+/// A frame, and the edge that it came on.
+#[derive(Debug)]
+struct Received {
+    frame: Frame,
+    edge: Arc<EdgeIn>,
 }
 
 /// A session that the hub was asked for. Dropped without an owner it is closed: the user may go between the hub's
@@ -108,40 +116,51 @@ struct Calls {
     longest: Duration,
 }
 
-/// What the hub tells a session.
+/// What the hub tells a session of one of its stages.
 #[derive(Debug)]
 pub(crate) enum FromHub {
-    /// A worker's part stands.
+    /// It stands, or has its new feeders.
     StageReady,
     /// It cannot go on.
     Failed(Fault),
-    /// A worker of it is dead.
+    /// Its worker is dead.
     Lost(Box<Loss>),
-    /// A worker's part has flushed: its measurements, by node id.
+    /// It has flushed: its measurements, by node id.
     Reported(BTreeMap<String, NodeReport>),
-    /// Something came of a sink.
+    /// Something came of a sink that it runs.
     Arrival { sink: usize, arrival: Arrival },
 }
 
 /// What comes from the hub.
 #[derive(Debug)]
 struct Inbound {
-    events: mpsc::Receiver<FromHub>,
+    events: mpsc::Receiver<(SessionId, FromHub)>,
     /// The wiring of an attempt that was asked for.
     placing: Option<oneshot::Receiver<Result<Wiring, Fault>>>,
+    /// What was told meanwhile by stages that may be of that attempt.
+    early: VecDeque<(SessionId, FromHub)>,
 }
 
 #[derive(Debug)]
 struct State {
-    machine: Session<Frame>,
+    machine: Session<Received>,
     ready: VecDeque<Ready>,
     end: Option<End>,
     measures: Measures,
     /// When `receive` last returned: the time until it is called again is the client's.
     left: Option<Instant>,
     attempt: Arc<Attempt>,
-    /// The attempt that the hub was asked for last.
-    asked: SessionId,
+    /// The number of the attempt that the hub was asked for last.
+    asked: u32,
+    /// Stages that are part of the session: what others say is of no interest any more.
+    current: BTreeSet<SessionId>,
+    /// Those of them that stand, and that have sent their measurements.
+    standing: BTreeSet<SessionId>,
+    reported: BTreeSet<SessionId>,
+    /// Entries whose stages are new, and have not been given yet what is not answered.
+    renewed: BTreeSet<usize>,
+    /// Entries that have been flushed.
+    flushed: BTreeSet<usize>,
     /// Whether the attempt takes input: else it is being set up, or gets again what is not answered.
     stands: bool,
     /// Whether any input has gone in.
@@ -163,9 +182,7 @@ struct State {
 #[derive(Debug)]
 struct Ready {
     sequence: u64,
-    outputs: Vec<(usize, Frame)>,
-    /// The attempt that gave them.
-    attempt: u32,
+    outputs: Vec<(usize, Received)>,
     /// Why there are none and will be none.
     missed: Option<Fault>,
     latency: Duration,
@@ -189,15 +206,17 @@ impl RunningSession {
         let (events, inbound) = mpsc::channel(most_events(&graph, &limits));
         let (placed, placing) = oneshot::channel();
         let order = OpenOrder {
-            id,
             session: id,
+            number: 0,
+            remains: None,
             pipeline: manifest.metadata.name.clone(),
             graph: Arc::clone(&graph),
             memory_bytes: granted.memory_bytes,
+            began,
             since: began,
             until: began + granted.start,
             listener,
-            events,
+            events: events.clone(),
             placed,
         };
         let gone = || unavailable(Unavailability::ShuttingDown);
@@ -219,10 +238,12 @@ impl RunningSession {
         };
         let entries: Vec<NodeIndex> = wiring.entries.iter().map(|entry| entry.node).collect();
         let machine =
-            Session::new(Shape::of(&graph, &entries), wiring.members.len(), patience, Instant::now());
+            Session::new(Shape::of(&graph, &entries), wiring.stages.len(), patience, Instant::now());
+        let attempt = Attempt { number: 0, wiring: Arc::new(wiring) };
         asked.has_owner = true;
         let session = Self {
             id,
+            began,
             hub,
             poisons,
             limits,
@@ -232,12 +253,11 @@ impl RunningSession {
             sink_nodes: graph.sinks().collect(),
             granted,
             calls,
-            is_stream: stream.is_some(),
-            survival: stream
-                .map_or(Survival::End, |asked| Survival::of_stream(&wiring.infos, asked, granted.replays)),
+            asked: stream,
+            events,
             graph,
-            state: Mutex::new(State::new(machine, Measures::new(began), Attempt { id, number: 0, wiring })),
-            inbound: AsyncMutex::new(Inbound { events: inbound, placing: None }),
+            state: Mutex::new(State::new(machine, Measures::new(began), attempt)),
+            inbound: AsyncMutex::new(Inbound { events: inbound, placing: None, early: VecDeque::new() }),
             sending: AsyncMutex::new(()),
             fed: Arc::new(Notify::new()),
             refed: Arc::new(Notify::new()),
@@ -252,9 +272,9 @@ impl RunningSession {
     /// When one of its nodes last said that it is at work.
     pub(crate) fn last_work(&self) -> Option<Instant> {
         let attempt = self.attempt();
-        let members = attempt.wiring.members.iter();
+        let stages = attempt.wiring.stages.iter();
         let domain = self.hub.plane().domain();
-        let ago = members.filter_map(|member| domain.last_work(member.slot, attempt.id)).min()?;
+        let ago = stages.filter_map(|(id, stage)| domain.last_work(stage.member.slot, *id)).min()?;
         Instant::now().checked_sub(ago)
     }
 
@@ -303,12 +323,16 @@ impl RunningSession {
     async fn next_event(&self, inbound: &mut Inbound) {
         let deadline =
             self.lock().machine.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+        if inbound.placing.is_none()
+            && let Some((stage, event)) = inbound.early.pop_front()
+        {
+            return self.on_told(stage, event, inbound);
+        }
         tokio::select! {
             biased;
             placed = placed(&mut inbound.placing) => self.on_placed(placed),
             event = inbound.events.recv() => match event {
-                Some(FromHub::Lost(loss)) => self.on_loss(*loss, inbound),
-                Some(event) => self.on_hub(event),
+                Some((stage, event)) => self.on_told(stage, event, inbound),
                 None => self.on(Event::Failed(unavailable(Unavailability::ShuttingDown))),
             },
             () = self.resend_next() => {}
@@ -320,14 +344,33 @@ impl RunningSession {
         }
     }
 
-    fn on_hub(&self, event: FromHub) {
+    /// Of a stage that others have taken the place of, nothing is heard.
+    fn on_told(&self, stage: SessionId, event: FromHub, inbound: &mut Inbound) {
+        let is_current = self.lock().current.contains(&stage);
         match event {
-            FromHub::StageReady => self.on(Event::StageReady),
+            FromHub::Lost(loss) if is_current => self.on_loss(stage, *loss, inbound),
+            event if is_current => self.on_hub(stage, event),
+            FromHub::Arrival { .. } => {}
+            event if inbound.placing.is_some() => inbound.early.push_back((stage, event)),
+            _ => {}
+        }
+    }
+
+    fn on_hub(&self, stage: SessionId, event: FromHub) {
+        match event {
+            FromHub::StageReady => {
+                self.lock().standing.insert(stage);
+                self.on(Event::StageReady);
+            }
             FromHub::Failed(fault) => self.on(Event::Failed(fault)),
             FromHub::Lost(loss) => self.on(Event::Failed(loss.lost.into())),
             FromHub::Reported(nodes) => {
                 let sinks: Vec<&str> = self.sinks().collect();
-                self.lock().measures.report(nodes, &sinks);
+                {
+                    let mut state = self.lock();
+                    state.measures.report(nodes, &sinks);
+                    state.reported.insert(stage);
+                }
                 self.on(Event::StageReported);
             }
             FromHub::Arrival { sink, arrival } => self.on_arrival(sink, arrival),
@@ -346,12 +389,15 @@ impl RunningSession {
                 self.on(Event::Failed(exceeded(&what, bytes, limit, "bytes", advice).into()));
             }
             Content::Frame(data, metadata, timestamp_us) => {
-                self.lock().measures.hold(data.payload());
-                let frame = Some(Frame { sequence, timestamp_us, metadata, data });
-                self.on(Event::Output { sink, sequence, frame, last });
+                let mut state = self.lock();
+                state.measures.hold(data.payload());
+                let edge = Arc::clone(&state.attempt.wiring.sinks[sink].edge);
+                let frame = Frame { sequence, timestamp_us, metadata, data };
+                let frame = Some(Received { frame, edge });
+                self.act(&mut state, Event::Output { sink, sequence, frame, last });
             }
             Content::Mark => {
-                self.attempt().wiring.sinks[sink].give_back(self.hub.plane());
+                self.attempt().wiring.sinks[sink].edge.give_back(self.hub.plane());
                 self.on(Event::Output { sink, sequence, frame: None, last });
             }
             Content::Flush => self.on(Event::SinkDrained { sink }),
@@ -362,11 +408,11 @@ impl RunningSession {
         }
     }
 
-    fn on(&self, event: Event<Frame>) {
+    fn on(&self, event: Event<Received>) {
         self.act(&mut self.lock(), event);
     }
 
-    fn act(&self, state: &mut State, event: Event<Frame>) {
+    fn act(&self, state: &mut State, event: Event<Received>) {
         let now = Instant::now();
         for action in state.machine.on(now, event) {
             match action {
@@ -385,35 +431,51 @@ impl RunningSession {
                     state.put(sequence, Vec::new(), Some(fault), now.saturating_duration_since(arrived));
                 }
                 Action::Repeated { sink, frame } => {
-                    state.measures.release(frame.data.payload());
-                    state.attempt.wiring.sinks[sink].give_back(self.hub.plane());
+                    state.measures.release(frame.frame.data.payload());
+                    self.give_back(state, sink, &frame);
                 }
                 Action::Resend { flush } => self.begin_resending(state, flush),
-                Action::Flush if state.stands => self.flush(&state.attempt),
+                Action::Flush if state.stands => self.flush(state),
                 Action::Flush => state.flush_behind = true,
                 Action::End(end) => {
                     let due = self.calls.due(now, &end);
                     state.end = Some(self.cause_of(state, end));
                     state.measures.end(now);
-                    self.finish(state.asked, due);
+                    self.finish(due);
                 }
             }
         }
     }
 
-    /// Behind the frames. A link that is gone is a worker that is dead, of which the hub will tell.
-    fn flush(&self, attempt: &Attempt) {
-        for (_, edge) in attempt.wiring.entries.iter().flat_map(|entry| &entry.ports) {
-            let header = Header { session: attempt.id.0, edge: edge.edge().index, sequence: 0, last: false };
-            if let Err(error) = self.hub.plane().send_flush(edge.to(), &header) {
-                tracing::debug!(session = %self.id, %error, "flush_not_sent");
+    /// Behind the frames, to each entry once. A link that is gone is a worker that is dead, of which the hub will tell.
+    fn flush(&self, state: &mut State) {
+        let attempt = Arc::clone(&state.attempt);
+        for (place, entry) in attempt.wiring.entries.iter().enumerate() {
+            if !state.flushed.insert(place) {
+                continue;
+            }
+            for (_, edge) in &entry.ports {
+                let (session, edge_index) = (entry.stage.0, edge.edge().index);
+                let header = Header { session, edge: edge_index, sequence: 0, last: false };
+                if let Err(error) = self.hub.plane().send_flush(edge.to(), &header) {
+                    tracing::debug!(session = %self.id, %error, "flush_not_sent");
+                }
             }
         }
     }
 
-    fn finish(&self, asked: SessionId, due: Due) {
+    /// Gives a frame's credit back. Nobody has use for that of an edge which is not the session's any more, and the hub
+    /// may have given the edge to another.
+    fn give_back(&self, state: &State, sink: usize, received: &Received) {
+        let wires = &state.attempt.wiring.sinks[sink];
+        if Arc::ptr_eq(&wires.edge, &received.edge) && state.current.contains(&wires.stage) {
+            wires.edge.give_back(self.hub.plane());
+        }
+    }
+
+    fn finish(&self, due: Due) {
         if !self.over.swap(true, Ordering::Relaxed) {
-            self.hub.close(asked, due);
+            self.hub.close(self.id, due);
             self.wake_senders();
         }
     }
@@ -438,19 +500,16 @@ impl RunningSession {
     /// Hands a result out: its credit goes back.
     fn take_ready(&self) -> Option<ChunkOutput> {
         let mut state = self.lock();
-        let Ready { sequence, outputs, attempt, missed, latency, answers } = state.ready.pop_front()?;
+        let Ready { sequence, outputs, missed, latency, answers } = state.ready.pop_front()?;
         state.measures.count_answered(answers);
         if missed.is_some() {
             state.measures.count_dropped();
         }
         let mut by_node = BTreeMap::new();
-        for (sink, frame) in outputs {
-            state.measures.release(frame.data.payload());
-            // Nobody has use for credit of the dead.
-            if attempt == state.attempt.number {
-                state.attempt.wiring.sinks[sink].give_back(self.hub.plane());
-            }
-            by_node.insert(self.graph.node(self.sink_nodes[sink]).id.clone(), frame);
+        for (sink, received) in outputs {
+            state.measures.release(received.frame.data.payload());
+            self.give_back(&state, sink, &received);
+            by_node.insert(self.graph.node(self.sink_nodes[sink]).id.clone(), received.frame);
         }
         Some(ChunkOutput { sequence, outputs: by_node, missed, latency })
     }
@@ -511,23 +570,27 @@ impl StreamSession for RunningSession {
 
 impl Drop for RunningSession {
     fn drop(&mut self) {
-        let asked = self.lock().asked;
-        self.finish(asked, self.calls.due(Instant::now(), &End::Cancelled));
+        self.finish(self.calls.due(Instant::now(), &End::Cancelled));
     }
 }
 
 // === impl State ===
 
 impl State {
-    fn new(machine: Session<Frame>, measures: Measures, attempt: Attempt) -> Self {
+    fn new(machine: Session<Received>, measures: Measures, attempt: Attempt) -> Self {
         Self {
             machine,
             ready: VecDeque::new(),
             end: None,
             measures,
             left: None,
-            asked: attempt.id,
+            asked: 0,
+            current: attempt.wiring.stages.keys().copied().collect(),
             attempt: Arc::new(attempt),
+            standing: BTreeSet::new(),
+            reported: BTreeSet::new(),
+            renewed: BTreeSet::new(),
+            flushed: BTreeSet::new(),
             stands: false,
             has_begun: false,
             kept: Kept::default(),
@@ -551,9 +614,14 @@ impl State {
         self.outstanding.entry(entry).or_default()
     }
 
-    fn put(&mut self, sequence: u64, outputs: Vec<(usize, Frame)>, missed: Option<Fault>, latency: Duration) {
-        let attempt = self.attempt.number;
-        self.ready.push_back(Ready { sequence, outputs, attempt, missed, latency, answers: 0 });
+    fn put(
+        &mut self,
+        sequence: u64,
+        outputs: Vec<(usize, Received)>,
+        missed: Option<Fault>,
+        latency: Duration,
+    ) {
+        self.ready.push_back(Ready { sequence, outputs, missed, latency, answers: 0 });
     }
 
     /// An input that is answered in full counts when the last of its results is taken, or now if all are.
@@ -605,10 +673,11 @@ async fn placed(placing: &mut Option<oneshot::Receiver<Result<Wiring, Fault>>>) 
     placed.unwrap_or_else(|_closed| Err(unavailable(Unavailability::ShuttingDown)))
 }
 
-/// As many as credit lets be under way, and what workers say apart from that: ready, report, and a fault each.
+/// As many as credit lets be under way, and what workers say apart from that: ready, report, and a fault each. Twice, for
+/// what is left of stages that others take the place of.
 fn most_events(graph: &Graph, limits: &Limits) -> usize {
     let window = usize::try_from(limits.credit_window).unwrap_or(usize::MAX);
-    graph.sinks().count() * (window + 1) + graph.nodes().len() * 3 + 1
+    2 * (graph.sinks().count() * (window + 1) + graph.nodes().len() * 3 + 1)
 }
 
 fn exceeded(what: &str, value: u64, limit: u64, unit: &str, advice: String) -> LimitExceeded {

@@ -3,7 +3,7 @@
 //! | the pipeline's nodes | a unary run | a stream |
 //! | --- | --- | --- |
 //! | none was called that is not repeatable | runs again, from the beginning | |
-//! | all are repeatable and stateless | | what is not answered goes to other workers; nobody notices |
+//! | those that died, and all before them, are repeatable and stateless | | what is not answered goes to other workers, and the rest stays as it is; nobody notices |
 //! | nothing was sent yet | runs again | begins again |
 //! | any other | ends | ends, or begins anew with a gap, as the manifest says |
 
@@ -32,7 +32,7 @@ pub(crate) struct Loss {
 pub(crate) enum Survival {
     /// It ends.
     End,
-    /// What is not answered goes to other workers.
+    /// What is not answered goes to other workers, and what does not depend on the dead stays as it is.
     Replay,
     /// Its nodes begin anew, and what was under way is lost.
     Restart,
@@ -59,14 +59,18 @@ pub(crate) struct KeptInput {
 // === impl Survival ===
 
 impl Survival {
-    /// Of a stream of these nodes that may be replayed so often.
-    pub(crate) fn of_stream(infos: &[NodeInfo], asked: OnWorkerLoss, replays: u32) -> Self {
-        if replays > 0 && infos.iter().all(NodeInfo::is_replayable) {
-            return Self::Replay;
-        }
+    /// Of a stream that may be replayed so often and has lost these nodes, with those before them; one that asks nothing is
+    /// a unary run.
+    pub(crate) fn of<'a>(
+        mut lost: impl Iterator<Item = &'a NodeInfo>,
+        asked: Option<OnWorkerLoss>,
+        replays: u32,
+    ) -> Self {
         match asked {
-            OnWorkerLoss::End => Self::End,
-            OnWorkerLoss::Restart => Self::Restart,
+            None => Self::End,
+            Some(_) if replays > 0 && lost.all(NodeInfo::is_replayable) => Self::Replay,
+            Some(OnWorkerLoss::End) => Self::End,
+            Some(OnWorkerLoss::Restart) => Self::Restart,
         }
     }
 }
@@ -175,7 +179,8 @@ mod tests {
     #[test]
     fn a_stream_goes_on_unnoticed_where_no_node_has_a_state() {
         let info = |repeatable, stateless| NodeInfo { repeatable, stateless, ..NodeInfo::default() };
-        let of = |infos: &[NodeInfo], replays| Survival::of_stream(infos, OnWorkerLoss::Restart, replays);
+        let of =
+            |infos: &[NodeInfo], replays| Survival::of(infos.iter(), Some(OnWorkerLoss::Restart), replays);
         assert_eq!(of(&[info(true, true), info(true, true)], 2), Survival::Replay);
         assert_eq!(of(&[info(true, true), info(true, false)], 2), Survival::Restart);
         assert_eq!(
@@ -184,6 +189,8 @@ mod tests {
             "it must not be called twice for an input"
         );
         assert_eq!(of(&[info(true, true)], 0), Survival::Restart, "the client wants no replay");
-        assert_eq!(Survival::of_stream(&[info(true, false)], OnWorkerLoss::End, 2), Survival::End);
+        let with_a_state = [info(true, false)];
+        assert_eq!(Survival::of(with_a_state.iter(), Some(OnWorkerLoss::End), 2), Survival::End);
+        assert_eq!(Survival::of([info(true, true)].iter(), None, 2), Survival::End, "a unary run");
     }
 }

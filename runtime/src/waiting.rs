@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use remotemedia_core::fault::Fault;
+use remotemedia_core::frame::SessionId;
 use remotemedia_core::starting::Starting;
 
 use crate::hub::OpenOrder;
@@ -42,6 +43,11 @@ impl WaitingRoom {
     /// All of them, to be looked at anew: what there is of workers has changed.
     pub(crate) fn leave(&mut self) -> impl Iterator<Item = Box<OpenOrder>> + use<> {
         std::mem::take(&mut self.waiting).into_iter().map(|waiting| waiting.order)
+    }
+
+    /// Whoever waits for this session waits no longer.
+    pub(crate) fn forget(&mut self, session: SessionId) {
+        self.waiting.retain(|waiting| waiting.order.session != session);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -193,6 +193,65 @@ async fn a_stream_without_a_state_goes_on_and_each_piece_comes_once() {
     plant.finish().await;
 }
 
+/// Behind a node without a state, whose worker dies, stays one that counts, in another process.
+fn before_a_counter(graves: &Graves, mortal: &str, of_counter: &str) -> PipelineManifest {
+    own_processes(&[
+        &graves.node("a", "Mortal", mortal),
+        &graves.node_that_dies_of("nothing", "b", "CountingMortal", of_counter),
+    ])
+}
+
+#[tokio::test]
+async fn what_lives_behind_the_dead_keeps_its_state_and_gets_everything_once() {
+    let (plant, graves) = (plant(4).await, Graves::new());
+    let manifest = before_a_counter(&graves, ", times: 2, pieces: 3, after: 2", "");
+    let answers = plant.client().stream(&manifest).await.0.run(pieces(7, 20)).await.closed();
+    let undisturbed = (0..20_u64).flat_map(|number| {
+        let word = if number == 7 { "killer".to_owned() } else { format!("piece {number}") };
+        (0..3).map(move |piece| format!("{word} {piece} {}", number * 3 + piece + 1))
+    });
+    assert_eq!(texts(&answers, "b"), undisturbed.collect::<Vec<String>>());
+    assert!(answers.missed.is_empty(), "{answers:?}");
+    assert_eq!((graves.count("a", "grave"), graves.count("b", "call")), (2, 60));
+    assert_eq!(plant.status().await.replays, 2);
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_poison_before_a_node_with_a_state_is_told_and_the_state_is_kept() {
+    let (mut plant, graves) = (plant(5).await, Graves::new());
+    plant.expect("input_is_poison");
+    let manifest = before_a_counter(&graves, ", pieces: 2, after: 1", "");
+    let answers = plant.client().stream(&manifest).await.0.run(pieces(2, 6)).await.closed();
+    let [missed] = answers.missed.as_slice() else { panic!("{:?}", answers.missed) };
+    assert_eq!((poison(missed).sequence, poison(missed).deaths), (Some(2), 3));
+    let counts: Vec<String> = texts(&answers, "b");
+    // The piece that had left before the first death has been counted.
+    let expected = ["0 0 1", "0 1 2", "1 0 3", "1 1 4", "3 0 6", "3 1 7", "4 0 8", "4 1 9", "5 0 10", "5 1 11"];
+    let expected: Vec<String> = expected.iter().map(|words| format!("piece {words}")).collect();
+    assert_eq!(counts.iter().filter(|text| !text.starts_with("killer")).cloned().collect::<Vec<_>>(), expected);
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn a_death_with_a_state_before_it_or_in_it_ends_the_stream_as_before() {
+    let (plant, graves) = (plant(4).await, Graves::new());
+    let in_it = own_processes(&[
+        &graves.node_that_dies_of("nothing", "a", "Mortal", ""),
+        &graves.node_that_dies_of("killer 0", "b", "CountingMortal", ""),
+    ]);
+    let answers = plant.client().stream(&in_it).await.0.run(pieces(3, 6)).await;
+    assert_eq!(lost(&answers.error.unwrap()).node, "b");
+    let before_it = own_processes(&[
+        &graves.node_that_dies_of("nothing", "c", "CountingMortal", ""),
+        &graves.node_that_dies_of("killer 4", "d", "Mortal", ""),
+    ]);
+    let answers = plant.client().stream(&before_it).await.0.run(pieces(3, 6)).await;
+    assert_eq!(lost(&answers.error.unwrap()).node, "d");
+    assert_eq!(graves.count("c", "call"), 6.min(graves.count("c", "call")), "nothing is counted twice");
+    plant.finish().await;
+}
+
 #[tokio::test]
 async fn a_chunk_that_is_poison_is_told_in_its_place_and_the_stream_goes_on() {
     let (mut plant, graves) = (plant(4).await, Graves::new());

@@ -297,6 +297,11 @@ fn an_input_that_waits_for_its_counterpart_says_so() {
     );
 }
 
+/// No stage stays.
+fn resuming() -> Event<&'static str> {
+    Event::Resuming { kept: BTreeSet::new(), reported: 0 }
+}
+
 /// Two sinks behind one entry; inputs 0 to 2 were sent. Of 0 all came, of 1 two pieces at the first sink and all at the
 /// second. Then the stages were replaced.
 fn resumed() -> (Session<&'static str>, Instant) {
@@ -311,8 +316,8 @@ fn resumed() -> (Session<&'static str>, Instant) {
     ];
     let before: Vec<_> = before.into_iter().flat_map(|event| session.on(now, event)).collect();
     assert_eq!(given(before), [(0, vec!["x0", "y0"]), (1, vec!["x1a"]), (1, vec!["x1b"])]);
-    assert_eq!(session.on(now, Event::Resuming), []);
-    assert_eq!(session.on(now, Event::Placed { stages: 2 }), []);
+    assert_eq!(session.on(now, resuming()), []);
+    assert_eq!(session.on(now, Event::Placed { stages: 2, awaited: 2 }), []);
     assert_eq!(session.on(now, Event::StageReady), []);
     (session, now)
 }
@@ -338,6 +343,30 @@ fn what_was_given_before_a_death_is_not_given_again() {
 }
 
 #[test]
+fn a_sink_whose_stage_stays_goes_on_where_it_was_and_gives_nothing_again() {
+    let (mut session, now) = open(1);
+    (0..2).for_each(|sequence| drop(session.on(now, input(sequence))));
+    session.on(now, output(0, 0, Some("x0"), true));
+    session.on(now, output(1, 0, Some("y0a"), false));
+    session.on(now, Event::Close);
+    session.on(now, Event::Resuming { kept: BTreeSet::from([1]), reported: 0 });
+    session.on(now, Event::Placed { stages: 2, awaited: 1 });
+    assert_eq!(session.on(now, Event::StageReady), [Action::Resend { flush: true }]);
+    let again = Action::Repeated { sink: 0, frame: "x0" };
+    assert_eq!(session.on(now, output(0, 0, Some("x0"), true)), [again]);
+    assert_eq!(given(session.on(now, output(1, 0, Some("y0b"), true))), [(0, vec!["x0", "y0b"])]);
+    session.on(now, output(0, 1, None, true));
+    assert_eq!(given(session.on(now, output(1, 1, Some("y1"), true))), [(1, vec!["y1"])]);
+    session.on(now, Event::SinkDrained { sink: 1 });
+    session.on(now, Event::StageReported);
+    session.on(now, Event::Resuming { kept: BTreeSet::from([1]), reported: 1 });
+    session.on(now, Event::Placed { stages: 2, awaited: 1 });
+    session.on(now, Event::StageReady);
+    assert_eq!(session.on(now, Event::SinkDrained { sink: 0 }), []);
+    assert_eq!(session.on(now, Event::StageReported), [Action::End(End::Drained)]);
+}
+
+#[test]
 fn a_session_that_was_draining_is_flushed_again_and_what_the_flush_gave_is_given_once() {
     let (mut session, now) = open(1);
     session.on(now, input(0));
@@ -346,8 +375,8 @@ fn a_session_that_was_draining_is_flushed_again_and_what_the_flush_gave_is_given
     assert!(session.on(now, Event::Close).contains(&Action::Flush));
     assert_eq!(given(session.on(now, output(0, 0, Some("rest"), false))), [(0, vec!["rest"])]);
     session.on(now, Event::SinkDrained { sink: 0 });
-    session.on(now, Event::Resuming);
-    session.on(now, Event::Placed { stages: 1 });
+    session.on(now, resuming());
+    session.on(now, Event::Placed { stages: 1, awaited: 1 });
     assert_eq!(session.on(now, Event::StageReady), [Action::Resend { flush: true }]);
     assert_eq!(
         session.on(now, output(0, 0, Some("rest"), false)),
@@ -413,8 +442,8 @@ fn whenever_stages_die_each_piece_is_given_once_and_in_order() {
                 0 if deaths < 5 => {
                     deaths += 1;
                     under_way.iter_mut().for_each(VecDeque::clear);
-                    session.on(now, Event::Resuming);
-                    session.on(now, Event::Placed { stages: 1 });
+                    session.on(now, resuming());
+                    session.on(now, Event::Placed { stages: 1, awaited: 1 });
                     let actions = session.on(now, Event::StageReady);
                     (answered..sent).for_each(|sequence| work(&mut under_way, sequence));
                     actions

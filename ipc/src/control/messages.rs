@@ -21,7 +21,7 @@ use crate::slot::{Member, PoolId};
 ///
 /// So that they can say so, what leads there is the same in all versions: the places of [`ToGateway::Hello`],
 /// [`ToGateway::Launcher`] and [`ToGateway::Report`] among their messages, each with this number first, and [`ToWorker::Refused`] as a whole.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 
 /// Most lines of a [`Burial`]: a traceback with some frames.
 pub const MAX_LAST_LINES: usize = 20;
@@ -261,6 +261,15 @@ pub enum Step {
 pub enum SessionCommand {
     /// Set up nodes.
     Open(StagePlan),
+    /// Take what comes on inputs from others, who begin anew: what had come before is not taken twice.
+    Rewire {
+        /// Which.
+        session: SessionId,
+        /// To be repeated in the answer.
+        turn: u32,
+        /// The inputs, each once.
+        feeders: Vec<StageFeeder>,
+    },
     /// Drop everything of the session, at once.
     Close {
         /// Which.
@@ -275,6 +284,13 @@ pub enum SessionReply {
     Opened {
         /// Which.
         session: SessionId,
+    },
+    /// What comes from the new feeders is taken, and nothing from those before.
+    Rewired {
+        /// Which.
+        session: SessionId,
+        /// As it was asked.
+        turn: u32,
     },
     /// The session cannot go on here: a node could not be made, failed or panicked.
     Failed {
@@ -305,8 +321,10 @@ pub enum SessionReply {
 /// One worker's share of a session: some of the pipeline's nodes, and the edges that lead in, through and out.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StagePlan {
-    /// The session.
+    /// What commands, and frames for this stage, call it: every stage of a session has another id.
     pub session: SessionId,
+    /// The session that it is a part of, as its client knows it.
+    pub part_of: SessionId,
     /// The nodes to run.
     pub nodes: Vec<StageNode>,
     /// Edges from other processes.
@@ -371,6 +389,19 @@ pub struct StageOutput {
     pub from: NodeIndex,
     /// Who receives.
     pub to: Member,
+    /// The receiving stage; this one where the gateway receives.
+    pub session: SessionId,
+}
+
+/// Who feeds an input of a stage from here on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StageFeeder {
+    /// The input, by its place in the plan.
+    pub input: u16,
+    /// Which edge.
+    pub edge: EdgeRef,
+    /// Who sends.
+    pub from: Member,
 }
 
 // === impl Burial ===
@@ -392,6 +423,7 @@ impl SessionReply {
     pub const fn session(&self) -> SessionId {
         match self {
             Self::Opened { session }
+            | Self::Rewired { session, .. }
             | Self::Failed { session, .. }
             | Self::Reported { session, .. }
             | Self::Waits { session }

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use remotemedia_core::RuntimeData;
 use remotemedia_core::fault::{EntryError, Fault};
-use remotemedia_core::frame::Frame;
+use remotemedia_core::frame::{Frame, SessionId};
 use remotemedia_core::graph::NodeIndex;
+use remotemedia_core::manifest::OnWorkerLoss;
 use remotemedia_core::joined::ports_in_words;
 use remotemedia_core::session::Event;
 use remotemedia_core::transport::TransportData;
@@ -15,7 +16,8 @@ use tokio::time::timeout_at;
 
 use super::{Attempt, RunningSession, State, exceeded};
 use crate::placement;
-use crate::survival::{Pieces, Survival};
+use crate::survival::Pieces;
+use crate::wiring::Wiring;
 
 /// An input on its way in.
 struct Input {
@@ -265,7 +267,7 @@ impl RunningSession {
             return Ok(false);
         }
         let missed = match self.why_not(&state, attempt, input, &pieces) {
-            Some(Fault::Poison(poison)) if self.survival == Survival::End => return Err(poison.into()),
+            Some(Fault::Poison(poison)) if !self.is_kept(attempt, entry) => return Err(poison.into()),
             missed => missed,
         };
         let pieces = if missed.is_some() { Arc::new(frames.iter().map(|_| None).collect()) } else { pieces };
@@ -274,8 +276,8 @@ impl RunningSession {
         for piece in pieces.iter().flatten() {
             state.outstanding_of(entry).note(self.hub.plane(), piece);
         }
-        if self.survival != Survival::End {
-            let held = (self.survival == Survival::Replay).then(|| Arc::clone(&pieces));
+        if self.is_kept(attempt, entry) {
+            let held = self.may_go_again(attempt, entry).then(|| Arc::clone(&pieces));
             state.kept.put(sequence, entry, held, missed);
         }
         if goes_in {
@@ -294,12 +296,24 @@ impl RunningSession {
         Ok(true)
     }
 
+    /// Whether an input of an entry may go in once more, if workers die.
+    fn may_go_again(&self, attempt: &Attempt, entry: usize) -> bool {
+        let Wiring { entries, infos, .. } = &*attempt.wiring;
+        let is_replayable = infos[entries[entry].node.index()].is_replayable();
+        self.asked.is_some() && self.granted.replays > 0 && is_replayable
+    }
+
+    /// Whether it is remembered until it is answered, so that it goes in again or is told to be lost.
+    fn is_kept(&self, attempt: &Attempt, entry: usize) -> bool {
+        self.asked == Some(OnWorkerLoss::Restart) || self.may_go_again(attempt, entry)
+    }
+
     /// Why an input does not go in but for a mark: its sender dropped it, or it has killed too many workers.
     fn why_not(&self, state: &State, attempt: &Attempt, input: &Input, pieces: &Pieces) -> Option<Fault> {
         if input.frames.iter().all(Option::is_none) {
             return Some(self.dropped(attempt, input.sequence, input.entry));
         }
-        if self.poisons.is_empty() || !self.is_stream {
+        if self.poisons.is_empty() || self.asked.is_none() {
             return None;
         }
         // It may be the last of several that meet.
@@ -317,7 +331,7 @@ impl RunningSession {
         pieces: &[Option<Prepared>],
     ) -> Result<(), Fault> {
         for ((_, edge), piece) in attempt.wiring.entries[entry].ports.iter().zip(pieces) {
-            self.push(attempt, edge, sequence, piece.as_ref())?;
+            self.push(attempt.wiring.entries[entry].stage, edge, sequence, piece.as_ref())?;
         }
         Ok(())
     }
@@ -325,12 +339,12 @@ impl RunningSession {
     /// Sends what an input has for an edge that has credit, or a mark if that is nothing.
     fn push(
         &self,
-        attempt: &Attempt,
+        stage: SessionId,
         edge: &EdgeOut,
         sequence: u64,
         piece: Option<&Prepared>,
     ) -> Result<(), Fault> {
-        let header = Header { session: attempt.id.0, edge: edge.edge().index, sequence, last: true };
+        let header = Header { session: stage.0, edge: edge.edge().index, sequence, last: true };
         edge.spend();
         let plane = self.hub.plane();
         let sent = match piece {

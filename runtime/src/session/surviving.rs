@@ -2,25 +2,37 @@
 //!
 //! ```text
 //! death ─▶ decide ─┬▶ end, with what died and why
-//!                  └▶ close the old attempt, ask the hub for another
-//!                     ─▶ placed ─▶ its stages stand ─▶ what is not answered goes in again ─▶ senders go on
+//!                  └▶ close the stages that depend on the dead, ask the hub for others
+//!                     ─▶ placed ─▶ they stand, and feed those that stay ─▶ what is not answered goes in again
+//!                     ─▶ senders go on
 //! ```
 //!
 //! Whoever waits in `receive`, or in `send`, drives this; nothing else does. A death on the way begins it anew.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use remotemedia_core::fault::{Fault, Poison, StreamFault, Unavailability};
+use remotemedia_core::frame::SessionId;
 use remotemedia_core::session::{End, Event};
 use remotemedia_ipc::plane::Prepared;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::{Attempt, Inbound, RunningSession, State, most_events};
+use super::{Attempt, Inbound, RunningSession, State};
 use crate::hub::{OpenOrder, unavailable};
 use crate::poison::Evidence;
 use crate::survival::{KeptInput, Loss, Pieces, Survival};
-use crate::wiring::Wiring;
+use crate::wiring::{Remains, Wiring};
+
+/// How a session goes on.
+#[derive(Debug, Default)]
+struct Course {
+    /// Stages that stay as they are.
+    staying: BTreeSet<SessionId>,
+    /// Inputs that do not go in again, by sequence and entry.
+    given_up: Vec<(u64, usize)>,
+}
 
 impl RunningSession {
     /// The death that ended the session, if one did.
@@ -33,39 +45,50 @@ impl RunningSession {
         self.attempt().wiring.infos.clone()
     }
 
-    pub(super) fn on_loss(&self, loss: Loss, inbound: &mut Inbound) {
+    pub(super) fn on_loss(&self, stage: SessionId, loss: Loss, inbound: &mut Inbound) {
         let mut state = self.lock();
         if state.end.is_some() {
             return;
         }
+        state.current.remove(&stage);
         let decided = self.decide(&mut state, &loss);
         let (worker, goes_on) = (&loss.lost.worker, decided.is_ok());
         tracing::info!(session = %self.id, worker, goes_on, "session_lost_a_worker");
         state.loss = Some(loss);
         match decided {
-            Ok(given_up) => self.reopen(&mut state, inbound, &given_up),
+            Ok(course) => self.reopen(&mut state, inbound, course),
             Err(fault) => self.act(&mut state, Event::Failed(fault)),
         }
     }
 
-    /// The inputs that are given up; an error is the end.
-    fn decide(&self, state: &mut State, loss: &Loss) -> Result<Vec<(u64, usize)>, Fault> {
-        let poison = self.strike(state, loss);
+    /// How it goes on; an error is the end.
+    fn decide(&self, state: &mut State, loss: &Loss) -> Result<Course, Fault> {
+        let wiring = Arc::clone(&state.attempt.wiring);
+        let stays = |stage| state.current.contains(&stage) && state.standing.contains(&stage);
+        let staying = wiring.independent(&self.graph, stays);
+        let gone = wiring.stages.iter().filter(|(id, _)| !staying.contains(id));
+        let gone = gone.flat_map(|(_, stage)| &stage.nodes).map(|node| &wiring.infos[node.index()]);
+        let survival = Survival::of(gone, self.asked, self.granted.replays);
+        let poison = self.strike(state, survival, loss);
         let making = loss.call.is_some_and(|call| call.sequence.is_none());
         if making && !self.is_repeatable(state, loss) {
             return Err(self.end_of(loss, poison, state.losses));
         }
         if !state.has_begun || making || (state.kept.is_empty() && !state.machine.is_running()) {
             state.losses += 1;
-            if state.losses > self.granted.replays || (state.has_begun && self.survival == Survival::End) {
+            if state.losses > self.granted.replays || (state.has_begun && survival == Survival::End) {
                 return Err(self.end_of(loss, poison, state.losses - 1));
             }
         }
-        match self.survival {
-            Survival::End if state.has_begun => Err(self.end_of(loss, poison, 0)),
-            Survival::End => Ok(Vec::new()),
-            Survival::Replay => Ok(self.give_up_killers(state, loss, poison.as_ref())),
-            Survival::Restart => Ok(give_up_all(state, loss)),
+        match survival {
+            _ if !state.has_begun => Ok(Course::default()),
+            Survival::End => Err(self.end_of(loss, poison, 0)),
+            Survival::Replay => {
+                let goes_again = |entry: usize| !staying.contains(&wiring.entries[entry].stage);
+                let given_up = self.give_up_killers(state, loss, poison.as_ref(), goes_again);
+                Ok(Course { staying, given_up })
+            }
+            Survival::Restart => Ok(Course { staying: BTreeSet::new(), given_up: give_up_all(state, loss) }),
         }
     }
 
@@ -97,11 +120,11 @@ impl RunningSession {
     }
 
     /// Counts the death against the input that the worker was in a call with, if that is known.
-    fn strike(&self, state: &State, loss: &Loss) -> Option<Poison> {
+    fn strike(&self, state: &State, survival: Survival, loss: &Loss) -> Option<Poison> {
         let call = loss.call?;
         let content = match call.sequence {
             None => self.poisons.content(&self.graph, std::iter::empty()),
-            Some(_) if self.survival != Survival::Replay => return None,
+            Some(_) if survival != Survival::Replay => return None,
             Some(sequence) => {
                 state.kept.of_sequence(sequence).next()?;
                 self.poisons.content(&self.graph, state.kept.of_sequence(sequence))
@@ -137,10 +160,16 @@ impl RunningSession {
 
     /// What has killed its worker as often as it may goes in no more. Of a death without a call nobody knows whose fault
     /// it was, so it counts for all.
-    fn give_up_killers(&self, state: &mut State, loss: &Loss, poison: Option<&Poison>) -> Vec<(u64, usize)> {
+    fn give_up_killers(
+        &self,
+        state: &mut State,
+        loss: &Loss,
+        poison: Option<&Poison>,
+        goes_again: impl Fn(usize) -> bool,
+    ) -> Vec<(u64, usize)> {
         let mut given_up = Vec::new();
         let killer = loss.call.map(|call| call.sequence);
-        for place in state.kept.places() {
+        for place in state.kept.places().into_iter().filter(|(_, entry)| goes_again(*entry)) {
             let Some(input) = state.kept.get_mut(place) else { continue };
             let is_killer = killer == Some(Some(place.0));
             if input.missed.is_some() || !(is_killer || killer.is_none()) {
@@ -167,31 +196,38 @@ impl RunningSession {
         StreamFault::Dropped { node, sequence }.into()
     }
 
-    /// Lets go of the attempt and asks for another.
-    fn reopen(&self, state: &mut State, inbound: &mut Inbound, given_up: &[(u64, usize)]) {
+    /// Lets go of what does not stay and asks for another attempt.
+    fn reopen(&self, state: &mut State, inbound: &mut Inbound, Course { staying, given_up }: Course) {
         let now = Instant::now();
-        self.hub.close(state.asked, self.calls.due(now, &End::Cancelled));
-        let (events, told) = mpsc::channel(most_events(&self.graph, &self.limits));
         let (placed, placing) = oneshot::channel();
-        state.asked = self.hub.next_session();
+        state.asked += 1;
         state.stands = false;
-        state.resend.clear();
-        *inbound = Inbound { events: told, placing: Some(placing) };
-        self.act(state, Event::Resuming);
-        for (sequence, entry) in given_up.iter().copied() {
+        let wiring = Arc::clone(&state.attempt.wiring);
+        state.resend.retain(|(_, entry)| staying.contains(&wiring.entries[*entry].stage));
+        inbound.placing = Some(placing);
+        state.current.clone_from(&staying);
+        state.standing.retain(|stage| staying.contains(stage));
+        state.reported.retain(|stage| staying.contains(stage));
+        let sinks = wiring.sinks.iter().enumerate().filter(|(_, sink)| staying.contains(&sink.stage));
+        let kept = sinks.map(|(place, _)| place).collect();
+        let reported = state.reported.len();
+        self.act(state, Event::Resuming { kept, reported });
+        for (sequence, entry) in given_up {
             state.measures.give_up(sequence);
             self.act(state, Event::GivenUp { entry, sequence });
         }
         let order = OpenOrder {
-            id: state.asked,
             session: self.id,
+            number: state.asked,
+            remains: Some(Remains { wiring, stages: staying, due: self.calls.due(now, &End::Cancelled) }),
             pipeline: self.manifest.metadata.name.clone(),
             graph: Arc::clone(&self.graph),
             memory_bytes: self.granted.memory_bytes,
+            began: self.began,
             since: now,
             until: now + self.granted.start,
             listener: None,
-            events,
+            events: self.events.clone(),
             placed,
         };
         if state.end.is_some() {
@@ -209,10 +245,15 @@ impl RunningSession {
         let mut state = self.lock();
         match placed {
             Ok(wiring) => {
-                let (id, number, stages) = (state.asked, state.attempt.number + 1, wiring.members.len());
-                tracing::info!(session = %self.id, attempt = %id, "session_goes_on");
-                state.attempt = Arc::new(Attempt { id, number, wiring });
-                self.act(&mut state, Event::Placed { stages });
+                let (number, stages, awaited) = (state.asked, wiring.stages.len(), wiring.awaited);
+                tracing::info!(session = %self.id, attempt = number, stages, awaited, "session_goes_on");
+                let is_new = |place: &usize| !state.current.contains(&wiring.entries[*place].stage);
+                let renewed: BTreeSet<usize> = (0..wiring.entries.len()).filter(is_new).collect();
+                state.flushed.retain(|entry| !renewed.contains(entry));
+                state.renewed.extend(renewed);
+                state.current = wiring.stages.keys().copied().collect();
+                state.attempt = Arc::new(Attempt { number, wiring: Arc::new(wiring) });
+                self.act(&mut state, Event::Placed { stages, awaited });
             }
             Err(fault) => {
                 let lost = state.loss.as_ref().map(|loss| self.end_of(loss, None, state.losses));
@@ -222,7 +263,11 @@ impl RunningSession {
     }
 
     pub(super) fn begin_resending(&self, state: &mut State, flush: bool) {
-        state.resend = state.kept.places().into();
+        let renewed = std::mem::take(&mut state.renewed);
+        let left: BTreeSet<(u64, usize)> = state.resend.drain(..).collect();
+        let places = state.kept.places().into_iter();
+        state.resend =
+            places.filter(|place| renewed.contains(&place.1) || left.contains(place)).collect();
         state.flush_behind = flush;
         self.stand_if_all_is_sent(state);
     }
@@ -268,7 +313,7 @@ impl RunningSession {
         }
         state.stands = true;
         if std::mem::take(&mut state.flush_behind) {
-            self.flush(&state.attempt);
+            self.flush(state);
         }
         self.wake_senders();
     }

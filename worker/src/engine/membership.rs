@@ -206,6 +206,10 @@ impl Sessions {
         match event {
             GuestEvent::Arrival(arrival) => self.take_arrival(arrival),
             GuestEvent::Command(SessionCommand::Open(plan)) => self.open(plan),
+            GuestEvent::Command(SessionCommand::Rewire { session, turn, feeders }) => {
+                // One that is not open has failed or is closed: the gateway knows.
+                self.open.get(&session).into_iter().for_each(|session| session.rewire(turn, &feeders));
+            }
             GuestEvent::Command(SessionCommand::Close { session }) => self.close(session),
             GuestEvent::Dismissed => self.dismissed = true,
             GuestEvent::InService => self.in_service = true,

@@ -12,6 +12,7 @@
 //! shared state, such as loaded models in a static, survives.
 
 mod contained;
+mod course;
 mod crew;
 mod held;
 mod joint;

@@ -19,8 +19,8 @@ use super::stage::{Departure, Item};
 pub(super) struct Outlets {
     plane: Plane,
     session: SessionId,
-    /// By place in the plan's outputs.
-    edges: Vec<EdgeOut>,
+    /// By place in the plan's outputs, each with the stage that receives there.
+    edges: Vec<(EdgeOut, SessionId)>,
     /// By the same: what is out on those to the gateway, whose client may read nothing.
     outstanding: Vec<Option<Mutex<Outstanding>>>,
     loan_timeout: Duration,
@@ -63,7 +63,8 @@ pub(super) enum OutletError {
 
 impl Outlets {
     pub(super) fn new(plane: Plane, plan: &StagePlan) -> Self {
-        let edge = |output: &StageOutput| EdgeOut::new(output.edge, output.to, plan.window);
+        let edge =
+            |output: &StageOutput| (EdgeOut::new(output.edge, output.to, plan.window), output.session);
         let edges = plan.outputs.iter().map(edge).collect();
         let of_gateway = |output: &StageOutput| output.to.slot == Slot::GATEWAY;
         let outstanding = plan.outputs.iter().map(|output| of_gateway(output).then(Mutex::default)).collect();
@@ -74,7 +75,7 @@ impl Outlets {
 
     /// Whether an edge, by its place in the plan's outputs, can take a frame now.
     pub(super) fn has_credit(&self, edge: usize) -> bool {
-        self.edges[edge].has_credit(&self.plane)
+        self.edges[edge].0.has_credit(&self.plane)
     }
 
     /// Lends memory for an output, waiting for it as long as the plan allows.
@@ -127,10 +128,14 @@ impl Outlets {
         outstanding.has_room(&self.plane, frame.data.payload().len())
     }
 
-    fn send_on(&self, departing: &mut Departing, edge: &EdgeOut) -> Result<(), OutletError> {
+    fn send_on(
+        &self,
+        departing: &mut Departing,
+        (edge, receiver): &(EdgeOut, SessionId),
+    ) -> Result<(), OutletError> {
         let Departing { departure, prepared, .. } = departing;
         let (to, sequence) = (edge.to(), departure.sequence);
-        let header = |last| Header { session: self.session.0, edge: edge.edge().index, sequence, last };
+        let header = |last| Header { session: receiver.0, edge: edge.edge().index, sequence, last };
         match &departure.item {
             Item::Frame { frame, last } => {
                 let prepared = match prepared {

@@ -274,6 +274,7 @@ impl Plant {
     fn tell_to_open(&mut self, worker: usize, mut plan: StagePlan) -> Client {
         self.sessions += 1;
         plan.session = SessionId(self.sessions);
+        plan.outputs.iter_mut().for_each(|output| output.session = plan.session);
         let gateway = self.host().plane().me();
         let first_edge = 100 + 2 * u32::try_from(self.sessions).unwrap();
         plan.inputs[0].from = gateway;
@@ -294,7 +295,8 @@ impl Plant {
 
     /// Opens a stage without edges of the gateway, of the session that is opened next.
     fn open_stage(&mut self, worker: usize, plan: &StagePlan) {
-        let plan = StagePlan { session: SessionId(self.sessions + 1), ..plan.clone() };
+        let mut plan = StagePlan { session: SessionId(self.sessions + 1), ..plan.clone() };
+        plan.outputs.iter_mut().for_each(|output| output.session = plan.session);
         self.tell(worker, SessionCommand::Open(plan));
         assert!(matches!(self.reply(), SessionReply::Opened { .. }));
     }

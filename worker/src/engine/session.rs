@@ -14,9 +14,11 @@ use remotemedia_core::frame::SessionId;
 use remotemedia_core::manifest::Params;
 use remotemedia_core::node::{Node, ParamError};
 use remotemedia_core::transport::NodeReport;
-use remotemedia_ipc::control::messages::{SessionReply, StageNode, StagePlan};
-use remotemedia_ipc::plane::{Arrival, Content, EdgeIn};
+use remotemedia_ipc::control::messages::{SessionReply, StageFeeder, StageNode, StagePlan};
+use remotemedia_ipc::plane::{Arrival, Content, EdgeIn, Plane};
+use remotemedia_ipc::slot::Member;
 
+use super::course::Course;
 use super::logbook::Logbook;
 use super::mailbox::Note;
 use super::membership::Membership;
@@ -30,8 +32,7 @@ use crate::registry::{CreateError, Place};
 pub(super) struct SessionCell {
     id: SessionId,
     membership: Arc<Membership>,
-    /// By place in the plan's inputs, as is everything called an input.
-    inlets: Vec<EdgeIn>,
+    window: u32,
     /// Letters on one input that its sender may have under way: the window, and the flush.
     most_letters: usize,
     outlets: Outlets,
@@ -46,8 +47,10 @@ struct Gate {
     phase: Phase,
     /// In the roster, or in the hands of a node thread.
     scheduled: bool,
-    /// By input, and then by joint.
+    /// By place in the plan's inputs, as is everything called an input, and then by joint.
     lanes: Vec<Lane>,
+    /// Edges that inputs had before they were given to others, with who sent there: the latest of them.
+    former: VecDeque<(u32, Member)>,
     /// Which lane is looked at first.
     turn: usize,
 }
@@ -68,11 +71,20 @@ enum Phase {
     Closed,
 }
 
-/// One lane of the stage: what came and waits, if it is an input's.
+/// One lane of the stage.
 #[derive(Debug, Default)]
 struct Lane {
+    /// None of a joint.
+    inlet: Option<Inlet>,
     letters: VecDeque<Letter>,
     flow: Flow,
+}
+
+/// Where an input comes from, and how far it has come.
+#[derive(Debug)]
+struct Inlet {
+    edge: EdgeIn,
+    course: Course,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -115,6 +127,9 @@ struct Play {
 /// Errands of one session before another has its turn.
 const SLICE: usize = 8;
 
+/// Former edges that are remembered. Frames of the others have arrived long since.
+const FORMER: usize = 64;
+
 // === impl SessionCell ===
 
 impl SessionCell {
@@ -122,20 +137,22 @@ impl SessionCell {
     pub(super) fn open(membership: &Arc<Membership>, plan: StagePlan) -> Result<Arc<Self>, PlanError> {
         let routes = Routes::of(&plan)?;
         let inlet = |input: &remotemedia_ipc::control::messages::StageInput| {
-            EdgeIn::new(input.edge, input.from, plan.window)
+            let edge = EdgeIn::new(input.edge, input.from, plan.window);
+            Lane { inlet: Some(Inlet { edge, course: Course::default() }), ..Lane::default() }
         };
-        let inlets: Vec<EdgeIn> = plan.inputs.iter().map(inlet).collect();
-        let lanes = (0..inlets.len() + routes.joints()).map(|_| Lane::default()).collect();
+        let joints = (0..routes.joints()).map(|_| Lane::default());
+        let lanes = plan.inputs.iter().map(inlet).chain(joints).collect();
         let cell = Arc::new(Self {
             id: plan.session,
             membership: Arc::clone(membership),
-            inlets,
+            window: plan.window,
             most_letters: usize::try_from(plan.window).unwrap_or(usize::MAX).saturating_add(1),
             outlets: Outlets::new(membership.plane().clone(), &plan),
             gate: Mutex::new(Gate {
                 phase: Phase::Fresh(Box::new((plan, routes))),
                 scheduled: false,
                 lanes,
+                former: VecDeque::new(),
                 turn: 0,
             }),
             play: Mutex::new(None),
@@ -160,6 +177,24 @@ impl SessionCell {
             }
         }
         self.schedule(&mut gate);
+    }
+
+    /// Takes inputs from others from here on. What waits of those before will come again.
+    pub(super) fn rewire(self: &Arc<Self>, turn: u32, feeders: &[StageFeeder]) {
+        let mut gate = self.gate();
+        match gate.phase {
+            Phase::Fresh(_) | Phase::Standing => {}
+            Phase::Condemned(_) | Phase::Failed | Phase::Closing | Phase::Closed => return,
+        }
+        for feeder in feeders {
+            if !gate.rewire(feeder, self.window) {
+                let (place, inputs) = ("the rewiring of a stage".to_owned(), gate.lanes.len());
+                let problem = format!("input {} of {inputs} lanes is to be fed by another", feeder.input);
+                gate.phase = Phase::Condemned(Box::new(Fault::Internal { place, problem }));
+                return self.schedule(&mut gate);
+            }
+        }
+        self.reply(SessionReply::Rewired { session: self.id, turn });
     }
 
     /// Has everything dropped, after the call that a node may be in, and then says so; at once it says if there is no
@@ -227,9 +262,6 @@ impl SessionCell {
                 Ok(())
             }
             (Errand::Take { input, letter }, Some(play)) => {
-                if letter.item != Item::Flush {
-                    self.inlets[input].give_back(self.membership.plane());
-                }
                 play.stage.enter(input, letter.item, letter.hop)?;
                 self.go_on(play, input)
             }
@@ -274,7 +306,7 @@ impl SessionCell {
 
     fn next_errand(&self) -> Option<Errand> {
         let mut gate = self.gate();
-        let errand = gate.next_errand();
+        let errand = gate.next_errand(self.membership.plane());
         gate.scheduled = errand.is_some();
         errand
     }
@@ -282,9 +314,11 @@ impl SessionCell {
     /// Which input an arrival is for, and what it brings; nothing, if it says nothing.
     fn sort(&self, gate: &Gate, arrival: Arrival) -> Result<Option<(usize, Letter)>, String> {
         let Arrival { from, header, hop, content } = arrival;
-        let is_its = |inlet: &EdgeIn| inlet.edge().index == header.edge && inlet.from() == from;
-        let Some(input) = self.inlets.iter().position(is_its) else {
-            if self.inlets.iter().all(|inlet| inlet.from() != from) {
+        let Some(input) = gate.input_of(header.edge, from) else {
+            if gate.former.contains(&(header.edge, from)) {
+                return Ok(None);
+            }
+            if gate.inlets().all(|inlet| inlet.edge.from() != from) {
                 // The lie of a stranger is no fault of the session.
                 tracing::warn!(%from, session = %self.id, "frame_of_stranger_dropped");
                 return Ok(None);
@@ -329,7 +363,7 @@ impl SessionCell {
 // === impl Gate ===
 
 impl Gate {
-    fn next_errand(&mut self) -> Option<Errand> {
+    fn next_errand(&mut self, plane: &Plane) -> Option<Errand> {
         match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Fresh(plan) => {
                 self.phase = Phase::Standing;
@@ -337,7 +371,7 @@ impl Gate {
             }
             Phase::Standing => {
                 self.phase = Phase::Standing;
-                self.next_of_lanes()
+                self.next_of_lanes(plane)
             }
             Phase::Condemned(fault) => {
                 self.phase = Phase::Failed;
@@ -353,7 +387,7 @@ impl Gate {
     }
 
     /// The lanes in turn, so that none waits for another.
-    fn next_of_lanes(&mut self) -> Option<Errand> {
+    fn next_of_lanes(&mut self, plane: &Plane) -> Option<Errand> {
         let count = self.lanes.len();
         for place in (self.turn..count).chain(0..self.turn) {
             let lane = &mut self.lanes[place];
@@ -364,7 +398,7 @@ impl Gate {
                     return Some(Errand::Resume { lane: place });
                 }
                 Flow::Clear => {
-                    if let Some(letter) = lane.letters.pop_front() {
+                    if let Some(letter) = lane.next_letter(plane) {
                         self.turn = (place + 1) % count;
                         return Some(Errand::Take { input: place, letter });
                     }
@@ -376,8 +410,50 @@ impl Gate {
 
     fn drain(&mut self) {
         for lane in &mut self.lanes {
-            *lane = Lane::default();
+            lane.letters.clear();
+            lane.flow = Flow::Clear;
         }
+    }
+
+    fn inlets(&self) -> impl Iterator<Item = &Inlet> {
+        self.lanes.iter().filter_map(|lane| lane.inlet.as_ref())
+    }
+
+    /// The input that an edge feeds.
+    fn input_of(&self, edge: u32, from: Member) -> Option<usize> {
+        self.inlets().position(|inlet| inlet.edge.edge().index == edge && inlet.edge.from() == from)
+    }
+
+    /// False if there is no such input.
+    fn rewire(&mut self, feeder: &StageFeeder, window: u32) -> bool {
+        let Some(lane) = self.lanes.get_mut(usize::from(feeder.input)) else { return false };
+        let Some(inlet) = &mut lane.inlet else { return false };
+        let edge = std::mem::replace(&mut inlet.edge, EdgeIn::new(feeder.edge, feeder.from, window));
+        inlet.course.begin_again();
+        lane.letters.clear();
+        self.former.push_back((edge.edge().index, edge.from()));
+        if self.former.len() > FORMER {
+            self.former.pop_front();
+        }
+        true
+    }
+}
+
+// === impl Lane ===
+
+impl Lane {
+    /// The next that brings something new. Each gives its credit back.
+    fn next_letter(&mut self, plane: &Plane) -> Option<Letter> {
+        let inlet = self.inlet.as_mut()?;
+        while let Some(Letter { item, hop }) = self.letters.pop_front() {
+            if item != Item::Flush {
+                inlet.edge.give_back(plane);
+            }
+            if let Some(item) = inlet.course.pass(item) {
+                return Some(Letter { item, hop });
+            }
+        }
+        None
     }
 }
 
@@ -392,7 +468,7 @@ impl Play {
                 worker: membership.worker_name().to_owned(),
                 ..NodeReport::default()
             };
-            let place = Place { session: plan.session, node: &node.id, memory_bytes: plan.memory_bytes };
+            let place = Place { session: plan.part_of, node: &node.id, memory_bytes: plan.memory_bytes };
             let logbook = Logbook::new(membership.plane(), plan.session, node.index);
             let entry = logbook.enter(None, 0);
             let made = Station::set_up(&node.id, &node.node_type, report, || make(node, &place, membership))?;

@@ -23,6 +23,7 @@ impl Sketch {
         };
         Self(StagePlan {
             session: SessionId(7),
+            part_of: SessionId(7),
             nodes: (0..).zip(ids.chars()).map(node).collect(),
             inputs: Vec::new(),
             inner: Vec::new(),
@@ -50,7 +51,7 @@ impl Sketch {
     pub(super) fn output(mut self, from: &str) -> Self {
         let edge = self.next_edge();
         let from = self.index(from);
-        self.0.outputs.push(StageOutput { edge, from, to: GATEWAY });
+        self.0.outputs.push(StageOutput { edge, from, to: GATEWAY, session: SessionId(7) });
         self
     }
 

@@ -187,6 +187,7 @@ impl Pretender {
                 self.stages.insert(session, stage);
                 member.say(&ToGateway::Session(SessionReply::Opened { session }))
             }
+            SessionCommand::Rewire { .. } => Err(Gone::Expected { what: "sessions of one stage" }),
             SessionCommand::Close { session } => {
                 let stage = self.stages.remove(&session);
                 self.grudges.extend(stage.and_then(Stage::into_grudge));

@@ -20,6 +20,8 @@ use crate::member::{Gone, Member};
 #[derive(Debug)]
 pub(crate) struct Stage {
     session: SessionId,
+    /// What descriptors are addressed to.
+    receiver: SessionId,
     settings: Settings,
     input: EdgeIn,
     output: EdgeOut,
@@ -120,7 +122,7 @@ impl Stage {
             return Err(expected("one edge into the stage"));
         };
         let input = EdgeIn::new(edge, from, plan.window);
-        let [StageOutput { edge, to, .. }] = *plan.outputs.as_slice() else {
+        let [StageOutput { edge, to, session: receiver, .. }] = *plan.outputs.as_slice() else {
             return Err(expected("one edge out of the stage"));
         };
         let output = EdgeOut::new(edge, to, plan.window);
@@ -128,6 +130,7 @@ impl Stage {
         let settings = settings.map_err(|_| expected("parameters that were checked"))?;
         Ok(Self {
             session: plan.session,
+            receiver,
             settings,
             input,
             output,
@@ -266,7 +269,7 @@ impl Stage {
     fn addressed(&self, member: &Member, sequence: u64) -> Descriptor {
         let Id { slot, incarnation } = member.plane.me();
         Descriptor {
-            session: self.session.0,
+            session: self.receiver.0,
             edge: self.output.edge().index,
             sequence,
             sender_slot: slot.number(),
