@@ -15,9 +15,7 @@ use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::starting::{LoadingWorker, StartListener, Starting};
 use remotemedia_ipc::calls::Call;
-use remotemedia_ipc::control::messages::{
-    Burial, News, SessionCommand, SessionReply, StagePlan,
-};
+use remotemedia_ipc::control::messages::{Burial, News, SessionCommand, SessionReply, StagePlan};
 use remotemedia_ipc::doorbell;
 use remotemedia_ipc::guest::Waker;
 use remotemedia_ipc::host::{Host, HostEvent, LauncherEvent};
@@ -37,7 +35,7 @@ use crate::status::{
 use crate::stragglers::{Due, Lateness, Stragglers};
 use crate::survival::Loss;
 use crate::waiting::WaitingRoom;
-use crate::wiring::{Draughtsman, Drawing, Drawn, Refed, Remains, SinkEdges, Wiring};
+use crate::wiring::{Draughtsman, Drawing, Drawn, Remains, Rewires, SinkEdges, Wiring};
 
 /// The hub's thread, and its owner.
 #[derive(Debug)]
@@ -172,7 +170,7 @@ struct Opening {
     missing: BTreeSet<(Member, Member)>,
     plans: Vec<(Member, StagePlan)>,
     /// To stages that stay.
-    rewires: BTreeMap<SessionId, Vec<Refed>>,
+    rewires: Rewires,
 }
 
 /// How long the workers of a dead gateway may take to find its successor: they look for it every second.
@@ -429,7 +427,9 @@ impl Loop {
     fn on_order(&mut self, order: Order) {
         match order {
             Order::Open(order) => {
-                self.retire(&order);
+                if let Some(remains) = &order.remains {
+                    self.retire(order.session, &remains.stages, remains.due);
+                }
                 self.on_open(order);
             }
             Order::Close { session, due } => self.close_session(session, due),
@@ -471,9 +471,9 @@ impl Loop {
             return self.on_intrusion(member, id);
         }
         match reply {
-            SessionReply::Opened { .. } => entry.tell(id, FromHub::StageReady),
+            SessionReply::Opened { .. } => entry.tell(id, FromHub::StageReady { attempt: entry.turn }),
             SessionReply::Rewired { turn, .. } if turn == entry.turn => {
-                entry.tell(id, FromHub::StageReady);
+                entry.tell(id, FromHub::StageReady { attempt: turn });
                 let former = std::mem::take(&mut entry.former);
                 self.let_go(former);
             }
@@ -611,11 +611,11 @@ impl Loop {
                 }
             }
         };
-        let id = order.session;
-        // The session's user has gone meanwhile: what was opened for it is closed.
+        let (id, remains) = (order.session, order.remains.map(|remains| remains.stages));
+        // Who asked has gone meanwhile, or asks for something else: what was opened is closed.
         if let Err(Ok(_wiring)) = order.placed.send(outcome) {
             let due = Instant::now() + self.limits.open_timeout();
-            self.close_session(id, Due { asked: due, allowed: due, longest: due });
+            self.retire(id, &remains.unwrap_or_default(), Due { asked: due, allowed: due, longest: due });
         }
     }
 
@@ -652,7 +652,7 @@ impl Loop {
             return Err(unavailable(Unavailability::Full));
         };
         self.enter(order, &plans, sinks);
-        self.hold(order.number, &lanes, &rewires);
+        self.hold(order.number, &wiring, &lanes, &rewires);
         self.link(&lanes, plans, rewires);
         Ok(wiring)
     }
@@ -691,11 +691,13 @@ impl Loop {
     }
 
     /// Has edges held by the stages at their ends. Those that their inputs had before are let go when they say so.
-    fn hold(&mut self, turn: u32, lanes: &[Drawn], rewires: &BTreeMap<SessionId, Vec<Refed>>) {
-        for (stage, refed) in rewires {
-            let Some(entry) = self.stages.get_mut(stage) else { continue };
+    fn hold(&mut self, turn: u32, wiring: &Wiring, lanes: &[Drawn], rewires: &Rewires) {
+        for stage in rewires.keys() {
+            let (Some(entry), Some(wires)) = (self.stages.get_mut(stage), wiring.stages.get(stage)) else {
+                continue;
+            };
             entry.turn = turn;
-            let is_former = |lane: &Arc<Lane>| refed.iter().any(|refed| refed.instead_of == lane.edge);
+            let is_former = |lane: &Lane| lane.to == wires.member && !wires.is_fed_by(lane.edge);
             let former: Vec<Arc<Lane>> = entry.lanes.extract_if(.., |lane| is_former(lane)).collect();
             entry.former.extend(former);
         }
@@ -744,12 +746,7 @@ impl Loop {
     }
 
     /// The plans go out when all links stand; those with the gateway always do.
-    fn link(
-        &mut self,
-        lanes: &[Drawn],
-        plans: Vec<(Member, StagePlan)>,
-        rewires: BTreeMap<SessionId, Vec<Refed>>,
-    ) {
+    fn link(&mut self, lanes: &[Drawn], plans: Vec<(Member, StagePlan)>, rewires: Rewires) {
         let mut events = Vec::new();
         let pairs: BTreeSet<(Member, Member)> =
             lanes.iter().map(|Drawn { lane, .. }| (lane.from, lane.to)).collect();
@@ -777,8 +774,7 @@ impl Loop {
                 tracing::warn!(session = %id, %member, %error, "plan_not_sent");
             }
         }
-        for (session, refed) in opening.rewires {
-            let feeders = refed.iter().map(|refed| refed.feeder).collect();
+        for (session, feeders) in opening.rewires {
             let Some(Entry { member, turn, .. }) = self.stages.get(&session) else { continue };
             let command = SessionCommand::Rewire { session, turn: *turn, feeders };
             if let Err(error) = self.host.tell(*member, command) {
@@ -787,17 +783,15 @@ impl Loop {
         }
     }
 
-    /// Closes the stages that others are to take the place of.
-    fn retire(&mut self, order: &OpenOrder) {
-        let Some(Remains { stages: staying, due, .. }) = &order.remains else { return };
-        let stages = self.sessions.get(&order.session).cloned().unwrap_or_default();
-        stages.difference(staying).for_each(|stage| self.close(*stage, *due));
-    }
-
     fn close_session(&mut self, session: SessionId, due: Due) {
         self.waiting.forget(session);
+        self.retire(session, &BTreeSet::new(), due);
+    }
+
+    /// Closes the stages of a session but those that stay.
+    fn retire(&mut self, session: SessionId, staying: &BTreeSet<SessionId>, due: Due) {
         let stages = self.sessions.get(&session).cloned().unwrap_or_default();
-        stages.into_iter().for_each(|stage| self.close(stage, due));
+        stages.difference(staying).for_each(|stage| self.close(*stage, due));
     }
 
     // any => Closing

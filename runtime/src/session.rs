@@ -119,8 +119,8 @@ struct Calls {
 /// What the hub tells a session of one of its stages.
 #[derive(Debug)]
 pub(crate) enum FromHub {
-    /// It stands, or has its new feeders.
-    StageReady,
+    /// It stands, or has its new feeders, in this attempt.
+    StageReady { attempt: u32 },
     /// It cannot go on.
     Failed(Fault),
     /// Its worker is dead.
@@ -347,20 +347,30 @@ impl RunningSession {
     /// Of a stage that others have taken the place of, nothing is heard.
     fn on_told(&self, stage: SessionId, event: FromHub, inbound: &mut Inbound) {
         let is_current = self.lock().current.contains(&stage);
+        let is_early = inbound.placing.is_some();
         match event {
+            event @ FromHub::StageReady { .. } if is_early => inbound.early.push_back((stage, event)),
             FromHub::Lost(loss) if is_current => self.on_loss(stage, *loss, inbound),
             event if is_current => self.on_hub(stage, event),
-            FromHub::Arrival { .. } => {}
-            event if inbound.placing.is_some() => inbound.early.push_back((stage, event)),
-            _ => {}
+            event @ (FromHub::Lost(_) | FromHub::Failed(_)) if is_early => {
+                inbound.early.push_back((stage, event));
+            }
+            FromHub::StageReady { .. }
+            | FromHub::Lost(_)
+            | FromHub::Failed(_)
+            | FromHub::Reported(_)
+            | FromHub::Arrival { .. } => {}
         }
     }
 
     fn on_hub(&self, stage: SessionId, event: FromHub) {
         match event {
-            FromHub::StageReady => {
-                self.lock().standing.insert(stage);
-                self.on(Event::StageReady);
+            FromHub::StageReady { attempt } => {
+                let mut state = self.lock();
+                state.standing.insert(stage);
+                if attempt == state.asked {
+                    self.act(&mut state, Event::StageReady);
+                }
             }
             FromHub::Failed(fault) => self.on(Event::Failed(fault)),
             FromHub::Lost(loss) => self.on(Event::Failed(loss.lost.into())),

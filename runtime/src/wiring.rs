@@ -72,16 +72,11 @@ pub(crate) struct Drawing {
     pub(crate) plans: Vec<(Member, StagePlan)>,
     /// By stage that is new, and edge: which sink of the graph it comes from.
     pub(crate) sinks: BTreeMap<SessionId, SinkEdges>,
-    /// By stage that stays: its inputs that are fed anew.
-    pub(crate) rewires: BTreeMap<SessionId, Vec<Refed>>,
+    pub(crate) rewires: Rewires,
 }
 
-/// Who feeds an input of a stage that stays, and the edge that did before.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Refed {
-    pub(crate) feeder: StageFeeder,
-    pub(crate) instead_of: EdgeRef,
-}
+/// By stage that stays, who feeds its inputs from here on.
+pub(crate) type Rewires = BTreeMap<SessionId, Vec<StageFeeder>>;
 
 /// By edge index: which sink of the graph it comes from.
 pub(crate) type SinkEdges = BTreeMap<u32, usize>;
@@ -114,14 +109,18 @@ struct Sheet {
     stage_of: Vec<SessionId>,
     stages: BTreeMap<SessionId, StageWires>,
     plans: BTreeMap<SessionId, StagePlan>,
-    rewires: BTreeMap<SessionId, Vec<Refed>>,
+    rewires: Rewires,
 }
 
 // === impl Wiring ===
 
 impl Wiring {
     /// Those stages, of the ones that `stays` says are there, on which nothing depends that is not.
-    pub(crate) fn independent(&self, graph: &Graph, stays: impl Fn(SessionId) -> bool) -> BTreeSet<SessionId> {
+    pub(crate) fn independent(
+        &self,
+        graph: &Graph,
+        stays: impl Fn(SessionId) -> bool,
+    ) -> BTreeSet<SessionId> {
         let nodes = |(id, stage): (&SessionId, &StageWires)| {
             let id = *id;
             stage.nodes.iter().map(move |node| (*node, id)).collect::<Vec<_>>()
@@ -137,6 +136,15 @@ impl Wiring {
             let Some(gone) = graph.edges().iter().find_map(feeds_gone) else { return independent };
             independent.remove(&gone);
         }
+    }
+}
+
+// === impl StageWires ===
+
+impl StageWires {
+    /// Whether an edge is that of one of its inputs.
+    pub(crate) fn is_fed_by(&self, edge: EdgeRef) -> bool {
+        self.inputs.iter().any(|input| input.edge == edge)
     }
 }
 
@@ -167,7 +175,8 @@ impl Draughtsman<'_> {
         }
         let awaited = plans.len() + rewires.len();
         let infos = self.placement.infos.clone();
-        let plans = plans.into_iter().filter_map(|(id, plan)| Some((stages.get(&id)?.member, plan))).collect();
+        let plans =
+            plans.into_iter().filter_map(|(id, plan)| Some((stages.get(&id)?.member, plan))).collect();
         let wiring = Wiring { entries, sinks, stages, awaited, infos };
         Some(Drawing { wiring, plans, sinks: sink_edges, rewires })
     }
@@ -319,9 +328,9 @@ impl Sheet {
         let inputs = &mut self.stages.get_mut(&stage)?.inputs;
         let is_it = |input: &StageInput| (input.feed.to, input.feed.number) == (feed.to, feed.number);
         let place = inputs.iter().position(is_it)?;
-        let former = std::mem::replace(&mut inputs[place], StageInput { edge, from, feed: *feed });
+        inputs[place] = StageInput { edge, from, feed: *feed };
         let feeder = StageFeeder { input: u16::try_from(place).ok()?, edge, from };
-        self.rewires.entry(stage).or_default().push(Refed { feeder, instead_of: former.edge });
+        self.rewires.entry(stage).or_default().push(feeder);
         Some(())
     }
 }

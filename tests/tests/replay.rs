@@ -8,7 +8,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use remotemedia_core::fault::{DeathCause, Fault, Poison, StreamFault, WorkerLost};
 use remotemedia_core::token::Token;
-use remotemedia_protos::v1::{DataBuffer, ErrorResponse, PipelineManifest, ResourceLimits, WorkerLossPolicy};
+use remotemedia_protos::v1::{
+    Connection, DataBuffer, ErrorResponse, PipelineManifest, ResourceLimits, WorkerLossPolicy,
+};
 use remotemedia_tests::Plant;
 use remotemedia_tests::client::{Answers, context, fault};
 use remotemedia_tests::deadline::until;
@@ -194,26 +196,82 @@ async fn a_stream_without_a_state_goes_on_and_each_piece_comes_once() {
 }
 
 /// Behind a node without a state, whose worker dies, stays one that counts, in another process.
-fn before_a_counter(graves: &Graves, mortal: &str, of_counter: &str) -> PipelineManifest {
+fn before_a_counter(graves: &Graves, mortal: &str) -> PipelineManifest {
     own_processes(&[
         &graves.node("a", "Mortal", mortal),
-        &graves.node_that_dies_of("nothing", "b", "CountingMortal", of_counter),
+        &graves.node_that_dies_of("nothing", "b", "CountingMortal", ""),
     ])
 }
 
 #[tokio::test]
 async fn what_lives_behind_the_dead_keeps_its_state_and_gets_everything_once() {
-    let (plant, graves) = (plant(4).await, Graves::new());
-    let manifest = before_a_counter(&graves, ", times: 2, pieces: 3, after: 2", "");
-    let answers = plant.client().stream(&manifest).await.0.run(pieces(7, 20)).await.closed();
-    let undisturbed = (0..20_u64).flat_map(|number| {
-        let word = if number == 7 { "killer".to_owned() } else { format!("piece {number}") };
-        (0..3).map(move |piece| format!("{word} {piece} {}", number * 3 + piece + 1))
+    let plant = plant(5).await;
+    // With the last one, it dies when the client has closed the stream.
+    for killer in [0, 7, 19] {
+        let graves = Graves::new();
+        let manifest = before_a_counter(&graves, ", times: 1, pieces: 3, after: 2");
+        let answers = plant.client().stream(&manifest).await.0.run(pieces(killer, 20)).await.closed();
+        let undisturbed = (0..20_u64).flat_map(|number| {
+            let word = if number == killer { "killer".to_owned() } else { format!("piece {number}") };
+            (0..3).map(move |piece| format!("{word} {piece} {}", number * 3 + piece + 1))
+        });
+        assert_eq!(texts(&answers, "b"), undisturbed.collect::<Vec<String>>());
+        assert!(answers.missed.is_empty(), "{answers:?}");
+        assert_eq!((graves.count("a", "grave"), graves.count("b", "call")), (1, 60));
+    }
+    assert_eq!(plant.status().await.replays, 3);
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn what_branches_around_the_dead_and_meets_behind_them_stays() {
+    let (plant, graves) = (plant(9).await, Graves::new());
+    let nothing = |id: &str, node_type| graves.node_that_dies_of("nothing", id, node_type, "");
+    let mut manifest = own_processes(&[
+        "{ id: x, node_type: PassThrough }",
+        &graves.node_that_dies_of("piece 5", "a", "Mortal", ", times: 1, pieces: 2, after: 1"),
+        &nothing("c", "CountingMortal"),
+        &graves.node_that_dies_of("piece 9", "d", "Mortal", ", times: 1"),
+        &nothing("b", "CountingMortal"),
+    ]);
+    let ends = [("x", "a"), ("a", "c"), ("x", "d"), ("d", "c"), ("x", "b")];
+    manifest.connections =
+        ends.iter().map(|(from, to)| Connection { from: (*from).to_owned(), to: (*to).to_owned() }).collect();
+    let answers = plant.client().stream(&manifest).await.0.run(pieces(99, 16)).await.closed();
+    let joined = (0..16_u64).flat_map(|number| {
+        let came = ["0", "1", "0"].into_iter().zip(1..);
+        came.map(move |(piece, count)| format!("piece {number} {piece} {}", number * 3 + count))
     });
-    assert_eq!(texts(&answers, "b"), undisturbed.collect::<Vec<String>>());
-    assert!(answers.missed.is_empty(), "{answers:?}");
-    assert_eq!((graves.count("a", "grave"), graves.count("b", "call")), (2, 60));
-    assert_eq!(plant.status().await.replays, 2);
+    assert_eq!(texts(&answers, "c"), joined.collect::<Vec<String>>());
+    let beside = (0..16_u64).map(|number| format!("piece {number} {}", number + 1));
+    assert_eq!(texts(&answers, "b"), beside.collect::<Vec<String>>());
+    assert_eq!(["a", "d"].map(|id| graves.count(id, "grave")), [1, 1]);
+    assert_eq!(["b", "c"].map(|id| graves.count(id, "call")), [16, 48]);
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_may_run_what_stays_beside_what_does_not() {
+    let (plant, graves) = (plant(4).await, Graves::new());
+    let passing = |id: &str| graves.node_that_dies_of("nothing", id, "Mortal", "");
+    // On four workers the last node shares the first one's.
+    let manifest = own_processes(&[
+        "{ id: x, node_type: PassThrough }",
+        &passing("a"),
+        &passing("m"),
+        &graves.node_that_dies_of("killer 0 0", "d", "Mortal", ", times: 1"),
+        &graves.node_that_dies_of("nothing", "b", "CountingMortal", ""),
+    ]);
+    let (mut call, _session) = plant.client().stream(&manifest).await;
+    assert_eq!(plant.status().await.sessions[0].workers.len(), 4);
+    for (number, word) in (0..).zip(["one", "killer", "three"]) {
+        call.send(number, text(word)).await;
+        let result = call.result().await;
+        assert_eq!(words(&result.data_outputs["b"]), format!("{word} 0 0 0 {}", number + 1));
+    }
+    call.close().await;
+    assert!(call.rest().await.closed().missed.is_empty());
+    assert_eq!((graves.count("d", "grave"), graves.count("b", "call")), (1, 3));
     plant.finish().await;
 }
 
@@ -221,15 +279,19 @@ async fn what_lives_behind_the_dead_keeps_its_state_and_gets_everything_once() {
 async fn a_chunk_that_is_poison_before_a_node_with_a_state_is_told_and_the_state_is_kept() {
     let (mut plant, graves) = (plant(5).await, Graves::new());
     plant.expect("input_is_poison");
-    let manifest = before_a_counter(&graves, ", pieces: 2, after: 1", "");
+    let manifest = before_a_counter(&graves, ", pieces: 2, after: 1");
     let answers = plant.client().stream(&manifest).await.0.run(pieces(2, 6)).await.closed();
     let [missed] = answers.missed.as_slice() else { panic!("{:?}", answers.missed) };
     assert_eq!((poison(missed).sequence, poison(missed).deaths), (Some(2), 3));
     let counts: Vec<String> = texts(&answers, "b");
     // The piece that had left before the first death has been counted.
-    let expected = ["0 0 1", "0 1 2", "1 0 3", "1 1 4", "3 0 6", "3 1 7", "4 0 8", "4 1 9", "5 0 10", "5 1 11"];
+    let expected =
+        ["0 0 1", "0 1 2", "1 0 3", "1 1 4", "3 0 6", "3 1 7", "4 0 8", "4 1 9", "5 0 10", "5 1 11"];
     let expected: Vec<String> = expected.iter().map(|words| format!("piece {words}")).collect();
-    assert_eq!(counts.iter().filter(|text| !text.starts_with("killer")).cloned().collect::<Vec<_>>(), expected);
+    assert_eq!(
+        counts.iter().filter(|text| !text.starts_with("killer")).cloned().collect::<Vec<_>>(),
+        expected
+    );
     plant.finish().await;
 }
 
@@ -248,7 +310,7 @@ async fn a_death_with_a_state_before_it_or_in_it_ends_the_stream_as_before() {
     ]);
     let answers = plant.client().stream(&before_it).await.0.run(pieces(3, 6)).await;
     assert_eq!(lost(&answers.error.unwrap()).node, "d");
-    assert_eq!(graves.count("c", "call"), 6.min(graves.count("c", "call")), "nothing is counted twice");
+    assert!(graves.count("c", "call") <= 6, "it is not called twice for an input");
     plant.finish().await;
 }
 

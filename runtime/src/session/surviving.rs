@@ -266,8 +266,7 @@ impl RunningSession {
         let renewed = std::mem::take(&mut state.renewed);
         let left: BTreeSet<(u64, usize)> = state.resend.drain(..).collect();
         let places = state.kept.places().into_iter();
-        state.resend =
-            places.filter(|place| renewed.contains(&place.1) || left.contains(place)).collect();
+        state.resend = places.filter(|place| renewed.contains(&place.1) || left.contains(place)).collect();
         state.flush_behind = flush;
         self.stand_if_all_is_sent(state);
     }

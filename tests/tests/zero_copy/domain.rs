@@ -125,6 +125,10 @@ impl Program {
         counts
     }
 
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it is a child, and not reaped");
+    }
+
     /// The frame pools that it has mapped.
     pub(crate) fn pools(&self) -> Vec<PoolMapping> {
         maps::pools(self.child.id())
@@ -142,6 +146,15 @@ impl Drop for Program {
             }
             thread::park_timeout(PAUSE);
         }
+    }
+}
+
+/// Until something is so.
+pub(crate) async fn until(is_so: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "it is not so in time");
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

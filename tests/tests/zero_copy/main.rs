@@ -25,8 +25,9 @@ use remotemedia_core::transport::{
     Caller, PipelineTransport as _, StreamRequest, StreamSession, TransportData,
 };
 
-use domain::{Domain, Program};
+use domain::{Domain, Program, until};
 use maps::PoolMapping;
+use nix::sys::signal::Signal;
 use preload::Counts;
 use trail::Sighting;
 
@@ -72,6 +73,42 @@ async fn a_copy_planted_on_purpose_is_seen_by_every_witness() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_to_another_worker_after_a_death_is_sent_again_and_not_copied() {
+    let domain = Domain::start(&Domain::stock_worker()).await;
+    let (client, _version) =
+        GrpcTransport::connect(&domain.endpoint, None).await.expect("the gateway serves");
+    let request = StreamRequest {
+        manifest: Arc::new(manifest_of(vec![node("b", "PassThrough")], Vec::new())),
+        limits: LimitRequest::default(),
+        listener: None,
+        caller: Caller::default(),
+    };
+    let session = client.stream(request).await.expect("the pipeline stands");
+    pass(&session, 0, LARGE).await;
+    let [gateway, workers @ ..] = domain.programs();
+    let sees_all = |worker: &&&Program| !trail::read(worker).is_empty();
+    let worker = workers.iter().find(sees_all).expect("one of them had the frame");
+    worker.signal(Signal::SIGSTOP);
+    let before = gateway.counts();
+    let sent = audio(1, LARGE);
+    session.send(TransportData::new(1, sent.clone())).await.expect("the frame is taken");
+    let sent_to = |count: usize| {
+        let told = trail::read(gateway).into_iter();
+        let to: Vec<Sighting> =
+            told.filter(|seen| (seen.step.as_str(), seen.sequence) == ("sent", 1)).collect();
+        (to.len() == count).then_some(to)
+    };
+    until(|| sent_to(1).is_some()).await;
+    worker.signal(Signal::SIGKILL);
+    let chunk = session.receive().await.expect("the session lives").expect("a result");
+    assert!(chunk.outputs["b"].data == sent, "it is not what was sent");
+    assert_eq!((gateway.counts() - before).written_bytes, LARGE as u64, "once, when it came");
+    let [first, second] = &sent_to(2).expect("it was sent twice")[..] else { unreachable!() };
+    assert_ne!(first.peer, second.peer);
+    assert_eq!(first.place, second.place, "the same block");
+}
+
 /// What one run left behind.
 #[derive(Debug)]
 struct Run {
@@ -113,7 +150,7 @@ impl Run {
             name: program.name,
             copied: program.counts() - before,
             pools: program.pools(),
-            trail: trail::of(program, session.id(), FRAMES),
+            trail: trail::of(program, FRAMES),
         });
         let evidence: [Evidence; 3] = evidence.collect::<Vec<_>>().try_into().expect("three processes");
         session.close().await.expect("the session is open");
@@ -205,32 +242,37 @@ impl Evidence {
 /// Sends one frame, and waits until it is back.
 async fn pass(session: &impl StreamSession, sequence: u64, bytes: usize) {
     let [first, ..] = sequence.to_le_bytes();
-    let period: Vec<u8> = (0..=u8::MAX).map(|at| at.wrapping_add(first)).collect();
-    let payload = period.repeat(bytes / period.len());
-    let audio = |samples| {
-        let rate = SampleRate::new(48_000).expect("48 kHz");
-        let stereo = ChannelCount::new(2).expect("two channels");
-        RuntimeData::from(Audio::new(samples, SampleFormat::I16, rate, stereo).expect("whole frames"))
-    };
-    let sent = audio(Bytes::from(payload));
+    let sent = audio(first, bytes);
     session.send(TransportData::new(sequence, sent.clone())).await.expect("the frame is taken");
     let chunk = session.receive().await.expect("the session lives").expect("a result");
     assert_eq!((chunk.sequence, chunk.outputs.len()), (sequence, 1));
     assert!(chunk.outputs["b"].data == sent, "frame {sequence} is not what was sent");
 }
 
+/// Samples that begin with this byte.
+fn audio(first: u8, bytes: usize) -> RuntimeData {
+    let period: Vec<u8> = (0..=u8::MAX).map(|at| at.wrapping_add(first)).collect();
+    let samples = Bytes::from(period.repeat(bytes / period.len()));
+    let rate = SampleRate::new(48_000).expect("48 kHz");
+    let stereo = ChannelCount::new(2).expect("two channels");
+    RuntimeData::from(Audio::new(samples, SampleFormat::I16, rate, stereo).expect("whole frames"))
+}
+
 /// `a → b`, each in a process of its own.
 fn two_processes(node_type: &str) -> Manifest {
-    let node = |id: &str| NodeManifest {
+    let connection = Connection { from: "a".to_owned(), to: "b".to_owned() };
+    manifest_of(vec![node("a", node_type), node("b", node_type)], vec![connection])
+}
+
+fn manifest_of(nodes: Vec<NodeManifest>, connections: Vec<Connection>) -> Manifest {
+    Manifest { version: VERSION.to_owned(), nodes, connections, ..Manifest::default() }
+}
+
+fn node(id: &str, node_type: &str) -> NodeManifest {
+    NodeManifest {
         id: id.to_owned(),
         node_type: node_type.to_owned(),
         own_process: true,
         ..NodeManifest::default()
-    };
-    Manifest {
-        version: VERSION.to_owned(),
-        nodes: vec![node("a"), node("b")],
-        connections: vec![Connection { from: "a".to_owned(), to: "b".to_owned() }],
-        ..Manifest::default()
     }
 }

@@ -4,7 +4,6 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use remotemedia_core::frame::SessionId;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -17,8 +16,6 @@ pub(crate) struct Sighting {
     pub(crate) step: String,
     /// The process at the other end.
     pub(crate) peer: String,
-    /// The session's number.
-    pub(crate) session: u64,
     /// The frame's number.
     pub(crate) sequence: u64,
     /// Where it lay.
@@ -47,12 +44,11 @@ pub(crate) const FILTER: &str = "info,remotemedia_ipc::trace=trace";
 /// A receiver may be heard of before the sender has written its line.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// All that a process has told of a session, once it has told of the arrival and the sending of the last frame.
-pub(crate) fn of(program: &Program, session: SessionId, last: u64) -> Vec<Sighting> {
+/// All that a process has told of its only session, once it has told of the arrival and the sending of the last frame.
+pub(crate) fn of(program: &Program, last: u64) -> Vec<Sighting> {
     let end = Instant::now() + PATIENCE;
     loop {
-        let mut told = read(program);
-        told.retain(|sighting| sighting.session == session.0);
+        let told = read(program);
         let count =
             |step: &str| told.iter().filter(|seen| seen.step == step && seen.sequence == last).count();
         if [count("sent"), count("arrived")] == [1, 1] {
@@ -63,7 +59,8 @@ pub(crate) fn of(program: &Program, session: SessionId, last: u64) -> Vec<Sighti
     }
 }
 
-fn read(program: &Program) -> Vec<Sighting> {
+/// All that a process has told until now.
+pub(crate) fn read(program: &Program) -> Vec<Sighting> {
     let log = fs::read_to_string(&program.log).expect("the log is there");
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let told = lines.filter(|line| line["target"] == "remotemedia_ipc::trace");

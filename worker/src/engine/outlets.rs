@@ -63,8 +63,7 @@ pub(super) enum OutletError {
 
 impl Outlets {
     pub(super) fn new(plane: Plane, plan: &StagePlan) -> Self {
-        let edge =
-            |output: &StageOutput| (EdgeOut::new(output.edge, output.to, plan.window), output.session);
+        let edge = |output: &StageOutput| (EdgeOut::new(output.edge, output.to, plan.window), output.session);
         let edges = plan.outputs.iter().map(edge).collect();
         let of_gateway = |output: &StageOutput| output.to.slot == Slot::GATEWAY;
         let outstanding = plan.outputs.iter().map(|output| of_gateway(output).then(Mutex::default)).collect();

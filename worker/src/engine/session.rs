@@ -85,6 +85,8 @@ struct Lane {
 struct Inlet {
     edge: EdgeIn,
     course: Course,
+    /// How many it has had before this one.
+    turn: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -103,6 +105,8 @@ enum Flow {
 #[derive(Debug)]
 struct Letter {
     item: Item,
+    /// The turn of the edge that it came on.
+    turn: u32,
     /// From push to pop, for frames.
     hop: Option<Duration>,
 }
@@ -138,7 +142,8 @@ impl SessionCell {
         let routes = Routes::of(&plan)?;
         let inlet = |input: &remotemedia_ipc::control::messages::StageInput| {
             let edge = EdgeIn::new(input.edge, input.from, plan.window);
-            Lane { inlet: Some(Inlet { edge, course: Course::default() }), ..Lane::default() }
+            let inlet = Inlet { edge, course: Course::default(), turn: 0 };
+            Lane { inlet: Some(inlet), ..Lane::default() }
         };
         let joints = (0..routes.joints()).map(|_| Lane::default());
         let lanes = plan.inputs.iter().map(inlet).chain(joints).collect();
@@ -168,7 +173,7 @@ impl SessionCell {
             Phase::Fresh(_) | Phase::Standing => {}
             Phase::Condemned(_) | Phase::Failed | Phase::Closing | Phase::Closed => return,
         }
-        match self.sort(&gate, arrival) {
+        match self.sort(&mut gate, arrival) {
             Ok(Some((input, letter))) => gate.lanes[input].letters.push_back(letter),
             Ok(None) => return,
             Err(problem) => {
@@ -179,7 +184,7 @@ impl SessionCell {
         self.schedule(&mut gate);
     }
 
-    /// Takes inputs from others from here on. What waits of those before will come again.
+    /// Takes inputs from others from here on, who give again what had not been answered.
     pub(super) fn rewire(self: &Arc<Self>, turn: u32, feeders: &[StageFeeder]) {
         let mut gate = self.gate();
         match gate.phase {
@@ -311,8 +316,8 @@ impl SessionCell {
         errand
     }
 
-    /// Which input an arrival is for, and what it brings; nothing, if it says nothing.
-    fn sort(&self, gate: &Gate, arrival: Arrival) -> Result<Option<(usize, Letter)>, String> {
+    /// Which input an arrival is for, and what it brings; nothing, if it says nothing new.
+    fn sort(&self, gate: &mut Gate, arrival: Arrival) -> Result<Option<(usize, Letter)>, String> {
         let Arrival { from, header, hop, content } = arrival;
         let Some(input) = gate.input_of(header.edge, from) else {
             if gate.former.contains(&(header.edge, from)) {
@@ -339,10 +344,10 @@ impl SessionCell {
             Content::Flush => (Item::Flush, None),
             Content::Lost => return Err(format!("frame {sequence} from {from} could not be had")),
         };
-        if gate.lanes[input].letters.len() >= self.most_letters {
-            return Err(format!("{from} sent more on edge {} than its credit allows", header.edge));
+        match gate.lanes[input].letter(item, hop, self.most_letters, self.membership.plane()) {
+            Some(letter) => Ok(letter.map(|letter| (input, letter))),
+            None => Err(format!("{from} sent more on edge {} than its credit allows", header.edge)),
         }
-        Ok(Some((input, Letter { item, hop })))
     }
 
     fn schedule(self: &Arc<Self>, gate: &mut Gate) {
@@ -430,7 +435,7 @@ impl Gate {
         let Some(inlet) = &mut lane.inlet else { return false };
         let edge = std::mem::replace(&mut inlet.edge, EdgeIn::new(feeder.edge, feeder.from, window));
         inlet.course.begin_again();
-        lane.letters.clear();
+        inlet.turn = inlet.turn.wrapping_add(1);
         self.former.push_back((edge.edge().index, edge.from()));
         if self.former.len() > FORMER {
             self.former.pop_front();
@@ -442,18 +447,35 @@ impl Gate {
 // === impl Lane ===
 
 impl Lane {
-    /// The next that brings something new. Each gives its credit back.
-    fn next_letter(&mut self, plane: &Plane) -> Option<Letter> {
+    /// A letter of what is new in an item, if anything is: what is not gives its credit back at once, though the lane may
+    /// be held up. None if the edge has as much under way as it may.
+    fn letter(
+        &mut self,
+        item: Item,
+        hop: Option<Duration>,
+        most: usize,
+        plane: &Plane,
+    ) -> Option<Option<Letter>> {
         let inlet = self.inlet.as_mut()?;
-        while let Some(Letter { item, hop }) = self.letters.pop_front() {
-            if item != Item::Flush {
-                inlet.edge.give_back(plane);
-            }
-            if let Some(item) = inlet.course.pass(item) {
-                return Some(Letter { item, hop });
-            }
+        if self.letters.iter().filter(|letter| letter.turn == inlet.turn).count() >= most {
+            return None;
         }
-        None
+        let has_credit = item != Item::Flush;
+        let new = inlet.course.pass(item);
+        if new.is_none() && has_credit {
+            inlet.edge.give_back(plane);
+        }
+        Some(new.map(|item| Letter { item, turn: inlet.turn, hop }))
+    }
+
+    /// The next, whose credit goes back where its edge is still in use.
+    fn next_letter(&mut self, plane: &Plane) -> Option<Letter> {
+        let letter = self.letters.pop_front()?;
+        let inlet = self.inlet.as_ref().filter(|inlet| inlet.turn == letter.turn);
+        if let (Some(inlet), Item::Frame { .. } | Item::Mark { .. }) = (inlet, &letter.item) {
+            inlet.edge.give_back(plane);
+        }
+        Some(letter)
     }
 }
 
