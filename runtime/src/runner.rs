@@ -116,7 +116,7 @@ impl PipelineRunner {
                 self.strike(&run, &session, loss, manifest)?;
             }
             if replays == granted.replays || !may_run_again(&graph, &session.infos(), call.as_ref()) {
-                return Err(WorkerLost { replays, ..lost }.into());
+                return Err(WorkerLost { replays: replays + lost.replays, ..lost }.into());
             }
             self.hub.count_replay();
             tracing::info!(session = %session.id(), worker = lost.worker, "run_begins_again");

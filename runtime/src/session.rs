@@ -166,6 +166,8 @@ struct State {
     /// Whether any input has gone in.
     has_begun: bool,
     kept: Kept,
+    /// Entries of which something is answered.
+    answered: BTreeSet<usize>,
     /// What is to go in again, by sequence and entry.
     resend: VecDeque<(u64, usize)>,
     /// The flush is to follow that.
@@ -429,6 +431,7 @@ impl RunningSession {
                 Action::Open => state.stands = true,
                 Action::Answered { sequence, entries, missed, arrived } => {
                     entries.iter().chain(&missed).for_each(|entry| drop(state.kept.forget(sequence, *entry)));
+                    state.answered.extend(&entries);
                     if !entries.is_empty() {
                         state.answer(sequence, entries.len(), now.saturating_duration_since(arrived));
                     }
@@ -604,6 +607,7 @@ impl State {
             stands: false,
             has_begun: false,
             kept: Kept::default(),
+            answered: BTreeSet::new(),
             resend: VecDeque::new(),
             flush_behind: false,
             losses: 0,

@@ -3,7 +3,7 @@
 //! | the pipeline's nodes | a unary run | a stream |
 //! | --- | --- | --- |
 //! | none was called that is not repeatable | runs again, from the beginning | |
-//! | those that died, and all before them, are repeatable and stateless | | what is not answered goes to other workers, and the rest stays as it is; nobody notices |
+//! | those that died, and all before them, are repeatable | goes to other workers as far as them, and the rest stays as it is | the same, where they are stateless too |
 //! | nothing was sent yet | runs again | begins again |
 //! | any other | ends | ends, or begins anew with a gap, as the manifest says |
 
@@ -27,7 +27,7 @@ pub(crate) struct Loss {
     pub(crate) call: Option<Call>,
 }
 
-/// What becomes of a stream.
+/// What becomes of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Survival {
     /// It ends.
@@ -59,18 +59,16 @@ pub(crate) struct KeptInput {
 // === impl Survival ===
 
 impl Survival {
-    /// Of a stream that may be replayed so often and has lost these nodes, with those before them; one that asks nothing is
-    /// a unary run.
-    pub(crate) fn of<'a>(
+    /// Of a stream that may be replayed so often and has lost these nodes, with those before them.
+    pub(crate) fn of_stream<'a>(
         mut lost: impl Iterator<Item = &'a NodeInfo>,
-        asked: Option<OnWorkerLoss>,
+        asked: OnWorkerLoss,
         replays: u32,
     ) -> Self {
         match asked {
-            None => Self::End,
-            Some(_) if replays > 0 && lost.all(NodeInfo::is_replayable) => Self::Replay,
-            Some(OnWorkerLoss::End) => Self::End,
-            Some(OnWorkerLoss::Restart) => Self::Restart,
+            _ if replays > 0 && lost.all(NodeInfo::is_replayable) => Self::Replay,
+            OnWorkerLoss::End => Self::End,
+            OnWorkerLoss::Restart => Self::Restart,
         }
     }
 }
@@ -180,7 +178,7 @@ mod tests {
     fn a_stream_goes_on_unnoticed_where_no_node_has_a_state() {
         let info = |repeatable, stateless| NodeInfo { repeatable, stateless, ..NodeInfo::default() };
         let of =
-            |infos: &[NodeInfo], replays| Survival::of(infos.iter(), Some(OnWorkerLoss::Restart), replays);
+            |infos: &[NodeInfo], replays| Survival::of_stream(infos.iter(), OnWorkerLoss::Restart, replays);
         assert_eq!(of(&[info(true, true), info(true, true)], 2), Survival::Replay);
         assert_eq!(of(&[info(true, true), info(true, false)], 2), Survival::Restart);
         assert_eq!(
@@ -190,7 +188,6 @@ mod tests {
         );
         assert_eq!(of(&[info(true, true)], 0), Survival::Restart, "the client wants no replay");
         let with_a_state = [info(true, false)];
-        assert_eq!(Survival::of(with_a_state.iter(), Some(OnWorkerLoss::End), 2), Survival::End);
-        assert_eq!(Survival::of([info(true, true)].iter(), None, 2), Survival::End, "a unary run");
+        assert_eq!(Survival::of_stream(with_a_state.iter(), OnWorkerLoss::End, 2), Survival::End);
     }
 }

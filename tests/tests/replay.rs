@@ -154,6 +154,26 @@ async fn work_that_must_not_be_done_twice_is_not() {
     plant.finish().await;
 }
 
+#[tokio::test]
+async fn a_run_goes_on_as_far_as_the_dead_and_what_is_behind_them_is_not_called_twice() {
+    let (plant, graves) = (plant(5).await, Graves::new());
+    for (of_dead, times, expected) in [("Mortal", 1, ["0", "1", "2"]), ("CountingMortal", 2, ["1", "1", "1"])]
+    {
+        let dead = format!("dead-{of_dead}");
+        let behind = format!("behind-{of_dead}");
+        let manifest = own_processes(&[
+            &graves.node(&dead, of_dead, &format!(", times: {times}, pieces: 3, after: 2")),
+            &graves.node_that_dies_of("nothing", &behind, "OnceMortal", ""),
+        ]);
+        let outputs = plant.client().execute(&manifest, [(dead.as_str(), text("killer"))]).await.unwrap();
+        let expected: String = expected.iter().map(|piece| format!("killer {piece} 0")).collect();
+        assert_eq!(words(&outputs.data_outputs[&behind]), expected);
+        assert_eq!((graves.count(&dead, "grave"), graves.count(&behind, "call")), (times, 3));
+    }
+    assert_eq!(plant.status().await.replays, 3);
+    plant.finish().await;
+}
+
 fn own_processes(nodes: &[&str]) -> PipelineManifest {
     let mut manifest = chain(nodes);
     manifest.nodes.iter_mut().for_each(|node| node.own_process = true);

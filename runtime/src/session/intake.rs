@@ -299,8 +299,9 @@ impl RunningSession {
     /// Whether an input of an entry may go in once more, if workers die.
     fn may_go_again(&self, attempt: &Attempt, entry: usize) -> bool {
         let Wiring { entries, infos, .. } = &*attempt.wiring;
-        let is_replayable = infos[entries[entry].node.index()].is_replayable();
-        self.asked.is_some() && self.granted.replays > 0 && is_replayable
+        let info = &infos[entries[entry].node.index()];
+        let may = if self.asked.is_some() { info.is_replayable() } else { info.repeatable };
+        self.granted.replays > 0 && may
     }
 
     /// Whether it is remembered until it is answered, so that it goes in again or is told to be lost.

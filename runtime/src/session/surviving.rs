@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::{Attempt, Inbound, RunningSession, State};
 use crate::hub::{OpenOrder, unavailable};
 use crate::poison::Evidence;
-use crate::survival::{KeptInput, Loss, Pieces, Survival};
+use crate::survival::{KeptInput, Loss, Pieces, Survival, may_run_again};
 use crate::wiring::{Remains, Wiring};
 
 /// How a session goes on.
@@ -66,15 +66,16 @@ impl RunningSession {
         let wiring = Arc::clone(&state.attempt.wiring);
         let stays = |stage| state.current.contains(&stage) && state.standing.contains(&stage);
         let staying = wiring.independent(&self.graph, stays);
-        let gone = wiring.stages.iter().filter(|(id, _)| !staying.contains(id));
-        let gone = gone.flat_map(|(_, stage)| &stage.nodes).map(|node| &wiring.infos[node.index()]);
-        let survival = Survival::of(gone, self.asked, self.granted.replays);
+        let survival = self.survival(state, &staying, loss);
         let poison = self.strike(state, survival, loss);
         let making = loss.call.is_some_and(|call| call.sequence.is_none());
         if making && !self.is_repeatable(state, loss) {
             return Err(self.end_of(loss, poison, state.losses));
         }
-        if !state.has_begun || making || (state.kept.is_empty() && !state.machine.is_running()) {
+        let is_run = self.asked.is_none();
+        let as_a_run = survival == Survival::Replay && is_run;
+        let of_no_input = state.kept.is_empty() && !state.machine.is_running();
+        if !state.has_begun || making || of_no_input || as_a_run {
             state.losses += 1;
             if state.losses > self.granted.replays || (state.has_begun && survival == Survival::End) {
                 return Err(self.end_of(loss, poison, state.losses - 1));
@@ -82,7 +83,11 @@ impl RunningSession {
         }
         match survival {
             _ if !state.has_begun => Ok(Course::default()),
-            Survival::End => Err(self.end_of(loss, poison, 0)),
+            Survival::End => Err(self.end_of(loss, poison, if is_run { state.losses } else { 0 })),
+            Survival::Replay if is_run => match poison {
+                Some(poison) => Err(poison.into()),
+                None => Ok(Course { staying, given_up: Vec::new() }),
+            },
             Survival::Replay => {
                 let goes_again = |entry: usize| !staying.contains(&wiring.entries[entry].stage);
                 let given_up = self.give_up_killers(state, loss, poison.as_ref(), goes_again);
@@ -90,6 +95,24 @@ impl RunningSession {
             }
             Survival::Restart => Ok(Course { staying: BTreeSet::new(), given_up: give_up_all(state, loss) }),
         }
+    }
+
+    /// What becomes of it when all is lost but what stays.
+    fn survival(&self, state: &State, staying: &BTreeSet<SessionId>, loss: &Loss) -> Survival {
+        let wiring = &state.attempt.wiring;
+        let gone = wiring.stages.iter().filter(|(id, _)| !staying.contains(id));
+        let mut gone = gone.flat_map(|(_, stage)| &stage.nodes).map(|node| &wiring.infos[node.index()]);
+        if let Some(asked) = self.asked {
+            return Survival::of_stream(gone, asked, self.granted.replays);
+        }
+        // A unary run that may begin again as a whole does. What of it is answered does not go in again.
+        let may_begin_again = may_run_again(&self.graph, &wiring.infos, loss.call.as_ref());
+        let is_answered = |entry: &usize| !staying.contains(&wiring.entries[*entry].stage);
+        let again = !may_begin_again
+            && state.losses < self.granted.replays
+            && gone.all(|info| info.repeatable)
+            && !state.answered.iter().any(is_answered);
+        if again { Survival::Replay } else { Survival::End }
     }
 
     /// Whether the node that it died in may be called again.
@@ -133,7 +156,8 @@ impl RunningSession {
         let frames = || call.sequence.map_or_else(Vec::new, |sequence| self.frames_of(state, sequence));
         let evidence = || Evidence { manifest: Arc::clone(&self.manifest), frames: frames() };
         let kept = || (!self.private).then(evidence);
-        let poison = self.poisons.blame(content, loss, call.sequence, kept)?;
+        let sequence = call.sequence.filter(|_| self.asked.is_some());
+        let poison = self.poisons.blame(content, loss, sequence, kept)?;
         self.hub.count_poison();
         Some(poison)
     }

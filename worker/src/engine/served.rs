@@ -16,7 +16,7 @@ use remotemedia_core::node::{
     read_params,
 };
 use remotemedia_core::{Frame, Text};
-use remotemedia_ipc::control::messages::{SessionCommand, SessionReply, StagePlan};
+use remotemedia_ipc::control::messages::{SessionCommand, SessionReply, StageFeeder, StagePlan};
 use remotemedia_ipc::host::{Host, HostConfig, HostEvent, PoolBudget};
 use remotemedia_ipc::memory::Geometry;
 use remotemedia_ipc::plane::{Arrival, Content, EdgeIn, EdgeOut, EdgeRef, Header};
@@ -148,6 +148,34 @@ fn a_pipeline_that_leaves_a_worker_and_comes_back_never_waits_for_itself() {
     plant.flush(&session);
     let reports = [plant.reply(), plant.reply()];
     assert!(reports.iter().all(|reply| matches!(reply, SessionReply::Reported { .. })), "{reports:?}");
+}
+
+#[test]
+fn an_input_that_is_fed_by_another_takes_what_is_new_and_nothing_from_before() {
+    let mut plant = Plant::start(1);
+    let mut session = plant.open(0, chain("a"));
+    plant.send(&mut session, "zero");
+    assert_eq!(plant.receive(&mut session).header.sequence, 0);
+    let former = std::mem::replace(
+        &mut session.entry,
+        EdgeOut::new(EdgeRef { index: 300, epoch: 1 }, plant.members[0], 2),
+    );
+    let feeders = vec![StageFeeder { input: 0, edge: session.entry.edge(), from: plant.host().plane().me() }];
+    plant.tell(0, SessionCommand::Rewire { session: session.id, turn: 7, feeders });
+    assert_eq!(plant.reply(), SessionReply::Rewired { session: session.id, turn: 7 });
+    let new = std::mem::replace(&mut session.entry, former);
+    plant.send(&mut session, "late");
+    session.entry = new;
+    session.next = 0;
+    for words in ["zero", "one", "two", "three"] {
+        plant.until_credit(&session);
+        plant.send(&mut session, words);
+    }
+    for words in ["one", "two", "three"] {
+        let Content::Frame(data, ..) = plant.receive(&mut session).content else { panic!("no frame") };
+        assert_eq!(data.payload(), words.as_bytes());
+    }
+    plant.close(0, session.id);
 }
 
 #[test]

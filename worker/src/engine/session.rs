@@ -31,6 +31,8 @@ use crate::registry::{CreateError, Place};
 #[derive(Debug)]
 pub(super) struct SessionCell {
     id: SessionId,
+    /// What people know it as.
+    part_of: SessionId,
     membership: Arc<Membership>,
     window: u32,
     /// Letters on one input that its sender may have under way: the window, and the flush.
@@ -149,6 +151,7 @@ impl SessionCell {
         let lanes = plan.inputs.iter().map(inlet).chain(joints).collect();
         let cell = Arc::new(Self {
             id: plan.session,
+            part_of: plan.part_of,
             membership: Arc::clone(membership),
             window: plan.window,
             most_letters: usize::try_from(plan.window).unwrap_or(usize::MAX).saturating_add(1),
@@ -305,7 +308,7 @@ impl SessionCell {
         gate.phase = Phase::Failed;
         gate.drain();
         drop(gate);
-        tracing::info!(session = %self.id, %fault, "session_failed");
+        tracing::info!(session = %self.part_of, %fault, "session_failed");
         self.reply(SessionReply::Failed { session: self.id, fault });
     }
 
@@ -325,7 +328,7 @@ impl SessionCell {
             }
             if gate.inlets().all(|inlet| inlet.edge.from() != from) {
                 // The lie of a stranger is no fault of the session.
-                tracing::warn!(%from, session = %self.id, "frame_of_stranger_dropped");
+                tracing::warn!(%from, session = %self.part_of, "frame_of_stranger_dropped");
                 return Ok(None);
             }
             return Err(format!(
