@@ -5,6 +5,7 @@
 //! ```text
 //! listener    accepts, and owns the connections; those beyond the room are told so
 //! server      HTTP/2 with windows that make a slow pipeline its own client's matter
+//!   gathered  what a connection writes in one turn of its task leaves in one piece
 //!   identify  names every call, in its answer and on the lines that are logged about it
 //!   measure   counts every call as its client sees it
 //!   rescue    the one place that turns errors into statuses
@@ -27,6 +28,7 @@ mod config;
 mod deadline;
 mod doors;
 mod files;
+mod gathered;
 mod gauge;
 mod guard;
 mod health;

@@ -17,6 +17,7 @@ use crate::admit::Admit;
 use crate::backend::Backend;
 use crate::doors::Doors;
 use crate::files::FileRoots;
+use crate::gathered::Gathered;
 use crate::gauge::Gauge;
 use crate::guard::Guard;
 use crate::health::{self, Health};
@@ -189,13 +190,14 @@ async fn serve_connection<S>(
     S::Error: std::error::Error + Send + Sync + 'static,
 {
     let service = TowerToHyperService::new(service);
+    let (connection, outlet) = Gathered::new(connection);
     let mut connection = std::pin::pin!(http2.serve_connection(TokioIo::new(connection), service));
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = outlet.run(connection.as_mut()) => ended,
         () = end => {
             // The client is told to open no more streams; those that are open go on.
             connection.as_mut().graceful_shutdown();
-            connection.await
+            outlet.run(connection).await
         }
     };
     if let Err(error) = ended {
