@@ -1,5 +1,7 @@
 //! Pipelines on a service elsewhere, over gRPC.
 
+mod whole;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,6 +31,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
+use whole::Whole;
+
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Beyond the service's own deadline, so that its answer, which says more, comes first.
@@ -47,7 +51,7 @@ const QUEUED_REQUESTS: usize = 1;
 #[derive(Clone, Debug)]
 pub struct GrpcTransport {
     endpoint: Arc<str>,
-    channel: InterceptedService<Channel, Bearer>,
+    channel: InterceptedService<Whole<Channel>, Bearer>,
 }
 
 /// Shows a token with every call, if there is one.
@@ -155,7 +159,7 @@ impl GrpcTransport {
             endpoint: endpoint.to_owned(),
             problem: root_cause(&error),
         })?;
-        let channel = InterceptedService::new(channel, Bearer::of(token)?);
+        let channel = InterceptedService::new(Whole::new(channel), Bearer::of(token)?);
         let transport = Self { endpoint: endpoint.into(), channel };
         let version = transport.version().await?;
         Ok((transport, version))
