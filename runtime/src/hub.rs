@@ -47,7 +47,8 @@ pub(crate) struct Hub {
 /// How others reach the hub. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct HubHandle {
-    /// Unbounded in type, bounded in fact: a session sends one `Open` and one `Close`, and sessions are bounded.
+    /// Unbounded in type, bounded in fact: a session sends an `Open` for each attempt, of which replays are bounded, and
+    /// one `Close`; and sessions are bounded.
     orders: Sender<Order>,
     shared: Arc<HubShared>,
     plane: Plane,
@@ -574,14 +575,16 @@ impl Loop {
         let lost =
             WorkerLost { node: String::new(), worker: name, pid, cause, restarts, last_lines, replays: 0 };
         let touched = self.stages.iter().filter(|(_, entry)| entry.member == member);
-        let touched: Vec<SessionId> = touched.map(|(id, _)| *id).collect();
+        let mut touched: Vec<SessionId> = touched.map(|(id, _)| *id).collect();
+        // A session that has several stages there hears first of the one that it died of.
+        touched.sort_by_key(|id| calls.iter().all(|call| call.session != *id));
         for id in &touched {
             let Some(entry) = self.stages.get(id) else { continue };
             let call = calls.iter().find(|call| call.session == *id).copied();
             let called = call.and_then(|call| entry.session.graph.nodes().get(call.node.index()));
             let node = called.map_or(&entry.node, |node| &node.id).clone();
             let (lost, kind) = (WorkerLost { node, ..lost.clone() }, kind.clone());
-            let loss = Loss { lost, kind, call };
+            let loss = Loss { lost, kind, call, is_counted: false };
             entry.tell(*id, FromHub::Lost(Box::new(loss)));
         }
         touched.into_iter().for_each(|id| self.remove(id));
@@ -769,7 +772,7 @@ impl Loop {
             let id = plan.session;
             let Some(entry) = self.stages.get_mut(&id) else { continue };
             entry.phase = Phase::Planned;
-            // Not told: the worker is dead or condemned, and its death ends the session.
+            // Not told: the worker is dead or condemned, and the session hears of its death.
             if let Err(error) = self.host.tell(member, SessionCommand::Open(plan)) {
                 tracing::warn!(session = %id, %member, %error, "plan_not_sent");
             }

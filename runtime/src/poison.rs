@@ -182,7 +182,7 @@ mod tests {
             last_lines: Vec::new(),
             replays: 0,
         };
-        Loss { lost, kind: "rust".to_owned(), call: None }
+        Loss { lost, kind: "rust".to_owned(), call: None, is_counted: false }
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl PipelineRunner {
             let opening = Opening {
                 graph: Arc::clone(&graph),
                 manifest: Arc::clone(&request.manifest),
-                granted,
+                granted: Granted { replays: granted.replays - replays, ..granted },
                 private: request.caller.private,
                 quota: quota.clone(),
                 listener: None,
@@ -133,7 +133,7 @@ impl PipelineRunner {
         loss: &Loss,
         manifest: Option<&Arc<Manifest>>,
     ) -> Result<(), Fault> {
-        if loss.call.is_none_or(|call| call.sequence.is_none()) {
+        if loss.is_counted || loss.call.is_none_or(|call| call.sequence.is_none()) {
             return Ok(());
         }
         let named = |(entry, pieces): (&String, &Pieces)| session.frames_named(entry, pieces);

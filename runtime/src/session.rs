@@ -1,6 +1,6 @@
 //! A session under way: core's state machine, driven by whoever sends and receives.
 //!
-//! It runs on an attempt: a set of workers with the edges between them. When a worker dies the session may go on with
+//! It runs on an attempt: stages at workers, with the edges between them. When a worker dies the session may go on with
 //! another attempt, as [`crate::survival`] says, and its user does not notice but by the time it takes.
 
 mod intake;
@@ -81,7 +81,7 @@ pub(crate) struct Opening {
     pub(crate) room: Arc<OwnedSemaphorePermit>,
 }
 
-/// A set of workers that a session runs on.
+/// The stages that a session runs on.
 #[derive(Debug)]
 struct Attempt {
     /// Counted from 0.
@@ -168,8 +168,11 @@ struct State {
     kept: Kept,
     /// Entries of which something is answered.
     answered: BTreeSet<usize>,
-    /// What is to go in again, by sequence and entry.
+    /// Whether stages were replaced after input had gone in.
+    has_replayed: bool,
+    /// What is to go in again, by sequence and entry; sent while the stages that it goes to stand.
     resend: VecDeque<(u64, usize)>,
+    is_resending: bool,
     /// The flush is to follow that.
     flush_behind: bool,
     /// Deaths at which no input was to blame.
@@ -332,7 +335,7 @@ impl RunningSession {
         }
         tokio::select! {
             biased;
-            placed = placed(&mut inbound.placing) => self.on_placed(placed),
+            placed = placed(&mut inbound.placing) => self.on_placed(placed, inbound),
             event = inbound.events.recv() => match event {
                 Some((stage, event)) => self.on_told(stage, event, inbound),
                 None => self.on(Event::Failed(unavailable(Unavailability::ShuttingDown))),
@@ -430,7 +433,9 @@ impl RunningSession {
             match action {
                 Action::Open => state.stands = true,
                 Action::Answered { sequence, entries, missed, arrived } => {
-                    entries.iter().chain(&missed).for_each(|entry| drop(state.kept.forget(sequence, *entry)));
+                    // A run's may still be wanted: its nodes may have a state that a flush tells of.
+                    let forgotten = entries.iter().chain(&missed).filter(|_| self.asked.is_some());
+                    forgotten.for_each(|entry| drop(state.kept.forget(sequence, *entry)));
                     state.answered.extend(&entries);
                     if !entries.is_empty() {
                         state.answer(sequence, entries.len(), now.saturating_duration_since(arrived));
@@ -609,6 +614,8 @@ impl State {
             kept: Kept::default(),
             answered: BTreeSet::new(),
             resend: VecDeque::new(),
+            is_resending: false,
+            has_replayed: false,
             flush_behind: false,
             losses: 0,
             loss: None,

@@ -25,6 +25,8 @@ pub(crate) struct Loss {
     pub(crate) kind: String,
     /// The call of one of the session's nodes that it was in.
     pub(crate) call: Option<Call>,
+    /// Whether it has been counted against the input of that call.
+    pub(crate) is_counted: bool,
 }
 
 /// What becomes of a session.

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use remotemedia_core::fault::{DeathCause, Fault, Poison, StreamFault, WorkerLost};
 use remotemedia_core::token::Token;
 use remotemedia_protos::v1::{
-    Connection, DataBuffer, ErrorResponse, PipelineManifest, ResourceLimits, WorkerLossPolicy,
+    Connection, DataBuffer, ErrorResponse, PipelineManifest, ResourceLimits, StreamInit, WorkerLossPolicy,
 };
 use remotemedia_tests::Plant;
 use remotemedia_tests::client::{Answers, context, fault};
@@ -385,6 +385,33 @@ async fn a_stream_with_a_state_ends_or_begins_anew_with_the_gap_told() {
     let expected: Vec<String> = (1..=after.len()).map(|count| format!("after {count}")).collect();
     assert_eq!(after, expected, "it counts from the beginning");
     assert_eq!(answers.missed.len() + after.len(), 4);
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn the_death_of_a_worker_that_runs_two_parts_of_a_session_is_one_death() {
+    let (plant, graves) = (plant(4).await, Graves::new());
+    let passing = |id: &str| graves.node_that_dies_of("nothing", id, "Mortal", "");
+    // The first and the last node share a worker.
+    let manifest = own_processes(&[
+        &graves.node("x", "Mortal", ", times: 1"),
+        &passing("a"),
+        &passing("m"),
+        &passing("d"),
+        &passing("b"),
+    ]);
+    let limits = ResourceLimits { max_replays: Some(1), ..ResourceLimits::default() };
+    let init =
+        StreamInit { manifest: Some(manifest), resource_limits: Some(limits), ..StreamInit::default() };
+    let (mut call, _session) = plant.client().stream_as(init).await;
+    assert_eq!(plant.status().await.sessions[0].workers.len(), 4);
+    for (number, word) in (0..).zip(["one", "killer", "three"]) {
+        call.send(number, text(word)).await;
+        assert_eq!(words(&call.result().await.data_outputs["b"]), format!("{word} 0 0 0 0 0"));
+    }
+    call.close().await;
+    assert!(call.rest().await.closed().missed.is_empty());
+    assert_eq!((graves.count("x", "grave"), plant.status().await.replays), (1, 1));
     plant.finish().await;
 }
 

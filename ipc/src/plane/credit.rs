@@ -4,7 +4,7 @@
 //! has taken off its queue. The sender compares that with what it has sent. An edge's index is used again by later
 //! sessions, so the cell carries the session's epoch too, and says nothing to anybody of another epoch.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -106,12 +106,20 @@ impl EdgeIn {
     pub fn give_back(&self, plane: &Plane) {
         let taken = self.taken.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         if let Some(cell) = plane.domain().credit(self.edge.index) {
-            cell.store(pack(self.edge.epoch, taken), Ordering::Release);
+            give(cell, self.edge.epoch, taken);
         }
         if taken.is_multiple_of((self.window / 2).max(1)) {
             plane.ring(self.from.slot);
         }
     }
+}
+
+/// Writes how many were taken, unless the cell is another session's already: who is late has nothing to give.
+fn give(cell: &AtomicU64, epoch: u32, taken: u32) {
+    let is_ours = |cell: u64| unpack(cell)[0].wrapping_sub(epoch).cast_signed() <= 0;
+    let ours = |cell| is_ours(cell).then(|| pack(epoch, taken));
+    // Refused where there is nothing to give.
+    let _late = cell.fetch_update(Ordering::Release, Ordering::Relaxed, ours);
 }
 
 fn pack(epoch: u32, taken: u32) -> u64 {
@@ -132,5 +140,24 @@ mod tests {
         for (epoch, taken) in [(0, 0), (1, u32::MAX), (u32::MAX, 1)] {
             assert_eq!(unpack(pack(epoch, taken)), [epoch, taken]);
         }
+    }
+
+    #[test]
+    fn who_is_late_does_not_write_into_the_cell_of_another() {
+        let cell = AtomicU64::new(pack(7, 3));
+        let after = |epoch, taken| {
+            give(&cell, epoch, taken);
+            unpack(cell.load(Ordering::Relaxed))
+        };
+        assert_eq!(after(6, 9), [7, 3]);
+        assert_eq!(after(7, 4), [7, 4]);
+        assert_eq!(after(8, 1), [8, 1], "whose the cell is");
+        cell.store(pack(u32::MAX, 5), Ordering::Relaxed);
+        let after = |epoch, taken| {
+            give(&cell, epoch, taken);
+            unpack(cell.load(Ordering::Relaxed))
+        };
+        assert_eq!(after(0, 1), [0, 1], "epochs begin again");
+        assert_eq!(after(u32::MAX, 6), [0, 1]);
     }
 }

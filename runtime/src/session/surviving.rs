@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use remotemedia_core::fault::{Fault, Poison, StreamFault, Unavailability};
 use remotemedia_core::frame::SessionId;
+use remotemedia_core::node::NodeInfo;
 use remotemedia_core::session::{End, Event};
 use remotemedia_ipc::plane::Prepared;
 use tokio::sync::oneshot;
@@ -41,17 +42,26 @@ impl RunningSession {
     }
 
     /// What is known of its nodes' types, by their order in the graph.
-    pub(crate) fn infos(&self) -> Vec<remotemedia_core::node::NodeInfo> {
+    pub(crate) fn infos(&self) -> Vec<NodeInfo> {
         self.attempt().wiring.infos.clone()
     }
 
-    pub(super) fn on_loss(&self, stage: SessionId, loss: Loss, inbound: &mut Inbound) {
+    pub(super) fn on_loss(&self, stage: SessionId, mut loss: Loss, inbound: &mut Inbound) {
         let mut state = self.lock();
         if state.end.is_some() {
             return;
         }
-        state.current.remove(&stage);
+        let stages = Arc::clone(&state.attempt.wiring);
+        let member = |stage: &SessionId| stages.stages.get(stage).map(|wires| wires.member);
+        let dead = member(&stage);
+        state.current.retain(|other| *other != stage && member(other) != dead);
+        // What is behind the node has had something of it from the stages before, if not from these.
+        if let Some(call) = loss.call.as_mut().filter(|_| state.has_replayed) {
+            call.earlier = call.earlier.max(1);
+        }
         let decided = self.decide(&mut state, &loss);
+        loss.is_counted = decided.is_ok();
+        state.has_replayed |= state.has_begun && decided.is_ok();
         let (worker, goes_on) = (&loss.lost.worker, decided.is_ok());
         tracing::info!(session = %self.id, worker, goes_on, "session_lost_a_worker");
         state.loss = Some(loss);
@@ -74,7 +84,9 @@ impl RunningSession {
         }
         let is_run = self.asked.is_none();
         let as_a_run = survival == Survival::Replay && is_run;
-        let of_no_input = state.kept.is_empty() && !state.machine.is_running();
+        let goes_again = |entry: usize| !staying.contains(&wiring.entries[entry].stage);
+        let has_input = state.kept.places().into_iter().any(|(_, entry)| goes_again(entry));
+        let of_no_input = !has_input && !state.machine.is_running();
         if !state.has_begun || making || of_no_input || as_a_run {
             state.losses += 1;
             if state.losses > self.granted.replays || (state.has_begun && survival == Survival::End) {
@@ -89,7 +101,6 @@ impl RunningSession {
                 None => Ok(Course { staying, given_up: Vec::new() }),
             },
             Survival::Replay => {
-                let goes_again = |entry: usize| !staying.contains(&wiring.entries[entry].stage);
                 let given_up = self.give_up_killers(state, loss, poison.as_ref(), goes_again);
                 Ok(Course { staying, given_up })
             }
@@ -225,7 +236,7 @@ impl RunningSession {
         let now = Instant::now();
         let (placed, placing) = oneshot::channel();
         state.asked += 1;
-        state.stands = false;
+        (state.stands, state.is_resending) = (false, false);
         let wiring = Arc::clone(&state.attempt.wiring);
         state.resend.retain(|(_, entry)| staying.contains(&wiring.entries[*entry].stage));
         inbound.placing = Some(placing);
@@ -265,7 +276,7 @@ impl RunningSession {
     }
 
     /// There are workers for another attempt, or none could be had: then what died is still the reason.
-    pub(super) fn on_placed(&self, placed: Result<Wiring, Fault>) {
+    pub(super) fn on_placed(&self, placed: Result<Wiring, Fault>, inbound: &mut Inbound) {
         let mut state = self.lock();
         match placed {
             Ok(wiring) => {
@@ -279,6 +290,10 @@ impl RunningSession {
                 state.attempt = Arc::new(Attempt { number, wiring: Arc::new(wiring) });
                 self.act(&mut state, Event::Placed { stages, awaited });
             }
+            // There is room for the whole, perhaps, where there is none beside what stays.
+            Err(_) if !state.current.is_empty() && self.may_all_go_again(&state) => {
+                self.reopen(&mut state, inbound, Course::default());
+            }
             Err(fault) => {
                 let lost = state.loss.as_ref().map(|loss| self.end_of(loss, None, state.losses));
                 self.act(&mut state, Event::Failed(lost.unwrap_or(fault)));
@@ -286,12 +301,17 @@ impl RunningSession {
         }
     }
 
+    fn may_all_go_again(&self, state: &State) -> bool {
+        let replayable = state.attempt.wiring.infos.iter().all(NodeInfo::is_replayable);
+        self.asked.is_some() && self.granted.replays > 0 && replayable
+    }
+
     pub(super) fn begin_resending(&self, state: &mut State, flush: bool) {
         let renewed = std::mem::take(&mut state.renewed);
         let left: BTreeSet<(u64, usize)> = state.resend.drain(..).collect();
         let places = state.kept.places().into_iter();
         state.resend = places.filter(|place| renewed.contains(&place.1) || left.contains(place)).collect();
-        state.flush_behind = flush;
+        (state.flush_behind, state.is_resending) = (flush, true);
         self.stand_if_all_is_sent(state);
     }
 
@@ -324,17 +344,17 @@ impl RunningSession {
 
     fn next_to_resend(&self) -> Option<(Arc<Attempt>, u64, usize, Option<Pieces>)> {
         let state = self.lock();
-        let (sequence, entry) = *state.resend.front()?;
-        // One that was answered meanwhile cannot be: it was not sent.
+        let (sequence, entry) = *state.resend.front().filter(|_| state.is_resending)?;
+        // On a stream one that was answered meanwhile cannot be: it was not sent.
         let pieces = state.kept.get((sequence, entry)).and_then(|input| input.pieces.clone());
         Some((Arc::clone(&state.attempt), sequence, entry, pieces))
     }
 
     fn stand_if_all_is_sent(&self, state: &mut State) {
-        if !state.resend.is_empty() {
+        if !state.resend.is_empty() || !state.is_resending {
             return;
         }
-        state.stands = true;
+        (state.stands, state.is_resending) = (true, false);
         if std::mem::take(&mut state.flush_behind) {
             self.flush(state);
         }

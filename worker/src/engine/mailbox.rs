@@ -7,8 +7,8 @@ use remotemedia_core::frame::SessionId;
 use remotemedia_ipc::control::messages::SessionReply;
 use remotemedia_ipc::guest::Waker;
 
-/// What node threads leave for the I/O thread of one membership. A session leaves at most one reply of each sort, and
-/// has at most one stall an input that is not answered: so much it can hold, and no more.
+/// What node threads leave for the I/O thread of one membership. A stage leaves at most one reply of each sort, one for
+/// each time that it is rewired, and has at most one stall an input that is not answered: so much it can hold, and no more.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     notes: Mutex<VecDeque<Note>>,

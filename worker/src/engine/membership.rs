@@ -213,7 +213,7 @@ impl Sessions {
             GuestEvent::Command(SessionCommand::Close { session }) => self.close(session),
             GuestEvent::Dismissed => self.dismissed = true,
             GuestEvent::InService => self.in_service = true,
-            // The gateway ends the sessions that it took part in.
+            // The gateway ends the sessions that it took part in, or puts others in its place.
             GuestEvent::PeerDown(member) => tracing::debug!(%member, "peer_down"),
         }
     }

@@ -161,7 +161,7 @@ impl Outlets {
             .map_err(|error| self.loan_error(&error))
     }
 
-    /// Sends, and forgives what only the receiver's death explains: the gateway knows of that and ends the session.
+    /// Sends, and forgives what only the receiver's death explains: the gateway hears of that.
     fn push(&self, to: Member, send: impl Fn() -> Result<(), SendError>) -> Result<(), OutletError> {
         let mut outcome = send();
         if let Err(SendError::Refused { refused: Refused::FlightFull { .. }, .. }) = outcome {
