@@ -29,13 +29,25 @@ pub(crate) struct Page {
     pub(crate) breach_count: u64,
     /// Strikes that did what they should.
     pub(crate) strikes: BTreeMap<Cell, u64>,
-    /// From a death to its client's answer, by fault.
-    pub(crate) answers: BTreeMap<&'static str, Vec<Duration>>,
+    /// What became of calls whose worker died at once.
+    pub(crate) answers: Vec<Answer>,
     /// From a death to a successor that works.
     pub(crate) recoveries: Vec<(String, Duration)>,
     pub(crate) gateway_kills: u64,
     /// Until when a call may break off.
     excused_until: Option<Instant>,
+}
+
+/// A call's client has its answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    pub(crate) fault: &'static str,
+    /// Whether it is the result, from another worker; else it is the error.
+    pub(crate) is_result: bool,
+    /// From the moment that the node wrote down before it died.
+    pub(crate) since_mark: Duration,
+    /// From the moment that the process was dead, if somebody was looking.
+    pub(crate) since_death: Option<Duration>,
 }
 
 /// As many breaches as are told in words.
@@ -88,10 +100,31 @@ impl Book {
 // === impl Page ===
 
 impl Page {
-    /// From death to answer: the median, the 99th percentile and the longest, in milliseconds.
-    pub(crate) fn answered_ms(&self) -> Option<[f64; 3]> {
-        let mut all: Vec<Duration> = self.answers.values().flatten().copied().collect();
-        percentiles(&mut all)
+    /// From a death to its client's answer, by what is measured: how many, the median, the 99th percentile and the longest,
+    /// in milliseconds.
+    pub(crate) fn answered_ms(&self) -> BTreeMap<&'static str, (usize, [f64; 3])> {
+        let errors = || self.answers.iter().filter(|answer| !answer.is_result);
+        let results = || self.answers.iter().filter(|answer| answer.is_result);
+        let rows: [(&str, Vec<Duration>); 4] = [
+            ("death to error", errors().filter_map(|answer| answer.since_death).collect()),
+            (
+                "death to result by another worker",
+                results().filter_map(|answer| answer.since_death).collect(),
+            ),
+            ("last deed to error", errors().map(|answer| answer.since_mark).collect()),
+            ("last deed to result by another worker", results().map(|answer| answer.since_mark).collect()),
+        ];
+        let rows = rows.into_iter();
+        rows.filter_map(|(what, mut all)| Some((what, (all.len(), percentiles(&mut all)?)))).collect()
+    }
+
+    /// The same for errors, from the death on, by fault.
+    fn answered_by_fault(&self) -> BTreeMap<&'static str, [f64; 3]> {
+        let mut by_fault: BTreeMap<_, Vec<Duration>> = BTreeMap::new();
+        for answer in self.answers.iter().filter(|answer| !answer.is_result) {
+            by_fault.entry(answer.fault).or_default().extend(answer.since_death);
+        }
+        by_fault.into_iter().filter_map(|(fault, mut all)| Some((fault, percentiles(&mut all)?))).collect()
     }
 
     pub(crate) fn slowest_recovery(&self) -> Option<&(String, Duration)> {
@@ -99,12 +132,6 @@ impl Page {
     }
 
     pub(crate) fn summary(&self) -> Value {
-        let [p50, p99, longest] = self.answered_ms().unwrap_or_default();
-        let by_fault: BTreeMap<_, _> = self
-            .answers
-            .iter()
-            .filter_map(|(fault, all)| Some((fault, percentiles(&mut all.clone())?)))
-            .collect();
         let deaths: BTreeMap<String, u64> =
             self.strikes.iter().map(|(cell, count)| (cell.to_string(), *count)).collect();
         let slowest = self.slowest_recovery().map(|(of, took)| json!({ "of": of, "ms": ms(*took) }));
@@ -115,7 +142,8 @@ impl Page {
             "broken_off_by_gateway_kills": self.broken_off,
             "gateway_kills": self.gateway_kills,
             "deaths": deaths,
-            "death_to_answer_ms": { "p50": p50, "p99": p99, "max": longest, "by_fault_p50_p99_max": by_fault },
+            "answers_n_p50_p99_max_ms": self.answered_ms(),
+            "death_to_error_p50_p99_max_ms_by_fault": self.answered_by_fault(),
             "slowest_recovery": slowest,
             "lost": self.breach_count,
         })

@@ -35,6 +35,8 @@ pub(crate) enum Phase {
     Idle,
     Holding,
     Unary,
+    /// In a unary call that may be run again, and is.
+    Repeated,
     Stream,
     Producing,
     Forwarding,
@@ -63,7 +65,29 @@ impl Cell {
         }
         // A thread beside those that work may compute for ever, and nobody is the worse for it.
         all.retain(|cell| *cell != Self { fault: Fault::Hang, phase: Phase::Idle, language: Language::Rust });
+        // What dies late is late for its client too.
+        all.retain(|cell| cell.phase != Phase::Repeated || cell.fault.is_sudden());
         all
+    }
+}
+
+impl Cell {
+    pub(crate) const fn node_type(self) -> &'static str {
+        match (self.language, self.phase) {
+            (Language::Rust, Phase::Repeated) => "RepeatableDoom",
+            (Language::Python, Phase::Repeated) => "PyRepeatableDoom",
+            (
+                language @ (Language::Rust | Language::Python),
+                Phase::Starting
+                | Phase::Idle
+                | Phase::Holding
+                | Phase::Unary
+                | Phase::Stream
+                | Phase::Producing
+                | Phase::Forwarding
+                | Phase::Draining,
+            ) => language.node_type(),
+        }
     }
 }
 
@@ -119,11 +143,12 @@ impl Fault {
 // === impl Phase ===
 
 impl Phase {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Starting,
         Self::Idle,
         Self::Holding,
         Self::Unary,
+        Self::Repeated,
         Self::Stream,
         Self::Producing,
         Self::Forwarding,
@@ -136,7 +161,7 @@ impl Phase {
             Self::Starting => "made",
             Self::Idle => "left_behind",
             Self::Holding => "holding",
-            Self::Unary | Self::Stream | Self::Forwarding | Self::Draining => "input",
+            Self::Unary | Self::Repeated | Self::Stream | Self::Forwarding | Self::Draining => "input",
             Self::Producing => "output",
         }
     }
@@ -145,6 +170,14 @@ impl Phase {
 // === impl Language ===
 
 impl Language {
+    /// How the workers are called that speak it.
+    pub(crate) const fn pool(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Python => "python",
+        }
+    }
+
     pub(crate) const fn node_type(self) -> &'static str {
         match self {
             Self::Rust => "Doom",

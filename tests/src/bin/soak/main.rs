@@ -16,6 +16,7 @@ mod recovery;
 mod service;
 mod strike;
 mod verdict;
+mod vigil;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -54,7 +55,9 @@ takes all memory, in one phase of its work after the other, and now and then the
   told        who was struck is told so: the cause of the death, or the deadline
   recovered   every worker that died is there again, and works
 
-A death to its answer is measured from the moment that the node wrote down before it died. From eight minutes on a cell of
+A death to its answer is measured twice, to the moment at which the client has it: from the death, which is when the kernel
+says that the process is gone, and from the moment that the node wrote down as its last deed. In between the kernel takes the
+process apart. From eight minutes on a cell of
 faults and phases that stays empty is a failure too. Memory is taken only where each worker can be given a cgroup.
 
 The last line is JSON. Exit code: 0 if all held, 1 if not, 2 for a wrong command line.";

@@ -40,8 +40,8 @@ impl Verdict {
         println!("\ncalls {}, served {}, replays {}", page.asked, page.served, self.replays);
         page.errors.iter().for_each(|(kind, count)| println!("  {kind}: {count}"));
         println!("broken off by {} kills of the gateway: {}", page.gateway_kills, page.broken_off);
-        if let Some([p50, p99, longest]) = page.answered_ms() {
-            println!("death to answer: p50 {p50} ms, p99 {p99} ms, longest {longest} ms");
+        for (what, (count, [p50, p99, longest])) in page.answered_ms() {
+            println!("{what}: p50 {p50} ms, p99 {p99} ms, longest {longest} ms of {count}");
         }
         if let Some((of, took)) = page.slowest_recovery() {
             println!("slowest recovery: {:.0} ms, {of}", ms(*took));
