@@ -147,6 +147,7 @@ impl Producer {
             | HostEvent::LinkUp { .. }
             | HostEvent::News { .. }
             | HostEvent::Condemned { .. }
+            | HostEvent::Dead { .. }
             | HostEvent::Died { .. }
             | HostEvent::Stillborn(_)
             | HostEvent::Launcher(_)
@@ -179,6 +180,7 @@ fn meet(host: &mut Host, runtime_dir: &Path) -> Result<(Owned, Member), BenchErr
         | HostEvent::LinkUp { .. }
         | HostEvent::News { .. }
         | HostEvent::Condemned { .. }
+        | HostEvent::Dead { .. }
         | HostEvent::Died { .. }
         | HostEvent::Stillborn(_)
         | HostEvent::Launcher(_)
@@ -211,7 +213,7 @@ fn until<T>(
 /// What is no answer: a link that stands is none, a death is the end.
 fn unasked<T>(event: HostEvent) -> Result<Option<T>, BenchError> {
     match event {
-        HostEvent::LinkUp { .. } | HostEvent::Condemned { .. } => Ok(None),
+        HostEvent::LinkUp { .. } | HostEvent::Condemned { .. } | HostEvent::Dead { .. } => Ok(None),
         HostEvent::Died { cause, .. } => Err(BenchError::PeerDied { cause }),
         HostEvent::Joined { .. }
         | HostEvent::News { .. }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::control::messages::Step;
 use crate::doorbell::Doorbell;
 use crate::link::{LinkError, LinkReceiver, Transport};
-use crate::plane::{Arrival, Inbox, Plane};
+use crate::plane::{Arrival, End, Inbox, Incoming, Plane};
 use crate::slot::Member;
 
 /// A process's links, and the doorbells of those to whom it may send.
@@ -19,6 +19,14 @@ pub(crate) struct Ends {
     /// Receivers whose sender has not come up: not polled, for a sender that dies half-way leaves a connection on
     /// which opening hangs.
     awaiting: BTreeMap<Member, LinkReceiver>,
+}
+
+/// This process's ends of links with a dead process, of no use any more. To drop them means to remove files, which is no
+/// matter of moments.
+pub(crate) struct Severed {
+    _awaiting: Option<LinkReceiver>,
+    _incoming: Option<Incoming>,
+    _outgoing: Option<End>,
 }
 
 /// A step cannot be done.
@@ -57,12 +65,13 @@ impl Ends {
         self.bells.insert(member, bell);
     }
 
-    /// Takes what the dead process had sent, and drops all links with it.
-    pub(crate) fn peer_down(&mut self, member: Member, take: &mut impl FnMut(Arrival)) {
-        self.awaiting.remove(&member);
-        self.inbox.drain(member, take);
-        self.plane.disconnect(member);
+    /// Takes what the dead process had sent, and severs all links with it.
+    pub(crate) fn peer_down(&mut self, member: Member, take: &mut impl FnMut(Arrival)) -> Severed {
+        let awaiting = self.awaiting.remove(&member);
+        let incoming = self.inbox.sever(member, take);
+        let outgoing = self.plane.disconnect(member);
         self.bells.remove(&member);
+        Severed { _awaiting: awaiting, _incoming: incoming, _outgoing: outgoing }
     }
 
     /// Takes what the process had sent before now.

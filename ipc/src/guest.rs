@@ -217,7 +217,7 @@ impl Guest {
                     self.ends.peer_up(member, Doorbell::from_fd(bell)?);
                 }
                 ToWorker::PeerDown { member } => {
-                    self.ends.peer_down(member, &mut |arrival| take(GuestEvent::Arrival(arrival)));
+                    drop(self.ends.peer_down(member, &mut |arrival| take(GuestEvent::Arrival(arrival))));
                     take(GuestEvent::PeerDown(member));
                 }
                 ToWorker::PoolUp { pool, owner, geometry } => {

@@ -123,6 +123,8 @@ struct Loop {
     openings: Vec<Opening>,
     waiting: WaitingRoom,
     stragglers: Stragglers,
+    /// The calls that the dead were in, of whom it is not known yet of what they died.
+    mourned: BTreeMap<Member, Vec<Call>>,
     /// Orders that a launcher has not answered, as many as it may owe an answer to.
     asked: BTreeMap<u64, oneshot::Sender<Result<(), LaunchRefusal>>>,
     rollout: Option<Rollout>,
@@ -225,6 +227,7 @@ impl Hub {
             sessions: BTreeMap::new(),
             openings: Vec::new(),
             waiting: WaitingRoom::default(),
+            mourned: BTreeMap::new(),
             asked: BTreeMap::new(),
             rollout: None,
             shutdown: None,
@@ -381,7 +384,13 @@ impl Loop {
                 self.registry.condemn_unless_gone(member);
                 self.on_workers();
             }
-            HostEvent::Died { member, pid, name, cause, calls, burial } => {
+            HostEvent::Dead { member, calls } => {
+                if self.registry.mourn(member) {
+                    self.mourned.insert(member, calls);
+                }
+            }
+            HostEvent::Died { member, pid, name, cause, burial } => {
+                let calls = self.mourned.remove(&member).unwrap_or_default();
                 if self.registry.get(member).is_some() {
                     self.on_death(member, pid, cause, &calls, burial);
                 } else {
@@ -562,10 +571,9 @@ impl Loop {
         burial: Option<Burial>,
     ) {
         let Some(worker) = self.registry.bury(member, cause, burial.as_ref()) else { return };
-        self.on_workers();
         if worker.has_left() {
             tracing::info!(%member, pid, "worker_left");
-            return;
+            return self.on_workers();
         }
         let (name, kind) = (worker.hello.name, worker.hello.kind);
         let counted = self.registry.deaths(&name).saturating_sub(1);
@@ -588,6 +596,8 @@ impl Loop {
             entry.tell(*id, FromHub::Lost(Box::new(loss)));
         }
         touched.into_iter().for_each(|id| self.remove(id));
+        // Last: whom it touches waits for nobody else.
+        self.on_workers();
     }
 
     /// No session had heard of it.

@@ -174,6 +174,21 @@ impl Registry {
         std::mem::replace(&mut worker.lateness, lateness) != lateness
     }
 
+    /// It is dead, and of what is not known yet: no more work for it. False if nobody has lost anything by it: it was let go.
+    pub(crate) fn mourn(&mut self, member: Member) -> bool {
+        let Some(worker) = self.workers.get_mut(&member).filter(|worker| !worker.has_left()) else {
+            return false;
+        };
+        match worker.standing {
+            // That it did not come so far is told when it is buried.
+            Standing::Loading(_) => {}
+            Standing::Ready | Standing::Leaving | Standing::Condemned => {
+                worker.standing = Standing::Condemned
+            }
+        }
+        true
+    }
+
     pub(crate) fn bury(
         &mut self,
         member: Member,

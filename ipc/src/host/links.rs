@@ -20,8 +20,9 @@ pub(super) enum Next {
     Up { from: Member, to: Member },
 }
 
+/// A link, whole or half made.
 #[derive(Debug)]
-struct Link {
+pub(super) struct Link {
     _service: LinkService,
     phase: Phase,
     since: Instant,
@@ -83,9 +84,10 @@ impl Links {
         Some(next)
     }
 
-    /// The process at one end is dead.
-    pub(super) fn drop_all_of(&mut self, member: Member) {
-        self.0.retain(|(from, to), _| *from != member && *to != member);
+    /// The process at one end is dead. Gives its links, which to drop means to remove files.
+    pub(super) fn sever_all_of(&mut self, member: Member) -> Vec<Link> {
+        let theirs = self.0.extract_if(.., |(from, to), _| *from == member || *to == member);
+        theirs.map(|(_, link)| link).collect()
     }
 
     /// Those who owe a step for longer than it may take.

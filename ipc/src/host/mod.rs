@@ -11,15 +11,17 @@
 //!
 //! # And out
 //!
-//! Death is its pidfd. In this order: the slot is marked dead, our inbox is drained of its last messages, its bits are
-//! cleared in every pool, its own pool is retired, its links' residue is given to the cleaner, the others are told, the
-//! slot is vacant again, and [`HostEvent::Died`] comes as soon as the kernel says of what, or its parent, where that is
-//! a launcher that is connected, or systemd: they know more, such as want of memory. A peer that breaks the protocol
+//! Death is its pidfd. In this order: the slot is marked dead, our inbox is drained of its last messages, and
+//! [`HostEvent::Dead`] says so. A few milliseconds later, so that work goes to others first, its bits are cleared in every
+//! pool, its own pool is retired, its links' residue is given to the cleaner, the others are told, and the slot is vacant
+//! again. [`HostEvent::Died`] comes as soon as the kernel says of what, or its parent, where that is a launcher that is
+//! connected, or systemd: they know more, such as want of memory. A peer that breaks the protocol
 //! is only condemned: the process is killed, and its pidfd then does the rest. So is one whose connection ends, but not
 //! at once: the connection of a process that is being killed ends a moment before its last thread does, and it is to be
 //! known of what it died.
 
 mod admission;
+mod grave;
 mod launchers;
 mod links;
 mod obituary;
@@ -56,6 +58,7 @@ use crate::plane::{Arrival, Plane};
 use crate::slot::{Member, PoolId, Slot};
 
 use admission::Admission;
+use grave::Grave;
 use launchers::Launchers;
 use links::Links;
 use obituary::Obituary;
@@ -79,6 +82,8 @@ pub struct Host {
     pools: PoolBook,
     launchers: Launchers,
     obituaries: Vec<Obituary>,
+    /// In the order of deaths.
+    graves: VecDeque<Grave>,
     last_wait: Instant,
 }
 
@@ -130,7 +135,14 @@ pub enum HostEvent {
         /// Which.
         member: Member,
     },
-    /// A worker is dead, and nothing of it is left. What it had sent has been delivered before this.
+    /// A worker is dead. What it had sent has been delivered before this.
+    Dead {
+        /// Which.
+        member: Member,
+        /// The calls of nodes that it was in.
+        calls: Vec<Call>,
+    },
+    /// What is known of the end of a worker that is [`Self::Dead`] is known now.
     Died {
         /// Which.
         member: Member,
@@ -140,8 +152,6 @@ pub enum HostEvent {
         name: String,
         /// How it ended.
         cause: DeathCause,
-        /// The calls of nodes that it was in.
-        calls: Vec<Call>,
         /// What its parent has told, if that is a launcher, or systemd.
         burial: Option<Burial>,
     },
@@ -371,6 +381,7 @@ impl Host {
             pools,
             launchers: Launchers::default(),
             obituaries: Vec::new(),
+            graves: VecDeque::new(),
             last_wait: Instant::now(),
         })
     }
@@ -399,10 +410,10 @@ impl Host {
         Waker::new(self.plane.clone(), Arc::clone(&self.bell))
     }
 
-    /// Whether the residue of all dead processes is gone by the deadline.
+    /// Whether all dead processes are buried, and their residue is gone by the deadline.
     #[must_use]
     pub fn is_clean(&self, deadline: Instant) -> bool {
-        self.cleaner.idle(deadline)
+        self.graves.is_empty() && self.cleaner.idle(deadline)
     }
 
     /// Tells a worker something about a session.
@@ -499,6 +510,8 @@ impl Host {
         let came = came || busy() || self.ends.poll(&mut |arrival| take(HostEvent::Arrival(arrival)));
         let urgent = !self.obituaries.is_empty();
         let longest = if urgent { Duration::from_millis(1) } else { at_most.min(doorbell::TICK) };
+        let longest =
+            self.graves.front().map_or(longest, |grave| longest.min(grave.left() + Duration::from_millis(1)));
         let ready = self.wait(if came { Duration::ZERO } else { longest })?;
         doorbell::disarm(self.plane.domain().asleep(Slot::GATEWAY));
         self.bell.drain();
@@ -513,8 +526,8 @@ impl Host {
     /// # Errors
     /// A file could not be removed.
     pub fn close(self) -> Result<(), LinkError> {
-        let Self { transport, ends, links, cleaner, listener, workers, .. } = self;
-        drop((listener, workers, links, ends, cleaner));
+        let Self { transport, ends, links, cleaner, listener, workers, graves, .. } = self;
+        drop((listener, workers, graves, links, ends, cleaner));
         cleaner::remove_domain(&transport)
     }
 
@@ -567,7 +580,7 @@ impl Host {
         }
         for source in ready {
             if let Ready::Death(slot) = *source {
-                self.bury(slot, take);
+                self.lay_out(slot, take);
             }
         }
         if ready.iter().any(Ready::is_of_control) {
@@ -580,6 +593,9 @@ impl Host {
         self.admission.forget_the_silent(STEP);
         self.condemn_the_slow();
         self.publish_obituaries(take);
+        while let Some(grave) = self.graves.pop_front_if(|grave| grave.left().is_zero()) {
+            self.bury(grave);
+        }
         self.destroy_retired_pools();
     }
 
@@ -597,7 +613,7 @@ impl Host {
     fn admit_candidates(&mut self) {
         while let Some((candidate, made)) = self.admission.next_candidate() {
             let outcome = made.and_then(|files| {
-                let vacancy = self.vacancies.pop_front().ok_or(admission::NotAdmitted::Full)?;
+                let vacancy = self.vacancy().ok_or(admission::NotAdmitted::Full)?;
                 Ok((files, vacancy))
             });
             match outcome {
@@ -605,6 +621,15 @@ impl Host {
                 Err(refusal) => candidate.refuse(&refusal),
             }
         }
+    }
+
+    /// A slot to live in. Where there is none else, the dead make room at once.
+    fn vacancy(&mut self) -> Option<Vacancy> {
+        while self.vacancies.is_empty() {
+            let grave = self.graves.pop_front()?;
+            self.bury(grave);
+        }
+        self.vacancies.pop_front()
     }
 
     fn admit(&mut self, candidate: admission::Candidate, files: crate::memory::PoolFiles, vacancy: Vacancy) {
@@ -809,31 +834,45 @@ impl Host {
         }
     }
 
-    /// The reaction to a death, in the order that the module's head gives.
-    fn bury(&mut self, slot: Slot, take: &mut impl FnMut(HostEvent)) {
+    /// What is done of a death at once, in the order that the module's head gives.
+    fn lay_out(&mut self, slot: Slot, take: &mut impl FnMut(HostEvent)) {
         let Some(worker) = self.workers.remove(&slot) else { return };
         let (member, condemned) = (worker.member(), worker.condemned());
-        let mut remains = worker.tenancy.bury(self.plane.domain(), self.pools.ids());
-        self.ends.peer_down(member, &mut |arrival| take(HostEvent::Arrival(arrival)));
-        let held = self.plane.pools().iter().map(|pool| pool.reap(&mut remains)).sum::<u32>();
-        self.pools.retire(worker.pool);
-        self.links.drop_all_of(member);
-        if let Err(error) = self.cleaner.bury(u32::try_from(worker.pid).unwrap_or_default()) {
+        let remains = worker.tenancy.bury(self.plane.domain(), self.pools.ids());
+        let severed = self.ends.peer_down(member, &mut |arrival| take(HostEvent::Arrival(arrival)));
+        let links = self.links.sever_all_of(member);
+        let calls = self.plane.domain().calls(slot);
+        self.plane.domain().forget_calls(slot);
+        take(HostEvent::Dead { member, calls });
+        let Worker { process, pid, hello, pool, .. } = worker;
+        self.graves.push_back(Grave::dig(remains, pid, hello.name.clone(), pool, severed, links));
+        self.obituaries.push(Obituary::new(member, pid, process, hello, condemned));
+    }
+
+    /// What is done of it after that. Whoever dies in between is laid beside it.
+    fn bury(&mut self, grave: Grave) {
+        let (member, pool) = (grave.member(), grave.pool);
+        let Grave { mut remains, pid, name, severed, links, .. } = grave;
+        drop((severed, links));
+        let pools = self.plane.pools();
+        let held = pools.iter().map(|pool| pool.reap(&mut remains)).sum::<u32>();
+        // One that was destroyed meanwhile had no holder.
+        let gone: Vec<PoolId> =
+            remains.unreaped().filter(|id| pools.iter().all(|pool| pool.id() != *id)).collect();
+        gone.into_iter().for_each(|id| remains.pool_destroyed(id));
+        self.pools.retire(pool);
+        if let Err(error) = self.cleaner.bury(u32::try_from(pid).unwrap_or_default()) {
             tracing::error!(%member, %error, "worker_residue_stays");
         }
-        tracing::info!(%member, pid = worker.pid, name = worker.hello.name, held, "worker_buried");
+        tracing::info!(%member, pid, name, held, "worker_buried");
         let told: Vec<Member> = self.introduced().collect();
         for other in told {
             self.say(other, &ToWorker::PeerDown { member }, &[]).unwrap_or_default();
         }
-        let calls = self.plane.domain().calls(slot);
-        self.plane.domain().forget_calls(slot);
         match remains.vacate(self.plane.domain()) {
             Ok(vacancy) => self.vacancies.extend(vacancy),
             Err(remains) => tracing::error!(?remains, "slot_lost"),
         }
-        let Worker { process, pid, hello, .. } = worker;
-        self.obituaries.push(Obituary::new(member, pid, process, hello, condemned, calls));
     }
 
     fn publish_obituaries(&mut self, take: &mut impl FnMut(HostEvent)) {

@@ -7,12 +7,11 @@ use remotemedia_core::launching::Invocation;
 
 use super::HostEvent;
 use super::launchers::Launchers;
-use crate::calls::Call;
 use crate::control::messages::{Burial, Hello};
 use crate::death::{Exit, PidFd};
 use crate::slot::Member;
 
-/// One who is dead and buried, and of whom is still to be told.
+/// One who is dead, and of whom is still to be told of what.
 #[derive(Debug)]
 pub(super) struct Obituary {
     member: Member,
@@ -22,7 +21,6 @@ pub(super) struct Obituary {
     /// If it was a unit of systemd, which reports how it ended.
     invocation: Option<Invocation>,
     condemned: Option<DeathCause>,
-    calls: Vec<Call>,
     /// When it is published all the same. Counted from the first look: burying many takes longer than this.
     until: Option<Instant>,
 }
@@ -54,10 +52,9 @@ impl Obituary {
         process: PidFd,
         hello: Hello,
         condemned: Option<DeathCause>,
-        calls: Vec<Call>,
     ) -> Self {
         let Hello { name, invocation, .. } = hello;
-        Self { member, pid, name, process, invocation, condemned, calls, until: None }
+        Self { member, pid, name, process, invocation, condemned, until: None }
     }
 
     pub(super) const fn pid(&self) -> i32 {
@@ -91,8 +88,8 @@ impl Obituary {
         };
         launchers.forget(self.pid);
         self.invocation.into_iter().for_each(|invocation| launchers.reports.forget(invocation));
-        let (calls, name) = (std::mem::take(&mut self.calls), std::mem::take(&mut self.name));
-        Some(HostEvent::Died { member: self.member, pid: self.pid, name, cause, calls, burial })
+        let name = std::mem::take(&mut self.name);
+        Some(HostEvent::Died { member: self.member, pid: self.pid, name, cause, burial })
     }
 
     /// How long the parent's word is waited for where nobody else has one.

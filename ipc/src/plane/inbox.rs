@@ -49,7 +49,8 @@ pub enum Content {
     Lost,
 }
 
-struct Incoming {
+/// A link into this process.
+pub(crate) struct Incoming {
     from: Member,
     receiver: LinkReceiver,
     intake: Intake,
@@ -75,9 +76,15 @@ impl Inbox {
 
     /// Takes what a dead process had sent, all of it, and removes its link.
     pub fn drain(&mut self, from: Member, take: &mut impl FnMut(Arrival)) {
-        let Some(place) = self.links.iter().position(|link| link.from == from) else { return };
+        drop(self.sever(from, take));
+    }
+
+    /// The same, of a link that is dropped later.
+    pub(crate) fn sever(&mut self, from: Member, take: &mut impl FnMut(Arrival)) -> Option<Incoming> {
+        let place = self.links.iter().position(|link| link.from == from)?;
         let mut link = self.links.swap_remove(place);
         while link.poll(&self.plane, take) {}
+        Some(link)
     }
 
     /// Takes all that a process had sent before now. That is no more than it had credit for, which it gets back for

@@ -26,7 +26,9 @@ use std::time::{Duration, Instant};
 pub use block::Block;
 pub use credit::{EdgeIn, EdgeOut, EdgeRef};
 pub use frames::{FrameError, Prepared};
+pub(crate) use inbox::Incoming;
 pub use inbox::{Arrival, Content, Inbox};
+pub(crate) use peers::End;
 pub use peers::SendError;
 pub use pools::{Pool, PoolUse, Refusal};
 pub use share::{Outstanding, OverPart, Part};
@@ -166,9 +168,9 @@ impl Plane {
         self.0.peers.connect(to, sender, bell);
     }
 
-    /// Forgets a process: the sending end of the link to it, and its bell.
-    pub fn disconnect(&self, to: Member) {
-        self.0.peers.disconnect(to);
+    /// Forgets a process: the sending end of the link to it, which is given, and its bell.
+    pub(crate) fn disconnect(&self, to: Member) -> Option<End> {
+        self.0.peers.disconnect(to)
     }
 
     /// Rings a process's bell, if it sleeps and has been announced.

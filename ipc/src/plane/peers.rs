@@ -46,7 +46,8 @@ struct Place {
     fenced: Option<Instant>,
 }
 
-struct End {
+/// The way to a process.
+pub(crate) struct End {
     to: Member,
     sender: LinkSender,
     bell: Arc<Doorbell>,
@@ -89,14 +90,13 @@ impl Peers {
         place.end = Some(End { to, sender, bell });
     }
 
-    pub(super) fn disconnect(&self, to: Member) {
+    /// Gives what is left of the way there: to drop it takes a while.
+    pub(super) fn disconnect(&self, to: Member) -> Option<End> {
         let mut place = self.place(to.slot);
-        if place.end.as_ref().is_some_and(|end| end.to == to) {
-            place.end = None;
-        }
         if place.bell.as_ref().is_some_and(|(member, _)| *member == to) {
             place.bell = None;
         }
+        place.end.take_if(|end| end.to == to)
     }
 
     pub(super) fn ring(&self, domain: &Domain, slot: Slot) {

@@ -299,12 +299,14 @@ impl Field {
                 let expected = pid.is_none_or(|pid| self.doomed.contains_key(&pid));
                 assert!(expected, "{member} ({pid:?}) is condemned and was not doomed: {:?}", self.exits);
             }
-            HostEvent::Died { member, pid, cause, name: _, calls: _, burial: _ } => {
+            HostEvent::Died { member, pid, cause, name: _, burial: _ } => {
                 assert_eq!(Some(&cause), self.doomed.get(&pid), "the cause of the death of {member} ({pid})");
                 assert!(self.dead.insert(member), "the death of {member} ({pid}) is reported twice");
                 self.joined.remove(&member);
                 self.links.retain(|(from, to)| *from != member && *to != member);
             }
+            // Of what follows.
+            HostEvent::Dead { member: _, calls: _ } => {}
             HostEvent::LinkUp { from, to } => {
                 self.links.insert((from, to));
             }

@@ -436,6 +436,7 @@ impl Plant {
                     HostEvent::Condemned { .. }
                     | HostEvent::Stillborn(_)
                     | HostEvent::Launcher(_)
+                    | HostEvent::Dead { .. }
                     | HostEvent::Died { .. } => {
                         panic!("{event:?}")
                     }
