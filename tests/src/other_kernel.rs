@@ -24,7 +24,7 @@ pub struct Ran {
 /// The kernel's program.
 const KERNEL: &str = "/usr/bin/linux.uml";
 /// What it has of memory: a service with small frame pools, and as much again.
-const MEMORY: &str = "mem=512M";
+const MEMORY: &str = "mem=768M";
 /// It has one processor, and every page of a process costs it two switches.
 const SLOWER: u32 = 8;
 /// How the line begins that tells the exit code.

@@ -27,8 +27,9 @@ const A_BOOT_AND_TWO_TESTS: Duration = Duration::from_secs(240);
 
 const BROOD: &str = "{ id: brood, node_type: Brood }";
 
-/// For a machine of 512 MiB, where a process that wants more than it may gives up its programs' pages first.
-const SETTINGS: &str = "[limits]\ndefault_timeout_ms = 30000\n\
+/// For a machine of 768 MiB, where a process that wants more than it may gives up its programs' pages first, and asks for
+/// them again: that can go on for half a minute.
+const SETTINGS: &str = "[limits]\ndefault_timeout_ms = 120000\nmax_timeout_ms = 120000\n\
                         [pools]\ngateway_bytes = 67108864\nworker_bytes = 50331648\n";
 
 /// A stock worker, and one of Python whose memory is bounded.
