@@ -138,6 +138,7 @@ class PyDoom(Node):
                 line = "x" * 1_023
                 for _ in range(4_096):
                     print(line, file=sys.stderr)
+                print("that was the flood", file=sys.stderr)
             case "orphan":
                 leave_an_orphan()
             case "descriptors":

@@ -1,17 +1,36 @@
 //! What a process says, kept line by line.
 
-use std::io::{BufRead as _, BufReader, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Deserialize;
 
-/// The lines that a process wrote to one of its outputs, up to now.
+/// The lines that a process wrote to one of its outputs, up to now: what it has written and nobody has read yet is read
+/// first by whoever asks.
 #[derive(Debug)]
 pub(super) struct Journal {
-    lines: Arc<Mutex<Vec<String>>>,
+    said: Arc<Mutex<Said>>,
     reader: Option<JoinHandle<()>>,
 }
+
+/// What has been read of a pipe.
+#[derive(Debug)]
+struct Said {
+    output: File,
+    lines: Vec<String>,
+    /// The beginning of a line.
+    begun: Vec<u8>,
+    /// Nobody has the pipe's other end any more.
+    is_over: bool,
+}
+
+/// As much as a pipe holds, so that one reading takes all that is in it.
+const PIPE_BYTES: usize = 64 << 10;
 
 /// A line as the processes' JSON log has it, as far as it matters here.
 #[derive(Deserialize)]
@@ -23,25 +42,30 @@ struct Entry {
 
 impl Journal {
     /// Reads to the end, on a thread of its own.
-    pub(super) fn of(output: impl Read + Send + 'static) -> Self {
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&lines);
+    pub(super) fn of(output: impl Into<OwnedFd>) -> Self {
+        let output = output.into();
+        let watched = output.try_clone().expect("a descriptor is duplicated");
+        let said = Said { output: output.into(), lines: Vec::new(), begun: Vec::new(), is_over: false };
+        let said = Arc::new(Mutex::new(said));
+        let kept = Arc::clone(&said);
         let reader = thread::spawn(move || {
-            let whole = BufReader::new(output).split(b'\n').map_while(Result::ok);
-            for line in whole.map(|line| String::from_utf8_lossy(&line).into_owned()) {
-                kept.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            while !lock(&kept).is_over {
+                is_readable(&watched, PollTimeout::NONE);
+                lock(&kept).catch_up();
             }
         });
-        Self { lines, reader: Some(reader) }
+        Self { said, reader: Some(reader) }
     }
 
     pub(super) fn lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut said = lock(&self.said);
+        said.catch_up();
+        said.lines.clone()
     }
 
     /// Whether the process has closed this output, and all of it has been read.
     pub(super) fn is_complete(&self) -> bool {
-        self.reader.as_ref().is_none_or(JoinHandle::is_finished)
+        lock(&self.said).is_over
     }
 
     /// The lines that are worth a look: warnings, errors, and whatever is no log line at all, such as a panic's words.
@@ -54,6 +78,42 @@ impl Journal {
     }
 }
 
+// === impl Said ===
+
+impl Said {
+    /// Reads what is there, and waits for nothing.
+    fn catch_up(&mut self) {
+        if self.is_over || !is_readable(&self.output, PollTimeout::ZERO) {
+            return;
+        }
+        let mut piece = vec![0; PIPE_BYTES];
+        match self.output.read(&mut piece) {
+            Ok(0) => {
+                self.is_over = true;
+                if !self.begun.is_empty() {
+                    self.end_line();
+                }
+            }
+            Ok(bytes) => {
+                let mut lines = piece[..bytes].split(|byte| *byte == b'\n').peekable();
+                while let Some(line) = lines.next() {
+                    self.begun.extend_from_slice(line);
+                    if lines.peek().is_some() {
+                        self.end_line();
+                    }
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => panic!("a pipe is not read: {error}"),
+        }
+    }
+
+    fn end_line(&mut self) {
+        self.lines.push(String::from_utf8_lossy(&self.begun).into_owned());
+        self.begun.clear();
+    }
+}
+
 impl Drop for Journal {
     /// The process is dead by now, and has no children who could hold its outputs open.
     fn drop(&mut self) {
@@ -61,4 +121,17 @@ impl Drop for Journal {
             let _panicked = reader.join();
         }
     }
+}
+
+/// Whether there is something to read, or an end.
+fn is_readable(output: &impl AsFd, limit: PollTimeout) -> bool {
+    match poll(&mut [PollFd::new(output.as_fd(), PollFlags::POLLIN)], limit) {
+        Ok(ready) => ready > 0,
+        Err(Errno::EINTR) => false,
+        Err(error) => panic!("a pipe is not watched: {error}"),
+    }
+}
+
+fn lock(said: &Mutex<Said>) -> MutexGuard<'_, Said> {
+    said.lock().unwrap_or_else(PoisonError::into_inner)
 }

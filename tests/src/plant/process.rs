@@ -282,7 +282,9 @@ impl Drop for Process {
             let _panicked = reaper.join();
         }
         if thread::panicking() {
-            let said = self.stderr.lines().join("\n");
+            let mut said = self.stderr.lines();
+            said.dedup();
+            let said = said.join("\n");
             let Self { name, pid, .. } = self;
             // Where standard error is closed nobody reads it.
             let _read = writeln!(std::io::stderr(), "--- {name} (pid {pid}) said:\n{said}");

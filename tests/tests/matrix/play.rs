@@ -16,7 +16,7 @@ use remotemedia_tests::pipeline::{chain, text};
 use remotemedia_tests::plant::Process;
 
 use crate::ground::{Ground, SOON};
-use crate::table::{Outcome, Phase, Row};
+use crate::table::{FLOOD_IS_OVER, Fault, Outcome, Phase, Row};
 
 /// What a client was told last.
 #[derive(Debug)]
@@ -130,9 +130,14 @@ impl Play<'_> {
         let doom = doom.replace(" } }", &format!(", gate: '{gate}', once: '{mark}' }} }}"));
         let call = self.open(&chain(&[&doom])).await;
         let first = self.judged(call, 0).await;
+        let floods = self.floods();
         self.until_victim(|worker| worker.sessions == 0).await;
         fs::write(&gate, "").expect("a note is written");
         until(SOON, async || if Path::new(&mark).exists() { Ok(()) } else { Err("nothing happened") }).await;
+        if self.row.fault == Fault::Flood {
+            // The mark is made when it begins.
+            until(SOON, async || if self.floods() > floods { Ok(()) } else { Err("it is not over") }).await;
+        }
         match self.row.outcome() {
             Outcome::Hangs => vec![first, self.unharmed().await],
             Outcome::Lives | Outcome::Fails | Outcome::Disbelieved | Outcome::Unseen | Outcome::Dies(_) => {
@@ -227,6 +232,11 @@ impl Play<'_> {
             if victim.as_ref().is_some_and(&is_so) { Ok(()) } else { Err(victim) }
         })
         .await;
+    }
+
+    /// How many floods of the victim's are over.
+    fn floods(&self) -> usize {
+        self.victim().log().iter().filter(|line| *line == FLOOD_IS_OVER).count()
     }
 
     fn victim(&self) -> &Process {

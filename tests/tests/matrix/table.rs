@@ -29,6 +29,9 @@ pub(crate) enum Fault {
     Descriptors,
 }
 
+/// What a flood's last line is.
+pub(crate) const FLOOD_IS_OVER: &str = "that was the flood";
+
 /// When it does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Phase {
@@ -349,7 +352,7 @@ impl Row {
                 | Fault::WrongRelease,
                 _,
             ) => &["frame_of_living_sender_lost", "frame_of_stranger_dropped", "worker_spoke_for_others"],
-            (Fault::Flood, _) => &["xxxxxxxx"],
+            (Fault::Flood, _) => &["xxxxxxxx", FLOOD_IS_OVER],
             _ => &[],
         };
         of_outcome.iter().chain(of_fault).copied().collect()

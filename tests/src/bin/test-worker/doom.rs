@@ -281,6 +281,7 @@ fn flood() {
     for _ in 0..FLOOD_LINES {
         eprintln!("{line}");
     }
+    eprintln!("that was the flood");
 }
 
 fn leave_an_orphan() -> ! {
