@@ -14,8 +14,8 @@ pub(crate) struct Measures {
     began: Instant,
     ended: Option<Instant>,
     nodes: BTreeMap<String, NodeReport>,
-    /// The most bytes that outputs of inner nodes held at once, each node by itself.
-    inner_peak: u64,
+    /// The most bytes that outputs of an inner node held at once, of all that have been it.
+    inner_peaks: BTreeMap<String, u64>,
     chunks: u64,
     dropped: u64,
     items: u64,
@@ -62,7 +62,7 @@ impl Measures {
             began,
             ended: None,
             nodes: BTreeMap::new(),
-            inner_peak: 0,
+            inner_peaks: BTreeMap::new(),
             chunks: 0,
             dropped: 0,
             items: 0,
@@ -131,8 +131,10 @@ impl Measures {
 
     /// A worker's part has flushed. What the sinks were lent passes here and counts here.
     pub(crate) fn report(&mut self, nodes: BTreeMap<String, NodeReport>, sinks: &[&str]) {
-        let inner = nodes.iter().filter(|(node, _)| !sinks.contains(&node.as_str()));
-        self.inner_peak += inner.map(|(_, report)| report.peak_bytes).sum::<u64>();
+        for (node, report) in nodes.iter().filter(|(node, _)| !sinks.contains(&node.as_str())) {
+            let peak = self.inner_peaks.entry(node.clone()).or_default();
+            *peak = report.peak_bytes.max(*peak);
+        }
         self.nodes.extend(nodes);
     }
 
@@ -145,7 +147,7 @@ impl Measures {
         ExecutionMetrics {
             wall: self.ended.unwrap_or_else(Instant::now).saturating_duration_since(self.began),
             cpu: self.nodes.values().map(|node| node.cpu).sum(),
-            peak_memory_bytes: self.held.peak + self.inner_peak,
+            peak_memory_bytes: self.held.peak + self.inner_peaks.values().sum::<u64>(),
             nodes: self.nodes.clone(),
             chunks: self.chunks,
             dropped: self.dropped,
@@ -226,8 +228,11 @@ mod tests {
         take_in(&mut measures, 0, &piece(10));
         let report = |peak_bytes| NodeReport { peak_bytes, ..NodeReport::default() };
         let nodes = [("inner", report(5)), ("sink", report(7))];
-        measures.report(BTreeMap::from(nodes.map(|(node, report)| (node.to_owned(), report))), &["sink"]);
+        let nodes = BTreeMap::from(nodes.map(|(node, report)| (node.to_owned(), report)));
+        measures.report(nodes.clone(), &["sink"]);
         assert_eq!(measures.so_far().peak_memory_bytes, 15);
+        measures.report(nodes, &["sink"]);
+        assert_eq!(measures.so_far().peak_memory_bytes, 15, "another has taken its place");
     }
 
     #[test]
