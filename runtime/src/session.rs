@@ -28,7 +28,7 @@ use crate::measures::Measures;
 use crate::poison::Poisons;
 use crate::quotas::Quota;
 use crate::stragglers::Due;
-use crate::survival::{Kept, Loss};
+use crate::survival::{Kept, Loss, Pieces};
 use crate::wiring::Wiring;
 
 /// A session under way. Dropped, it is cancelled.
@@ -166,6 +166,8 @@ struct State {
     /// Whether any input has gone in.
     has_begun: bool,
     kept: Kept,
+    /// All inputs of a run: together they are its content.
+    run: Vec<Pieces>,
     /// Entries of which something is answered.
     answered: BTreeSet<usize>,
     /// Whether stages were replaced after input had gone in.
@@ -612,6 +614,7 @@ impl State {
             stands: false,
             has_begun: false,
             kept: Kept::default(),
+            run: Vec::new(),
             answered: BTreeSet::new(),
             resend: VecDeque::new(),
             is_resending: false,

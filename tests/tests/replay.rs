@@ -109,6 +109,23 @@ async fn an_input_that_kills_three_workers_is_poison_and_is_refused_while_others
 }
 
 #[tokio::test]
+async fn a_run_that_kills_is_known_again_by_all_its_inputs_also_those_that_go_in_only_once() {
+    let (mut plant, graves) = (plant(5).await, Graves::new());
+    plant.expect("input_is_poison");
+    let mut manifest = own_processes(&[
+        &graves.node("killed", "Mortal", ""),
+        &graves.node_that_dies_of("nothing", "beside", "OnceMortal", ""),
+    ]);
+    manifest.connections.clear();
+    let inputs = |beside| [("killed", text("killer")), ("beside", text(beside))];
+    let error = plant.client().execute(&manifest, inputs("lamb")).await.unwrap_err();
+    assert_eq!((poison(&error).deaths, graves.count("killed", "grave")), (3, 3));
+    let again = plant.client().execute(&manifest, inputs("lamb")).await.unwrap_err();
+    assert_eq!((poison(&again).deaths, graves.count("killed", "grave")), (3, 3), "it was not given to anybody");
+    plant.finish().await;
+}
+
+#[tokio::test]
 async fn a_pipeline_that_kills_as_it_is_made_is_refused_before_it_is_made_again() {
     let mut plant = plant(4).await;
     plant.expect("input_is_poison");

@@ -276,6 +276,9 @@ impl RunningSession {
         for piece in pieces.iter().flatten() {
             state.outstanding_of(entry).note(self.hub.plane(), piece);
         }
+        if self.asked.is_none() {
+            state.run.push(Arc::clone(&pieces));
+        }
         if self.is_kept(attempt, entry) {
             let held = self.may_go_again(attempt, entry).then(|| Arc::clone(&pieces));
             state.kept.put(sequence, entry, held, missed);

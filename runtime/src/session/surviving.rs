@@ -159,6 +159,9 @@ impl RunningSession {
         let content = match call.sequence {
             None => self.poisons.content(&self.graph, std::iter::empty()),
             Some(_) if survival != Survival::Replay => return None,
+            Some(_) if self.asked.is_none() => {
+                self.poisons.content(&self.graph, state.run.iter().flat_map(|pieces| pieces.iter().flatten()))
+            }
             Some(sequence) => {
                 state.kept.of_sequence(sequence).next()?;
                 self.poisons.content(&self.graph, state.kept.of_sequence(sequence))
