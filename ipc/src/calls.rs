@@ -2,7 +2,7 @@
 //! node died, and on what.
 //!
 //! Each node thread has a place in the domain file. A call is written there before it begins and taken off when it
-//! returns. The process may die at any of these writes: the session is written last and taken off first, so what is
+//! returns. The process may die at any of these writes: the stage is written last and taken off first, so what is
 //! read of the dead is a whole call or none.
 //!
 //! In the same place a node says that it is at work, which no message could: whoever is in a call sends none. What it
@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
-use remotemedia_core::frame::SessionId;
+use remotemedia_core::frame::StageId;
 use remotemedia_core::graph::NodeIndex;
 
 use crate::memory::Domain;
@@ -22,13 +22,13 @@ use crate::slot::Slot;
 /// A call of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Call {
-    /// The session. Sessions are counted from 1.
-    pub session: SessionId,
+    /// The stage. Stages are counted from 1.
+    pub stage: StageId,
     /// The node, by its place in the pipeline.
     pub node: NodeIndex,
     /// The input that it works on; of a flush, the last. None while the node is made.
     pub sequence: Option<u64>,
-    /// Calls of this node in this session before; none of them while it is made.
+    /// Calls of this node in this stage before; none of them while it is made.
     pub earlier: u64,
 }
 
@@ -38,34 +38,34 @@ const MAKING: u64 = u64::MAX;
 impl Domain {
     /// Says that the process in `slot` begins a call in one of its places.
     pub fn begin_call(&self, slot: Slot, place: usize, call: &Call) {
-        let Some([session, node, sequence, earlier, ..]) = self.call(slot, place) else { return };
+        let Some([stage, node, sequence, earlier, ..]) = self.call(slot, place) else { return };
         node.store(u64::from(call.node.0), Ordering::Relaxed);
         sequence.store(call.sequence.unwrap_or(MAKING), Ordering::Relaxed);
         earlier.store(call.earlier, Ordering::Relaxed);
-        session.store(call.session.0, Ordering::Release);
+        stage.store(call.stage.0, Ordering::Release);
     }
 
     /// Says that the call in this place is over.
     pub fn end_call(&self, slot: Slot, place: usize) {
-        if let Some([session, ..]) = self.call(slot, place) {
-            session.store(0, Ordering::Release);
+        if let Some([stage, ..]) = self.call(slot, place) {
+            stage.store(0, Ordering::Release);
         }
     }
 
-    /// Says that a node of this session is at work in this place.
-    pub fn note_work(&self, slot: Slot, place: usize, session: SessionId) {
+    /// Says that a node of this stage is at work in this place.
+    pub fn note_work(&self, slot: Slot, place: usize, stage: StageId) {
         let Some([.., worked_for, worked_at]) = self.call(slot, place) else { return };
         worked_at.store(nanoseconds(), Ordering::Relaxed);
-        worked_for.store(session.0, Ordering::Release);
+        worked_for.store(stage.0, Ordering::Release);
     }
 
-    /// How long ago the process in `slot` last said that a node of this session is at work; none if it never has, or
+    /// How long ago the process in `slot` last said that a node of this stage is at work; none if it never has, or
     /// others have said so in its places since.
     #[must_use]
-    pub fn last_work(&self, slot: Slot, session: SessionId) -> Option<Duration> {
+    pub fn last_work(&self, slot: Slot, stage: StageId) -> Option<Duration> {
         let worked = |place| {
             let [.., worked_for, worked_at] = self.call(slot, place)?;
-            let is_it = worked_for.load(Ordering::Acquire) == session.0;
+            let is_it = worked_for.load(Ordering::Acquire) == stage.0;
             is_it.then(|| worked_at.load(Ordering::Relaxed))
         };
         // It is a process's word: what it says of the future is taken for the present.
@@ -77,12 +77,12 @@ impl Domain {
     #[must_use]
     pub fn calls(&self, slot: Slot) -> Vec<Call> {
         let read = |place| {
-            let [session, node, sequence, earlier, ..] = self.call(slot, place)?;
-            let session = session.load(Ordering::Acquire);
+            let [stage, node, sequence, earlier, ..] = self.call(slot, place)?;
+            let stage = stage.load(Ordering::Acquire);
             // It is a process's word about itself: a node that does not exist is looked for in vain.
             let node = NodeIndex(u16::try_from(node.load(Ordering::Relaxed)).ok()?);
-            (session != 0).then(|| Call {
-                session: SessionId(session),
+            (stage != 0).then(|| Call {
+                stage: StageId(stage),
                 node,
                 sequence: Some(sequence.load(Ordering::Relaxed)).filter(|sequence| *sequence != MAKING),
                 earlier: earlier.load(Ordering::Relaxed),
@@ -93,8 +93,8 @@ impl Domain {
 
     /// Takes off what a dead process left, before its slot is used again.
     pub(crate) fn forget_calls(&self, slot: Slot) {
-        for [session, .., worked_for, _] in (0..CALLS).filter_map(|place| self.call(slot, place)) {
-            session.store(0, Ordering::Release);
+        for [stage, .., worked_for, _] in (0..CALLS).filter_map(|place| self.call(slot, place)) {
+            stage.store(0, Ordering::Release);
             worked_for.store(0, Ordering::Release);
         }
     }
@@ -115,8 +115,8 @@ mod tests {
         let gateway = Domain::create(1).unwrap();
         let worker = Domain::map(gateway.fd().try_clone_to_owned().unwrap()).unwrap();
         let (slot, other) = (Slot::new(3).unwrap(), Slot::new(4).unwrap());
-        let call = |session, sequence| Call {
-            session: SessionId(session),
+        let call = |stage, sequence| Call {
+            stage: StageId(stage),
             node: NodeIndex(2),
             sequence: Some(sequence),
             earlier: 9,
@@ -140,16 +140,16 @@ mod tests {
         let gateway = Domain::create(1).unwrap();
         let worker = Domain::map(gateway.fd().try_clone_to_owned().unwrap()).unwrap();
         let slot = Slot::new(3).unwrap();
-        let mine = SessionId(7);
-        let call = Call { session: mine, node: NodeIndex(2), sequence: Some(1), earlier: 0 };
+        let mine = StageId(7);
+        let call = Call { stage: mine, node: NodeIndex(2), sequence: Some(1), earlier: 0 };
         worker.begin_call(slot, 0, &call);
         assert_eq!(gateway.last_work(slot, mine), None);
         worker.note_work(slot, 0, mine);
-        worker.note_work(slot, 5, SessionId(8));
+        worker.note_work(slot, 5, StageId(8));
         worker.end_call(slot, 0);
         assert!(gateway.last_work(slot, mine).unwrap() < Duration::from_secs(60));
-        worker.note_work(slot, CALLS, SessionId(9));
-        assert_eq!(gateway.last_work(slot, SessionId(9)), None, "there is no such place");
+        worker.note_work(slot, CALLS, StageId(9));
+        assert_eq!(gateway.last_work(slot, StageId(9)), None, "there is no such place");
         let [.., worked_at] = worker.call(slot, 0).unwrap();
         worked_at.store(u64::MAX, Ordering::Relaxed);
         assert_eq!(gateway.last_work(slot, mine), Some(Duration::ZERO), "it speaks of the future");

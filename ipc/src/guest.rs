@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::control::messages::{
-    Hello, News, SessionCommand, SessionReply, Step, ToGateway, ToWorker, Welcome,
-};
+use crate::control::messages::{Hello, News, StageCommand, StageReply, Step, ToGateway, ToWorker, Welcome};
 use crate::control::{Channel, ChannelError, Incoming, codec};
 use crate::death::{DeathError, PidFd};
 use crate::doorbell::{self, Doorbell, DoorbellError};
@@ -39,8 +37,8 @@ pub struct Guest {
 pub enum GuestEvent {
     /// A frame or a mark came over a link.
     Arrival(Arrival),
-    /// The gateway wants something for a session.
-    Command(SessionCommand),
+    /// The gateway wants something of a stage.
+    Command(StageCommand),
     /// Another process is dead; what it had sent has been delivered before this.
     PeerDown(Member),
     /// The answer to [`News::Leaving`]: this process has no session, and gets none.
@@ -150,12 +148,12 @@ impl Guest {
         Waker { plane: self.plane.clone(), bell: Arc::clone(&self.bell) }
     }
 
-    /// Answers about a session.
+    /// Answers about a stage.
     ///
     /// # Errors
     /// The gateway is gone, or does not read.
-    pub fn reply(&mut self, reply: SessionReply) -> Result<(), GuestError> {
-        self.say(&ToGateway::Session(reply))
+    pub fn reply(&mut self, reply: StageReply) -> Result<(), GuestError> {
+        self.say(&ToGateway::Stage(reply))
     }
 
     /// Says something of this process.
@@ -226,7 +224,7 @@ impl Guest {
                 }
                 ToWorker::PoolDown { pool } => self.plane.forget_pool(pool),
                 ToWorker::Do(step) => self.take_step(step)?,
-                ToWorker::Session(command) => take(GuestEvent::Command(command)),
+                ToWorker::Stage(command) => take(GuestEvent::Command(command)),
                 ToWorker::Dismissed => take(GuestEvent::Dismissed),
                 ToWorker::InService => take(GuestEvent::InService),
                 ToWorker::Refused { protocol: _, reason } => return Err(GuestError::Refused { reason }),
@@ -283,7 +281,7 @@ fn receive_welcome(
         | ToWorker::Do(_)
         | ToWorker::Dismissed
         | ToWorker::InService
-        | ToWorker::Session(_) => {
+        | ToWorker::Stage(_) => {
             Err(GuestError::Misread { problem: "something else before the welcome".to_owned() })
         }
     }

@@ -8,14 +8,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use remotemedia_core::fault::{DeathCause, Fault, PlacementError, Unavailability, WorkerLost};
-use remotemedia_core::frame::SessionId;
+use remotemedia_core::frame::{SessionId, StageId};
 use remotemedia_core::graph::Graph;
 use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Rollout};
 use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::starting::{LoadingWorker, StartListener, Starting};
 use remotemedia_ipc::calls::Call;
-use remotemedia_ipc::control::messages::{Burial, News, SessionCommand, SessionReply, StagePlan};
+use remotemedia_ipc::control::messages::{Burial, News, StageCommand, StagePlan, StageReply};
 use remotemedia_ipc::doorbell;
 use remotemedia_ipc::guest::Waker;
 use remotemedia_ipc::host::{Host, HostEvent, LauncherEvent};
@@ -60,7 +60,7 @@ pub(crate) struct HubHandle {
 struct HubShared {
     /// Orders sent and not taken: whether the hub may sleep.
     waiting_orders: AtomicUsize,
-    next_session: AtomicU64,
+    next_id: AtomicU64,
     closing: AtomicBool,
     node_infos: RwLock<Vec<NodeInfo>>,
     starving: Mutex<Vec<Starving>>,
@@ -96,7 +96,7 @@ pub(crate) struct OpenOrder {
     /// How long it waits for workers that are still loading.
     pub(crate) until: Instant,
     pub(crate) listener: Option<StartListener>,
-    pub(crate) events: mpsc::Sender<(SessionId, FromHub)>,
+    pub(crate) events: mpsc::Sender<(StageId, FromHub)>,
     pub(crate) placed: oneshot::Sender<Result<Wiring, Fault>>,
 }
 
@@ -117,9 +117,9 @@ struct Loop {
     shared: Arc<HubShared>,
     registry: Registry,
     edges: Edges,
-    stages: BTreeMap<SessionId, Entry>,
+    stages: BTreeMap<StageId, Entry>,
     /// By session, its stages.
-    sessions: BTreeMap<SessionId, BTreeSet<SessionId>>,
+    sessions: BTreeMap<SessionId, BTreeSet<StageId>>,
     openings: Vec<Opening>,
     waiting: WaitingRoom,
     stragglers: Stragglers,
@@ -155,7 +155,7 @@ struct Opened {
     pipeline: String,
     graph: Arc<Graph>,
     since: Instant,
-    events: mpsc::Sender<(SessionId, FromHub)>,
+    events: mpsc::Sender<(StageId, FromHub)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,7 +200,7 @@ impl Hub {
         let (orders, ordered) = channel();
         let shared = Arc::new(HubShared {
             waiting_orders: AtomicUsize::new(0),
-            next_session: AtomicU64::new(1),
+            next_id: AtomicU64::new(1),
             closing: AtomicBool::new(false),
             node_infos: RwLock::default(),
             starving: Mutex::default(),
@@ -268,7 +268,7 @@ impl HubHandle {
     }
 
     pub(crate) fn next_session(&self) -> SessionId {
-        self.shared.next_id()
+        SessionId(self.shared.next_id())
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -335,8 +335,8 @@ impl HubHandle {
 
 impl HubShared {
     /// For a session, or a stage: no two have the same.
-    fn next_id(&self) -> SessionId {
-        SessionId(self.next_session.fetch_add(1, Ordering::Relaxed))
+    fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -451,7 +451,7 @@ impl Loop {
 
     /// An arrival from a stage that is not there any more is dropped, and with it its leases.
     fn on_arrival(&mut self, arrival: Arrival) {
-        let id = SessionId(arrival.header.session);
+        let id = StageId(arrival.header.session);
         let Some(entry) = self.stages.get(&id) else { return };
         match entry.sinks.get(&arrival.header.edge) {
             Some(sink) if entry.member == arrival.from => {
@@ -463,39 +463,39 @@ impl Loop {
         }
     }
 
-    /// A worker speaks for a session in a place that is not its own: the session hears nothing of it.
-    fn on_intrusion(&mut self, member: Member, session: SessionId) {
+    /// A worker speaks for a stage that is not its own: the session hears nothing of it.
+    fn on_intrusion(&mut self, member: Member, stage: StageId) {
         let Some(worker) = self.registry.get(member) else { return };
         if worker.standing != Standing::Condemned {
-            tracing::warn!(%member, worker = worker.hello.name, %session, "worker_spoke_for_others");
+            tracing::warn!(%member, worker = worker.hello.name, %stage, "worker_spoke_for_others");
             self.host.condemn(member, DeathCause::Protocol);
             self.registry.condemn(member);
             self.on_workers();
         }
     }
 
-    fn on_reply(&mut self, member: Member, reply: SessionReply) {
-        let id = reply.session();
+    fn on_reply(&mut self, member: Member, reply: StageReply) {
+        let id = reply.stage();
         let Some(entry) = self.stages.get_mut(&id) else { return };
         if entry.member != member {
             return self.on_intrusion(member, id);
         }
         match reply {
-            SessionReply::Opened { .. } => entry.tell(id, FromHub::StageReady { attempt: entry.turn }),
-            SessionReply::Rewired { turn, .. } if turn == entry.turn => {
+            StageReply::Opened { .. } => entry.tell(id, FromHub::StageReady { attempt: entry.turn }),
+            StageReply::Rewired { turn, .. } if turn == entry.turn => {
                 entry.tell(id, FromHub::StageReady { attempt: turn });
                 let former = std::mem::take(&mut entry.former);
                 self.let_go(former);
             }
             // The answer to a later one is awaited.
-            SessionReply::Rewired { .. } => {}
-            SessionReply::Failed { fault, .. } => entry.tell(id, FromHub::Failed(fault)),
-            SessionReply::Reported { nodes, .. } => entry.tell(id, FromHub::Reported(nodes)),
-            SessionReply::Waits { .. } => {
+            StageReply::Rewired { .. } => {}
+            StageReply::Failed { fault, .. } => entry.tell(id, FromHub::Failed(fault)),
+            StageReply::Reported { nodes, .. } => entry.tell(id, FromHub::Reported(nodes)),
+            StageReply::Waits { .. } => {
                 let at_most = Duration::from_millis(self.limits.max_timeout_ms);
                 self.stragglers.excuse(member, id, Instant::now(), at_most);
             }
-            SessionReply::Closed { .. } => self.remove(id),
+            StageReply::Closed { .. } => self.remove(id),
         }
     }
 
@@ -583,12 +583,12 @@ impl Loop {
         let lost =
             WorkerLost { node: String::new(), worker: name, pid, cause, restarts, last_lines, replays: 0 };
         let touched = self.stages.iter().filter(|(_, entry)| entry.member == member);
-        let mut touched: Vec<SessionId> = touched.map(|(id, _)| *id).collect();
+        let mut touched: Vec<StageId> = touched.map(|(id, _)| *id).collect();
         // A session that has several stages there hears first of the one that it died of.
-        touched.sort_by_key(|id| calls.iter().all(|call| call.session != *id));
+        touched.sort_by_key(|id| calls.iter().all(|call| call.stage != *id));
         for id in &touched {
             let Some(entry) = self.stages.get(id) else { continue };
-            let call = calls.iter().find(|call| call.session == *id).copied();
+            let call = calls.iter().find(|call| call.stage == *id).copied();
             let called = call.and_then(|call| entry.session.graph.nodes().get(call.node.index()));
             let node = called.map_or(&entry.node, |node| &node.id).clone();
             let (lost, kind) = (WorkerLost { node, ..lost.clone() }, kind.clone());
@@ -657,9 +657,9 @@ impl Loop {
             lanes: &mut lanes,
         };
         // The first stage of a session is called as the session.
-        let mut first = Some(order.session).filter(|_| order.number == 0);
+        let mut first = Some(order.session.0).filter(|_| order.number == 0);
         let shared = &self.shared;
-        let next_id = || first.take().unwrap_or_else(|| shared.next_id());
+        let next_id = || StageId(first.take().unwrap_or_else(|| shared.next_id()));
         let Some(Drawing { wiring, plans, sinks, rewires }) = draughtsman.draw(next_id) else {
             lanes.into_iter().for_each(|drawn| self.edges.give_back(drawn.lane));
             return Err(unavailable(Unavailability::Full));
@@ -675,7 +675,7 @@ impl Loop {
         &mut self,
         order: &OpenOrder,
         plans: &[(Member, StagePlan)],
-        mut sinks: BTreeMap<SessionId, SinkEdges>,
+        mut sinks: BTreeMap<StageId, SinkEdges>,
     ) {
         let session = Arc::new(Opened {
             session: order.session,
@@ -696,10 +696,10 @@ impl Loop {
                 lanes: Vec::new(),
                 former: Vec::new(),
                 turn: order.number,
-                sinks: sinks.remove(&plan.session).unwrap_or_default(),
+                sinks: sinks.remove(&plan.stage).unwrap_or_default(),
             };
-            self.stages.insert(plan.session, entry);
-            self.sessions.entry(order.session).or_default().insert(plan.session);
+            self.stages.insert(plan.stage, entry);
+            self.sessions.entry(order.session).or_default().insert(plan.stage);
         }
     }
 
@@ -779,19 +779,19 @@ impl Loop {
     // Linking => Planned
     fn send(&mut self, opening: Opening) {
         for (member, plan) in opening.plans {
-            let id = plan.session;
+            let id = plan.stage;
             let Some(entry) = self.stages.get_mut(&id) else { continue };
             entry.phase = Phase::Planned;
             // Not told: the worker is dead or condemned, and the session hears of its death.
-            if let Err(error) = self.host.tell(member, SessionCommand::Open(plan)) {
-                tracing::warn!(session = %id, %member, %error, "plan_not_sent");
+            if let Err(error) = self.host.tell(member, StageCommand::Open(plan)) {
+                tracing::warn!(stage = %id, %member, %error, "plan_not_sent");
             }
         }
-        for (session, feeders) in opening.rewires {
-            let Some(Entry { member, turn, .. }) = self.stages.get(&session) else { continue };
-            let command = SessionCommand::Rewire { session, turn: *turn, feeders };
+        for (stage, feeders) in opening.rewires {
+            let Some(Entry { member, turn, .. }) = self.stages.get(&stage) else { continue };
+            let command = StageCommand::Rewire { stage, turn: *turn, feeders };
             if let Err(error) = self.host.tell(*member, command) {
-                tracing::warn!(%session, %member, %error, "rewiring_not_sent");
+                tracing::warn!(%stage, %member, %error, "rewiring_not_sent");
             }
         }
     }
@@ -802,13 +802,13 @@ impl Loop {
     }
 
     /// Closes the stages of a session but those that stay.
-    fn retire(&mut self, session: SessionId, staying: &BTreeSet<SessionId>, due: Due) {
+    fn retire(&mut self, session: SessionId, staying: &BTreeSet<StageId>, due: Due) {
         let stages = self.sessions.get(&session).cloned().unwrap_or_default();
         stages.difference(staying).for_each(|stage| self.close(*stage, due));
     }
 
     // any => Closing
-    fn close(&mut self, id: SessionId, due: Due) {
+    fn close(&mut self, id: StageId, due: Due) {
         let Some(entry) = self.stages.get_mut(&id) else { return };
         match entry.phase {
             Phase::Closing => {}
@@ -817,8 +817,8 @@ impl Loop {
             Phase::Planned => {
                 entry.phase = Phase::Closing;
                 let member = entry.member;
-                if let Err(error) = self.host.tell(member, SessionCommand::Close { session: id }) {
-                    tracing::debug!(session = %id, %member, %error, "close_not_sent");
+                if let Err(error) = self.host.tell(member, StageCommand::Close { stage: id }) {
+                    tracing::debug!(stage = %id, %member, %error, "close_not_sent");
                 }
                 self.stragglers.expect(member, id, due);
             }
@@ -826,13 +826,13 @@ impl Loop {
     }
 
     /// The worker has dropped what it had of a stage, or has heard nothing of it, or is dead.
-    fn remove(&mut self, id: SessionId) {
+    fn remove(&mut self, id: StageId) {
         let Some(Entry { session, member, phase, lanes, former, .. }) = self.stages.remove(&id) else {
             return;
         };
         self.stragglers.forgive(member, id);
         if phase == Phase::Linking {
-            let is_there = |(_, plan): &(Member, StagePlan)| self.stages.contains_key(&plan.session);
+            let is_there = |(_, plan): &(Member, StagePlan)| self.stages.contains_key(&plan.stage);
             self.openings.retain(|opening| opening.plans.iter().any(is_there));
         }
         if let Some(stages) = self.sessions.get_mut(&session.session) {
@@ -943,7 +943,7 @@ impl Loop {
         }
     }
 
-    fn session_status(&self, stages: &BTreeSet<SessionId>) -> Option<SessionStatus> {
+    fn session_status(&self, stages: &BTreeSet<StageId>) -> Option<SessionStatus> {
         let entries: Vec<&Entry> = stages.iter().filter_map(|id| self.stages.get(id)).collect();
         let opened = &entries.first()?.session;
         let members: BTreeSet<Member> = entries.iter().map(|entry| entry.member).collect();
@@ -982,7 +982,7 @@ impl Loop {
 
 impl Entry {
     /// Credit bounds what can be under way, so a full channel is a peer that sends without credit.
-    fn tell(&self, id: SessionId, event: FromHub) {
+    fn tell(&self, id: StageId, event: FromHub) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.session.events.try_send((id, event)) {
             tracing::error!(session = %id, "session_overrun");
         }

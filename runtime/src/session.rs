@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use remotemedia_core::fault::{Fault, StreamFault, Unavailability};
-use remotemedia_core::frame::{Frame, SessionId};
+use remotemedia_core::frame::{Frame, SessionId, StageId};
 use remotemedia_core::graph::{Graph, NodeIndex};
 use remotemedia_core::limits::{Granted, LimitExceeded, Limits};
 use remotemedia_core::manifest::{Manifest, OnWorkerLoss};
@@ -49,7 +49,7 @@ pub struct RunningSession {
     /// What a stream asks for when a worker dies under it that cannot be replaced unnoticed; none of a unary run.
     asked: Option<OnWorkerLoss>,
     /// What the hub is given to tell the session with.
-    events: mpsc::Sender<(SessionId, FromHub)>,
+    events: mpsc::Sender<(StageId, FromHub)>,
     state: Mutex<State>,
     inbound: AsyncMutex<Inbound>,
     /// Senders take turns.
@@ -134,11 +134,11 @@ pub(crate) enum FromHub {
 /// What comes from the hub.
 #[derive(Debug)]
 struct Inbound {
-    events: mpsc::Receiver<(SessionId, FromHub)>,
+    events: mpsc::Receiver<(StageId, FromHub)>,
     /// The wiring of an attempt that was asked for.
     placing: Option<oneshot::Receiver<Result<Wiring, Fault>>>,
     /// What was told meanwhile by stages that may be of that attempt.
-    early: VecDeque<(SessionId, FromHub)>,
+    early: VecDeque<(StageId, FromHub)>,
 }
 
 #[derive(Debug)]
@@ -153,10 +153,10 @@ struct State {
     /// The number of the attempt that the hub was asked for last.
     asked: u32,
     /// Stages that are part of the session: what others say is of no interest any more.
-    current: BTreeSet<SessionId>,
+    current: BTreeSet<StageId>,
     /// Those of them that stand, and that have sent their measurements.
-    standing: BTreeSet<SessionId>,
-    reported: BTreeSet<SessionId>,
+    standing: BTreeSet<StageId>,
+    reported: BTreeSet<StageId>,
     /// Entries whose stages are new, and have not been given yet what is not answered.
     renewed: BTreeSet<usize>,
     /// Entries that have been flushed.
@@ -352,7 +352,7 @@ impl RunningSession {
     }
 
     /// Of a stage that others have taken the place of, nothing is heard.
-    fn on_told(&self, stage: SessionId, event: FromHub, inbound: &mut Inbound) {
+    fn on_told(&self, stage: StageId, event: FromHub, inbound: &mut Inbound) {
         let is_current = self.lock().current.contains(&stage);
         let is_early = inbound.placing.is_some();
         match event {
@@ -370,7 +370,7 @@ impl RunningSession {
         }
     }
 
-    fn on_hub(&self, stage: SessionId, event: FromHub) {
+    fn on_hub(&self, stage: StageId, event: FromHub) {
         match event {
             FromHub::StageReady { attempt } => {
                 let mut state = self.lock();

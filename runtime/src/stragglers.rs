@@ -1,19 +1,19 @@
-//! Workers that have not yet let go of a session that is over: a call of a node there has not come back.
+//! Workers that have not yet let go of a stage that is over: a call of a node there has not come back.
 //!
-//! A worker answers the close of a session when its nodes are dropped, and so behind the call that one is in. That is
+//! A worker answers the close of a stage when its nodes are dropped, and so behind the call that one is in. That is
 //! the only sign of a node that does not return, and it needs no clock in the worker: what holds the interpreter's lock
-//! for ever cannot keep it from being seen. A session that merely waits for a thread is told apart by its worker.
+//! for ever cannot keep it from being seen. A stage that merely waits for a thread is told apart by its worker.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use remotemedia_core::frame::SessionId;
+use remotemedia_core::frame::StageId;
 use remotemedia_ipc::slot::Member;
 
-/// Who is to let go of which session by when.
+/// Who is to let go of which stage by when.
 #[derive(Debug)]
 pub(crate) struct Stragglers {
-    due: BTreeMap<(Member, SessionId), Due>,
+    due: BTreeMap<(Member, StageId), Due>,
     grace: Duration,
     /// By how much a node that says that it is at work puts it off.
     renewal: Duration,
@@ -53,32 +53,32 @@ impl Stragglers {
         Self { due: BTreeMap::new(), grace, renewal }
     }
 
-    /// A worker was told to let go of a session.
-    pub(crate) fn expect(&mut self, member: Member, session: SessionId, due: Due) {
-        self.due.insert((member, session), due);
+    /// A worker was told to let go of a stage.
+    pub(crate) fn expect(&mut self, member: Member, stage: StageId, due: Due) {
+        self.due.insert((member, stage), due);
     }
 
-    /// No call of the session is under way there: what is left to do has begun at `now`, and may take `at_most`.
-    pub(crate) fn excuse(&mut self, member: Member, session: SessionId, now: Instant, at_most: Duration) {
-        if let Some(due) = self.due.get_mut(&(member, session)) {
+    /// No call of the stage is under way there: what is left to do has begun at `now`, and may take `at_most`.
+    pub(crate) fn excuse(&mut self, member: Member, stage: StageId, now: Instant, at_most: Duration) {
+        if let Some(due) = self.due.get_mut(&(member, stage)) {
             *due = Due { asked: now + at_most, allowed: now + at_most, longest: now + at_most };
         }
     }
 
     /// It has let go, or is dead.
-    pub(crate) fn forgive(&mut self, member: Member, session: SessionId) {
-        self.due.remove(&(member, session));
+    pub(crate) fn forgive(&mut self, member: Member, stage: StageId) {
+        self.due.remove(&(member, stage));
     }
 
-    /// The workers that are late. `last_work` says when one last said that it is at work on a session.
+    /// The workers that are late. `last_work` says when one last said that it is at work on a stage.
     pub(crate) fn late(
         &self,
         now: Instant,
-        last_work: impl Fn(Member, SessionId) -> Option<Instant>,
+        last_work: impl Fn(Member, StageId) -> Option<Instant>,
     ) -> BTreeMap<Member, Lateness> {
         let mut late = BTreeMap::new();
-        for ((member, session), due) in &self.due {
-            let renewed = || last_work(*member, *session).map(|at| at + self.renewal);
+        for ((member, stage), due) in &self.due {
+            let renewed = || last_work(*member, *stage).map(|at| at + self.renewal);
             if let Some(lateness) = due.lateness(now, self.grace, renewed) {
                 let worst = late.entry(*member).or_insert(lateness);
                 *worst = lateness.max(*worst);
@@ -123,7 +123,7 @@ mod tests {
         let now = Instant::now();
         let after = |ms| now + Duration::from_millis(ms);
         let member = Member { slot: Slot::GATEWAY, incarnation: Incarnation::FIRST };
-        let (one, two) = (SessionId(1), SessionId(2));
+        let (one, two) = (StageId(1), StageId(2));
         let mut stragglers = Stragglers::new(Duration::from_secs(2), Duration::from_secs(5));
         let due = |asked, allowed| Due { asked, allowed, longest: after(30_000) };
         stragglers.expect(member, one, due(now, after(1_000)));
@@ -151,7 +151,7 @@ mod tests {
         let member = Member { slot: Slot::GATEWAY, incarnation: Incarnation::FIRST };
         let mut stragglers = Stragglers::new(Duration::from_secs(2), Duration::from_secs(5));
         let due = Due { asked: now, allowed: after(1_000), longest: after(20_000) };
-        stragglers.expect(member, SessionId(1), due);
+        stragglers.expect(member, StageId(1), due);
         let late = |ms, worked| stragglers.late(after(ms), |_, _| Some(after(worked))).get(&member).copied();
         assert_eq!(late(1_100, 900), Some(Lateness::Late));
         assert_eq!(late(5_900, 900), Some(Lateness::Late));

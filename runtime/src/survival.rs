@@ -135,7 +135,7 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use remotemedia_core::frame::SessionId;
+    use remotemedia_core::frame::StageId;
     use remotemedia_core::limits::Limits;
     use remotemedia_core::manifest::{Connection, Manifest, NodeManifest, VERSION};
 
@@ -160,7 +160,7 @@ mod tests {
     }
 
     fn call(node: u16, earlier: u64) -> Call {
-        Call { session: SessionId(1), node: NodeIndex(node), sequence: Some(0), earlier }
+        Call { stage: StageId(1), node: NodeIndex(node), sequence: Some(0), earlier }
     }
 
     #[test]

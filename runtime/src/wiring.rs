@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use remotemedia_core::frame::SessionId;
+use remotemedia_core::frame::{SessionId, StageId};
 use remotemedia_core::graph::{Edge, Graph, NodeIndex};
 use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
@@ -25,7 +25,7 @@ pub(crate) struct Wiring {
     /// For each sink of the graph, in its order.
     pub(crate) sinks: Vec<SinkWires>,
     /// The parts that workers run. Nodes of one part are fused, and live and die together.
-    pub(crate) stages: BTreeMap<SessionId, StageWires>,
+    pub(crate) stages: BTreeMap<StageId, StageWires>,
     /// How many of the stages are new, or have new feeders: of each it is heard when it is ready.
     pub(crate) awaited: usize,
     /// By the nodes' order in the graph.
@@ -36,14 +36,14 @@ pub(crate) struct Wiring {
 #[derive(Clone, Debug)]
 pub(crate) struct EntryWires {
     pub(crate) node: NodeIndex,
-    pub(crate) stage: SessionId,
+    pub(crate) stage: StageId,
     pub(crate) ports: Vec<(String, Arc<EdgeOut>)>,
 }
 
 /// The edge from a node whose output the client gets.
 #[derive(Clone, Debug)]
 pub(crate) struct SinkWires {
-    pub(crate) stage: SessionId,
+    pub(crate) stage: StageId,
     pub(crate) edge: Arc<EdgeIn>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct StageWires {
 #[derive(Clone, Debug)]
 pub(crate) struct Remains {
     pub(crate) wiring: Arc<Wiring>,
-    pub(crate) stages: BTreeSet<SessionId>,
+    pub(crate) stages: BTreeSet<StageId>,
     /// By when calls in the others are to be over.
     pub(crate) due: Due,
 }
@@ -71,12 +71,12 @@ pub(crate) struct Drawing {
     /// Of the stages that are new.
     pub(crate) plans: Vec<(Member, StagePlan)>,
     /// By stage that is new, and edge: which sink of the graph it comes from.
-    pub(crate) sinks: BTreeMap<SessionId, SinkEdges>,
+    pub(crate) sinks: BTreeMap<StageId, SinkEdges>,
     pub(crate) rewires: Rewires,
 }
 
 /// By stage that stays, who feeds its inputs from here on.
-pub(crate) type Rewires = BTreeMap<SessionId, Vec<StageFeeder>>;
+pub(crate) type Rewires = BTreeMap<StageId, Vec<StageFeeder>>;
 
 /// By edge index: which sink of the graph it comes from.
 pub(crate) type SinkEdges = BTreeMap<u32, usize>;
@@ -85,7 +85,7 @@ pub(crate) type SinkEdges = BTreeMap<u32, usize>;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Drawn {
     pub(crate) lane: Lane,
-    pub(crate) stages: Vec<SessionId>,
+    pub(crate) stages: Vec<StageId>,
 }
 
 /// What a drawing is made of.
@@ -106,9 +106,9 @@ pub(crate) struct Draughtsman<'a> {
 /// What a drawing has so far.
 struct Sheet {
     /// By node.
-    stage_of: Vec<SessionId>,
-    stages: BTreeMap<SessionId, StageWires>,
-    plans: BTreeMap<SessionId, StagePlan>,
+    stage_of: Vec<StageId>,
+    stages: BTreeMap<StageId, StageWires>,
+    plans: BTreeMap<StageId, StagePlan>,
     rewires: Rewires,
 }
 
@@ -116,17 +116,13 @@ struct Sheet {
 
 impl Wiring {
     /// Those stages, of the ones that `stays` says are there, on which nothing depends that is not.
-    pub(crate) fn independent(
-        &self,
-        graph: &Graph,
-        stays: impl Fn(SessionId) -> bool,
-    ) -> BTreeSet<SessionId> {
-        let nodes = |(id, stage): (&SessionId, &StageWires)| {
+    pub(crate) fn independent(&self, graph: &Graph, stays: impl Fn(StageId) -> bool) -> BTreeSet<StageId> {
+        let nodes = |(id, stage): (&StageId, &StageWires)| {
             let id = *id;
             stage.nodes.iter().map(move |node| (*node, id)).collect::<Vec<_>>()
         };
-        let stage_of: BTreeMap<NodeIndex, SessionId> = self.stages.iter().flat_map(nodes).collect();
-        let mut independent: BTreeSet<SessionId> =
+        let stage_of: BTreeMap<NodeIndex, StageId> = self.stages.iter().flat_map(nodes).collect();
+        let mut independent: BTreeSet<StageId> =
             self.stages.keys().copied().filter(|stage| stays(*stage)).collect();
         loop {
             let feeds_gone = |edge: &Edge| {
@@ -164,7 +160,7 @@ impl Remains {
 
 impl Draughtsman<'_> {
     /// An edge wherever two stages meet. None if there are not enough. `next_id` names stages.
-    pub(crate) fn draw(mut self, next_id: impl FnMut() -> SessionId) -> Option<Drawing> {
+    pub(crate) fn draw(mut self, next_id: impl FnMut() -> StageId) -> Option<Drawing> {
         let mut sheet = self.lay_out(next_id);
         let entries = self.draw_entries(&mut sheet)?;
         self.draw_connections(&mut sheet)?;
@@ -182,13 +178,13 @@ impl Draughtsman<'_> {
     }
 
     /// The stages: those that stay, and of the other nodes those together that are connected within one worker.
-    fn lay_out(&self, mut next_id: impl FnMut() -> SessionId) -> Sheet {
-        let mut stages: BTreeMap<SessionId, StageWires> = BTreeMap::new();
+    fn lay_out(&self, mut next_id: impl FnMut() -> StageId) -> Sheet {
+        let mut stages: BTreeMap<StageId, StageWires> = BTreeMap::new();
         if let Some(Remains { wiring, stages: kept, .. }) = self.remains {
             let kept = wiring.stages.iter().filter(|(id, _)| kept.contains(id));
             stages.extend(kept.map(|(id, stage)| (*id, stage.clone())));
         }
-        let mut stage_of: BTreeMap<NodeIndex, SessionId> =
+        let mut stage_of: BTreeMap<NodeIndex, StageId> =
             stages.iter().flat_map(|(id, stage)| stage.nodes.iter().map(|node| (*node, *id))).collect();
         let mut plans = BTreeMap::new();
         for first in self.graph.indices() {
@@ -252,7 +248,7 @@ impl Draughtsman<'_> {
                 }
                 let (sender, receiver) = (self.at(from), self.at(to));
                 let edge = self.take(sender, receiver, vec![sending, receiving])?;
-                let output = StageOutput { edge, from, to: receiver, session: receiving };
+                let output = StageOutput { edge, from, to: receiver, stage: receiving };
                 sheet.plans.get_mut(&sending)?.outputs.push(output);
                 match sheet.plans.get_mut(&receiving) {
                     Some(plan) => plan.inputs.push(StageInput { edge, from: sender, feed }),
@@ -263,8 +259,8 @@ impl Draughtsman<'_> {
         Some(())
     }
 
-    fn draw_sinks(&mut self, sheet: &mut Sheet) -> Option<(Vec<SinkWires>, BTreeMap<SessionId, SinkEdges>)> {
-        let (mut sinks, mut by_stage) = (Vec::new(), BTreeMap::<SessionId, SinkEdges>::new());
+    fn draw_sinks(&mut self, sheet: &mut Sheet) -> Option<(Vec<SinkWires>, BTreeMap<StageId, SinkEdges>)> {
+        let (mut sinks, mut by_stage) = (Vec::new(), BTreeMap::<StageId, SinkEdges>::new());
         let (graph, gateway) = (self.graph, self.gateway);
         for (place, from) in graph.sinks().enumerate() {
             let (member, stage) = (self.at(from), sheet.stage(from));
@@ -273,7 +269,7 @@ impl Draughtsman<'_> {
                 continue;
             };
             let edge = self.take(member, gateway, vec![stage])?;
-            plan.outputs.push(StageOutput { edge, from, to: gateway, session: stage });
+            plan.outputs.push(StageOutput { edge, from, to: gateway, stage });
             let end = Arc::new(EdgeIn::new(edge, member, self.limits.credit_window));
             sinks.push(SinkWires { stage, edge: end });
             by_stage.entry(stage).or_default().insert(edge.index, place);
@@ -285,7 +281,7 @@ impl Draughtsman<'_> {
         self.placement.workers[node.index()]
     }
 
-    fn take(&mut self, from: Member, to: Member, stages: Vec<SessionId>) -> Option<EdgeRef> {
+    fn take(&mut self, from: Member, to: Member, stages: Vec<StageId>) -> Option<EdgeRef> {
         let lane = self.edges.take(from, to)?;
         self.lanes.push(Drawn { lane, stages });
         Some(lane.edge)
@@ -319,12 +315,12 @@ impl Draughtsman<'_> {
 // === impl Sheet ===
 
 impl Sheet {
-    fn stage(&self, node: NodeIndex) -> SessionId {
+    fn stage(&self, node: NodeIndex) -> StageId {
         self.stage_of[node.index()]
     }
 
     /// Has another feed an input of a stage that stays.
-    fn feed_anew(&mut self, stage: SessionId, feed: &StageFeed, edge: EdgeRef, from: Member) -> Option<()> {
+    fn feed_anew(&mut self, stage: StageId, feed: &StageFeed, edge: EdgeRef, from: Member) -> Option<()> {
         let inputs = &mut self.stages.get_mut(&stage)?.inputs;
         let is_it = |input: &StageInput| (input.feed.to, input.feed.number) == (feed.to, feed.number);
         let place = inputs.iter().position(is_it)?;
@@ -349,10 +345,10 @@ fn entry_ports(graph: &Graph, infos: &[NodeInfo]) -> Vec<(NodeIndex, Vec<String>
     graph.indices().map(free).filter(|(_, names)| !names.is_empty()).collect()
 }
 
-fn empty_plan(session: SessionId, part_of: SessionId, limits: &Limits, memory_bytes: u64) -> StagePlan {
+fn empty_plan(stage: StageId, session: SessionId, limits: &Limits, memory_bytes: u64) -> StagePlan {
     StagePlan {
+        stage,
         session,
-        part_of,
         nodes: Vec::new(),
         inputs: Vec::new(),
         inner: Vec::new(),

@@ -121,7 +121,11 @@ async fn a_run_that_kills_is_known_again_by_all_its_inputs_also_those_that_go_in
     let error = plant.client().execute(&manifest, inputs("lamb")).await.unwrap_err();
     assert_eq!((poison(&error).deaths, graves.count("killed", "grave")), (3, 3));
     let again = plant.client().execute(&manifest, inputs("lamb")).await.unwrap_err();
-    assert_eq!((poison(&again).deaths, graves.count("killed", "grave")), (3, 3), "it was not given to anybody");
+    assert_eq!(
+        (poison(&again).deaths, graves.count("killed", "grave")),
+        (3, 3),
+        "it was not given to anybody"
+    );
     plant.finish().await;
 }
 

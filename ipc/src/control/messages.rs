@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use remotemedia_core::fault::{DeathCause, Fault};
-use remotemedia_core::frame::SessionId;
+use remotemedia_core::frame::{SessionId, StageId};
 use remotemedia_core::graph::NodeIndex;
 use remotemedia_core::launching::{Invocation, LaunchOrder, LaunchRefusal, Quarantine, Rollout};
 use remotemedia_core::node::NodeInfo;
@@ -47,8 +47,8 @@ pub enum ToGateway {
     },
     /// About itself.
     News(News),
-    /// About a session.
-    Session(SessionReply),
+    /// About a stage.
+    Stage(StageReply),
     /// First, and the last of this type: here is no worker but who starts workers. [`FromLauncher`] follows.
     Launcher {
         /// [`PROTOCOL`].
@@ -202,8 +202,8 @@ pub enum ToWorker {
     Dismissed,
     /// It has joined and loaded, and the next session may be given to it.
     InService,
-    /// About a session.
-    Session(SessionCommand),
+    /// About a stage.
+    Stage(StageCommand),
 }
 
 /// Who a worker is and what it can do.
@@ -256,65 +256,65 @@ pub enum Step {
     },
 }
 
-/// What a worker is to do for a session.
+/// What a worker is to do for a stage.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub enum SessionCommand {
+pub enum StageCommand {
     /// Set up nodes.
     Open(StagePlan),
     /// Take what comes on inputs from others, who begin anew: what had come before is not taken twice.
     Rewire {
         /// Which.
-        session: SessionId,
+        stage: StageId,
         /// To be repeated in the answer.
         turn: u32,
         /// The inputs, each once.
         feeders: Vec<StageFeeder>,
     },
-    /// Drop everything of the session, at once.
+    /// Drop everything of the stage, at once.
     Close {
         /// Which.
-        session: SessionId,
+        stage: StageId,
     },
 }
 
-/// What a worker says of a session.
+/// What a worker says of a stage.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub enum SessionReply {
+pub enum StageReply {
     /// The nodes stand.
     Opened {
         /// Which.
-        session: SessionId,
+        stage: StageId,
     },
     /// What comes from the new feeders is taken, and nothing from those before.
     Rewired {
         /// Which.
-        session: SessionId,
+        stage: StageId,
         /// As it was asked.
         turn: u32,
     },
-    /// The session cannot go on here: a node could not be made, failed or panicked.
+    /// The stage cannot go on: a node could not be made, failed or panicked.
     Failed {
         /// Which.
-        session: SessionId,
+        stage: StageId,
         /// Why.
         fault: Fault,
     },
     /// The stage has flushed: what was measured, by node id.
     Reported {
         /// Which.
-        session: SessionId,
+        stage: StageId,
         /// By node id.
         nodes: BTreeMap<String, NodeReport>,
     },
-    /// The session is to be closed, and no call of its nodes is under way: it waits for a thread that drops them.
+    /// The stage is to be closed, and no call of its nodes is under way: it waits for a thread that drops them.
     Waits {
         /// Which.
-        session: SessionId,
+        stage: StageId,
     },
-    /// Everything of the session is dropped: its edges may be used again.
+    /// Everything of the stage is dropped: its edges may be used again.
     Closed {
         /// Which.
-        session: SessionId,
+        stage: StageId,
     },
 }
 
@@ -322,9 +322,9 @@ pub enum SessionReply {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StagePlan {
     /// What commands, and frames for this stage, call it: every stage of a session has another id.
-    pub session: SessionId,
+    pub stage: StageId,
     /// The session that it is a part of, as its client knows it.
-    pub part_of: SessionId,
+    pub session: SessionId,
     /// The nodes to run.
     pub nodes: Vec<StageNode>,
     /// Edges from other processes.
@@ -390,7 +390,7 @@ pub struct StageOutput {
     /// Who receives.
     pub to: Member,
     /// The receiving stage; this one where the gateway receives.
-    pub session: SessionId,
+    pub stage: StageId,
 }
 
 /// Who feeds an input of a stage from here on.
@@ -415,19 +415,19 @@ impl Burial {
     }
 }
 
-// === impl SessionReply ===
+// === impl StageReply ===
 
-impl SessionReply {
-    /// The session that it is about.
+impl StageReply {
+    /// The stage that it is about.
     #[must_use]
-    pub const fn session(&self) -> SessionId {
+    pub const fn stage(&self) -> StageId {
         match self {
-            Self::Opened { session }
-            | Self::Rewired { session, .. }
-            | Self::Failed { session, .. }
-            | Self::Reported { session, .. }
-            | Self::Waits { session }
-            | Self::Closed { session } => *session,
+            Self::Opened { stage }
+            | Self::Rewired { stage, .. }
+            | Self::Failed { stage, .. }
+            | Self::Reported { stage, .. }
+            | Self::Waits { stage }
+            | Self::Closed { stage } => *stage,
         }
     }
 }

@@ -249,7 +249,7 @@ impl Admission {
             | ToGateway::Done(_)
             | ToGateway::Undone { .. }
             | ToGateway::News(_)
-            | ToGateway::Session(_) => return Err(NotAdmitted::NoHello),
+            | ToGateway::Stage(_) => return Err(NotAdmitted::NoHello),
         };
         check_hello(&hello)?;
         if self.candidates.len() >= SLOTS {

@@ -44,7 +44,7 @@ use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Quarantine, Rollou
 use crate::calls::Call;
 use crate::cleaner::{self, Cleaner};
 use crate::control::messages::{
-    Burial, Hello, News, PROTOCOL, SessionCommand, SessionReply, Step, ToGateway, ToWorker,
+    Burial, Hello, News, PROTOCOL, StageCommand, StageReply, Step, ToGateway, ToWorker,
 };
 use crate::control::{BindError, Channel, ChannelError, Incoming, Listener, codec};
 use crate::death::PidFd;
@@ -168,12 +168,12 @@ pub enum HostEvent {
     },
     /// A frame or a mark came over a link.
     Arrival(Arrival),
-    /// A worker answers about a session.
+    /// A worker answers about a stage.
     Reply {
         /// Which worker.
         member: Member,
         /// What it says.
-        reply: SessionReply,
+        reply: StageReply,
     },
 }
 
@@ -416,12 +416,12 @@ impl Host {
         self.graves.is_empty() && self.cleaner.idle(deadline)
     }
 
-    /// Tells a worker something about a session.
+    /// Tells a worker something about a stage.
     ///
     /// # Errors
     /// It is gone or going, or its connection is full, for which it is condemned.
-    pub fn tell(&mut self, member: Member, command: SessionCommand) -> Result<(), TellError> {
-        self.say(member, &ToWorker::Session(command), &[])
+    pub fn tell(&mut self, member: Member, command: StageCommand) -> Result<(), TellError> {
+        self.say(member, &ToWorker::Stage(command), &[])
     }
 
     /// Lets a worker go that has asked for it. Its end follows as [`HostEvent::Died`].
@@ -713,7 +713,7 @@ impl Host {
                 self.unless_in_vain(step, format!("{step:?} failed: {problem}"))
             }
             ToGateway::News(news) => self.note(member, news, take),
-            ToGateway::Session(reply) => {
+            ToGateway::Stage(reply) => {
                 // What it says of a session it says of the frames too that it sent before, by a way that is no slower:
                 // results from before a node's failure are heard before the failure.
                 self.ends.catch_up(member, &mut |arrival| take(HostEvent::Arrival(arrival)));

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use remotemedia_core::RuntimeData;
 use remotemedia_core::fault::{EntryError, Fault};
-use remotemedia_core::frame::{Frame, SessionId};
+use remotemedia_core::frame::{Frame, StageId};
 use remotemedia_core::graph::NodeIndex;
 use remotemedia_core::joined::ports_in_words;
 use remotemedia_core::manifest::OnWorkerLoss;
@@ -343,7 +343,7 @@ impl RunningSession {
     /// Sends what an input has for an edge that has credit, or a mark if that is nothing.
     fn push(
         &self,
-        stage: SessionId,
+        stage: StageId,
         edge: &EdgeOut,
         sequence: u64,
         piece: Option<&Prepared>,

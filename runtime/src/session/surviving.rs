@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use remotemedia_core::fault::{Fault, Poison, StreamFault, Unavailability};
-use remotemedia_core::frame::SessionId;
+use remotemedia_core::frame::StageId;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::session::{End, Event};
 use remotemedia_ipc::plane::Prepared;
@@ -30,7 +30,7 @@ use crate::wiring::{Remains, Wiring};
 #[derive(Debug, Default)]
 struct Course {
     /// Stages that stay as they are.
-    staying: BTreeSet<SessionId>,
+    staying: BTreeSet<StageId>,
     /// Inputs that do not go in again, by sequence and entry.
     given_up: Vec<(u64, usize)>,
 }
@@ -46,13 +46,13 @@ impl RunningSession {
         self.attempt().wiring.infos.clone()
     }
 
-    pub(super) fn on_loss(&self, stage: SessionId, mut loss: Loss, inbound: &mut Inbound) {
+    pub(super) fn on_loss(&self, stage: StageId, mut loss: Loss, inbound: &mut Inbound) {
         let mut state = self.lock();
         if state.end.is_some() {
             return;
         }
         let stages = Arc::clone(&state.attempt.wiring);
-        let member = |stage: &SessionId| stages.stages.get(stage).map(|wires| wires.member);
+        let member = |stage: &StageId| stages.stages.get(stage).map(|wires| wires.member);
         let dead = member(&stage);
         state.current.retain(|other| *other != stage && member(other) != dead);
         // What is behind the node has had something of it from the stages before, if not from these.
@@ -109,7 +109,7 @@ impl RunningSession {
     }
 
     /// What becomes of it when all is lost but what stays.
-    fn survival(&self, state: &State, staying: &BTreeSet<SessionId>, loss: &Loss) -> Survival {
+    fn survival(&self, state: &State, staying: &BTreeSet<StageId>, loss: &Loss) -> Survival {
         let wiring = &state.attempt.wiring;
         let gone = wiring.stages.iter().filter(|(id, _)| !staying.contains(id));
         let mut gone = gone.flat_map(|(_, stage)| &stage.nodes).map(|node| &wiring.infos[node.index()]);

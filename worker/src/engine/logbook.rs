@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use remotemedia_core::frame::SessionId;
+use remotemedia_core::frame::StageId;
 use remotemedia_core::graph::NodeIndex;
 use remotemedia_ipc::calls::Call;
 use remotemedia_ipc::plane::Plane;
@@ -16,7 +16,7 @@ thread_local! {
 #[derive(Clone, Debug)]
 pub(super) struct Logbook {
     plane: Plane,
-    session: SessionId,
+    stage: StageId,
     node: NodeIndex,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct Logbook {
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
     plane: &'a Plane,
-    session: SessionId,
+    stage: StageId,
     place: usize,
 }
 
@@ -36,16 +36,16 @@ pub(super) fn take_place(number: usize) {
 // === impl Logbook ===
 
 impl Logbook {
-    pub(super) fn new(plane: &Plane, session: SessionId, node: NodeIndex) -> Self {
-        Self { plane: plane.clone(), session, node }
+    pub(super) fn new(plane: &Plane, stage: StageId, node: NodeIndex) -> Self {
+        Self { plane: plane.clone(), stage, node }
     }
 
     /// Enters a call of the node, which has been called `earlier` times before; without a sequence, that it is made.
     pub(super) fn enter(&self, sequence: Option<u64>, earlier: u64) -> Option<Entry<'_>> {
         let place = PLACE.get()?;
-        let call = Call { session: self.session, node: self.node, sequence, earlier };
+        let call = Call { stage: self.stage, node: self.node, sequence, earlier };
         self.plane.domain().begin_call(self.plane.me().slot, place, &call);
-        Some(Entry { plane: &self.plane, session: self.session, place })
+        Some(Entry { plane: &self.plane, stage: self.stage, place })
     }
 }
 
@@ -54,7 +54,7 @@ impl Logbook {
 impl Entry<'_> {
     /// Says that the node is at work.
     pub(super) fn work(&self) {
-        self.plane.domain().note_work(self.plane.me().slot, self.place, self.session);
+        self.plane.domain().note_work(self.plane.me().slot, self.place, self.stage);
     }
 }
 

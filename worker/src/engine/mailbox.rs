@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use remotemedia_core::frame::SessionId;
-use remotemedia_ipc::control::messages::SessionReply;
+use remotemedia_core::frame::StageId;
+use remotemedia_ipc::control::messages::StageReply;
 use remotemedia_ipc::guest::Waker;
 
 /// What node threads leave for the I/O thread of one membership. A stage leaves at most one reply of each sort, one for
@@ -15,16 +15,16 @@ pub(super) struct Mailbox {
     waker: Waker,
 }
 
-/// One thing for the I/O thread to do. Names sessions and does not hold them: an unread mailbox keeps nothing alive.
+/// One thing for the I/O thread to do. Names stages and does not hold them: an unread mailbox keeps nothing alive.
 #[derive(Debug)]
 pub(super) enum Note {
     /// To be told to the gateway.
-    Reply(SessionReply),
+    Reply(StageReply),
     /// A lane waits for credit: look for it.
     Stalled {
-        /// The session.
-        session: SessionId,
-        /// By place in the session's lanes.
+        /// The stage.
+        stage: StageId,
+        /// By place in the stage's lanes.
         lane: usize,
     },
 }

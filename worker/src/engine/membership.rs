@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remotemedia_core::Fault;
-use remotemedia_core::frame::SessionId;
-use remotemedia_ipc::control::messages::{News, SessionCommand, SessionReply, StagePlan};
+use remotemedia_core::frame::StageId;
+use remotemedia_ipc::control::messages::{News, StageCommand, StagePlan, StageReply};
 use remotemedia_ipc::guest::{Guest, GuestError, GuestEvent};
 use remotemedia_ipc::plane::{Arrival, Plane};
 
@@ -52,7 +52,7 @@ enum Leave {
 /// The sessions that are open here, or failed and not closed yet.
 struct Sessions {
     membership: Arc<Membership>,
-    open: HashMap<SessionId, Arc<SessionCell>>,
+    open: HashMap<StageId, Arc<SessionCell>>,
     /// Whether the gateway may give it any.
     in_service: bool,
     dismissed: bool,
@@ -183,8 +183,8 @@ impl Desk {
         while let Some(note) = self.sessions.membership.mailbox.take() {
             match note {
                 Note::Reply(reply) => self.guest.reply(reply)?,
-                Note::Stalled { session, lane } => {
-                    let session = self.sessions.open.get(&session).map(Arc::clone);
+                Note::Stalled { stage, lane } => {
+                    let session = self.sessions.open.get(&stage).map(Arc::clone);
                     self.stalled.extend(session.map(|session| Stall { session, lane }));
                 }
             }
@@ -205,12 +205,12 @@ impl Sessions {
     fn take(&mut self, event: GuestEvent) {
         match event {
             GuestEvent::Arrival(arrival) => self.take_arrival(arrival),
-            GuestEvent::Command(SessionCommand::Open(plan)) => self.open(plan),
-            GuestEvent::Command(SessionCommand::Rewire { session, turn, feeders }) => {
+            GuestEvent::Command(StageCommand::Open(plan)) => self.open(plan),
+            GuestEvent::Command(StageCommand::Rewire { stage, turn, feeders }) => {
                 // One that is not open has failed or is closed: the gateway knows.
-                self.open.get(&session).into_iter().for_each(|session| session.rewire(turn, &feeders));
+                self.open.get(&stage).into_iter().for_each(|session| session.rewire(turn, &feeders));
             }
-            GuestEvent::Command(SessionCommand::Close { session }) => self.close(session),
+            GuestEvent::Command(StageCommand::Close { stage }) => self.close(stage),
             GuestEvent::Dismissed => self.dismissed = true,
             GuestEvent::InService => self.in_service = true,
             // The gateway ends the sessions that it took part in, or puts others in its place.
@@ -219,38 +219,38 @@ impl Sessions {
     }
 
     fn take_arrival(&self, arrival: Arrival) {
-        let id = SessionId(arrival.header.session);
+        let id = StageId(arrival.header.session);
         match self.open.get(&id) {
             Some(session) => session.post(arrival),
             // An opening is acknowledged before its first frame is sent, so this session has been closed.
-            None => tracing::trace!(session = %id, "frame_of_closed_session_dropped"),
+            None => tracing::trace!(stage = %id, "frame_of_closed_session_dropped"),
         }
     }
 
     fn open(&mut self, plan: StagePlan) {
-        let id = plan.session;
+        let id = plan.stage;
         if self.open.contains_key(&id) {
-            return self.refuse(id, format!("session {id} is opened twice"));
+            return self.refuse(id, format!("stage {id} is opened twice"));
         }
         match SessionCell::open(&self.membership, plan) {
             Ok(session) => {
-                tracing::debug!(session = %id, "session_opening");
+                tracing::debug!(stage = %id, "stage_opening");
                 self.open.insert(id, session);
             }
             Err(error) => self.refuse(id, error.to_string()),
         }
     }
 
-    fn close(&mut self, id: SessionId) {
+    fn close(&mut self, id: StageId) {
         match self.open.remove(&id) {
             Some(session) => session.close(),
-            None => self.membership.mailbox.leave(Note::Reply(SessionReply::Closed { session: id })),
+            None => self.membership.mailbox.leave(Note::Reply(StageReply::Closed { stage: id })),
         }
     }
 
-    fn refuse(&self, session: SessionId, problem: String) {
+    fn refuse(&self, stage: StageId, problem: String) {
         let fault = Fault::Internal { place: "the plan of a stage".to_owned(), problem };
-        self.membership.mailbox.leave(Note::Reply(SessionReply::Failed { session, fault }));
+        self.membership.mailbox.leave(Note::Reply(StageReply::Failed { stage, fault }));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use remotemedia_core::frame::SessionId;
+use remotemedia_core::frame::StageId;
 use remotemedia_core::limits::LimitExceeded;
 use remotemedia_core::node::{Loan, LoanError};
 use remotemedia_ipc::control::messages::{StageOutput, StagePlan};
@@ -18,9 +18,9 @@ use super::stage::{Departure, Item};
 #[derive(Debug)]
 pub(super) struct Outlets {
     plane: Plane,
-    session: SessionId,
+    stage: StageId,
     /// By place in the plan's outputs, each with the stage that receives there.
-    edges: Vec<(EdgeOut, SessionId)>,
+    edges: Vec<(EdgeOut, StageId)>,
     /// By the same: what is out on those to the gateway, whose client may read nothing.
     outstanding: Vec<Option<Mutex<Outstanding>>>,
     loan_timeout: Duration,
@@ -63,13 +63,13 @@ pub(super) enum OutletError {
 
 impl Outlets {
     pub(super) fn new(plane: Plane, plan: &StagePlan) -> Self {
-        let edge = |output: &StageOutput| (EdgeOut::new(output.edge, output.to, plan.window), output.session);
+        let edge = |output: &StageOutput| (EdgeOut::new(output.edge, output.to, plan.window), output.stage);
         let edges = plan.outputs.iter().map(edge).collect();
         let of_gateway = |output: &StageOutput| output.to.slot == Slot::GATEWAY;
         let outstanding = plan.outputs.iter().map(|output| of_gateway(output).then(Mutex::default)).collect();
         let loan_timeout = Duration::from_millis(plan.loan_timeout_ms);
-        let (session, memory_bytes) = (plan.session, plan.memory_bytes);
-        Self { plane, session, edges, outstanding, loan_timeout, memory_bytes }
+        let (stage, memory_bytes) = (plan.stage, plan.memory_bytes);
+        Self { plane, stage, edges, outstanding, loan_timeout, memory_bytes }
     }
 
     /// Whether an edge, by its place in the plan's outputs, can take a frame now.
@@ -130,7 +130,7 @@ impl Outlets {
     fn send_on(
         &self,
         departing: &mut Departing,
-        (edge, receiver): &(EdgeOut, SessionId),
+        (edge, receiver): &(EdgeOut, StageId),
     ) -> Result<(), OutletError> {
         let Departing { departure, prepared, .. } = departing;
         let (to, sequence) = (edge.to(), departure.sequence);
@@ -172,7 +172,7 @@ impl Outlets {
         match outcome {
             Ok(()) => Ok(()),
             Err(error) if self.is_of_death(to, &error) => {
-                tracing::debug!(session = %self.session, %to, %error, "receiver_gone");
+                tracing::debug!(stage = %self.stage, %to, %error, "receiver_gone");
                 Ok(())
             }
             Err(error) => Err(OutletError::Send(error)),

@@ -9,14 +9,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use remotemedia_core::fault::{Fault, NodeFault};
-use remotemedia_core::frame::{Metadata, SessionId};
+use remotemedia_core::frame::{Metadata, StageId};
 use remotemedia_core::manifest::Params;
 use remotemedia_core::node::{
     Node, NodeError, NodeInfo, NodeType, Output, Outputs, ParamError, Parameter, Values, Writable as _,
     read_params,
 };
 use remotemedia_core::{Frame, Text};
-use remotemedia_ipc::control::messages::{SessionCommand, SessionReply, StageFeeder, StagePlan};
+use remotemedia_ipc::control::messages::{StageCommand, StageFeeder, StagePlan, StageReply};
 use remotemedia_ipc::host::{Host, HostConfig, HostEvent, PoolBudget};
 use remotemedia_ipc::memory::Geometry;
 use remotemedia_ipc::plane::{Arrival, Content, EdgeIn, EdgeOut, EdgeRef, Header};
@@ -44,7 +44,7 @@ fn a_frame_passes_by_reference_and_the_stage_reports_closes_and_is_gone() {
     plant.flush(&session);
     let flushed = plant.receive(&mut session);
     assert!(matches!(flushed.content, Content::Flush), "{flushed:?}");
-    let SessionReply::Reported { nodes, .. } = plant.reply() else { panic!("another reply") };
+    let StageReply::Reported { nodes, .. } = plant.reply() else { panic!("another reply") };
     assert_eq!(nodes["a"].worker, "worker-0");
     assert_eq!((nodes["a"].hops, nodes["b"].hops), (1, 0), "the second node is fused");
     assert_eq!((nodes["a"].calls, nodes["b"].calls), (2, 2));
@@ -61,11 +61,11 @@ fn a_panic_ends_its_session_with_its_stack_and_the_worker_serves_on() {
         plant.send(&mut broken, "x");
     }
     plant.receive(&mut broken);
-    let SessionReply::Failed { session, fault: Fault::Node(fault) } = plant.reply() else {
+    let StageReply::Failed { stage, fault: Fault::Node(fault) } = plant.reply() else {
         panic!("another reply")
     };
     let NodeFault { node, node_type, sequence, message, backtrace } = fault;
-    assert_eq!((session, node.as_str(), node_type.as_str(), sequence), (broken.id, "a", "Temper", 1));
+    assert_eq!((stage, node.as_str(), node_type.as_str(), sequence), (broken.id, "a", "Temper", 1));
     assert!(message.ends_with("as I was told"), "{message}");
     assert!(backtrace.contains("served.rs"), "{backtrace}");
     plant.close(0, broken.id);
@@ -92,7 +92,7 @@ fn what_cannot_be_opened_says_why() {
     ];
     for (plan, expected) in rows {
         let session = plant.tell_to_open(0, plan).id;
-        let SessionReply::Failed { fault, .. } = plant.reply() else { panic!("another reply") };
+        let StageReply::Failed { fault, .. } = plant.reply() else { panic!("another reply") };
         assert!(fault.to_string().contains(expected), "{fault}");
         plant.close(0, session);
     }
@@ -147,7 +147,7 @@ fn a_pipeline_that_leaves_a_worker_and_comes_back_never_waits_for_itself() {
     }
     plant.flush(&session);
     let reports = [plant.reply(), plant.reply()];
-    assert!(reports.iter().all(|reply| matches!(reply, SessionReply::Reported { .. })), "{reports:?}");
+    assert!(reports.iter().all(|reply| matches!(reply, StageReply::Reported { .. })), "{reports:?}");
 }
 
 #[test]
@@ -161,8 +161,8 @@ fn an_input_that_is_fed_by_another_takes_what_is_new_and_nothing_from_before() {
         EdgeOut::new(EdgeRef { index: 300, epoch: 1 }, plant.members[0], 2),
     );
     let feeders = vec![StageFeeder { input: 0, edge: session.entry.edge(), from: plant.host().plane().me() }];
-    plant.tell(0, SessionCommand::Rewire { session: session.id, turn: 7, feeders });
-    assert_eq!(plant.reply(), SessionReply::Rewired { session: session.id, turn: 7 });
+    plant.tell(0, StageCommand::Rewire { stage: session.id, turn: 7, feeders });
+    assert_eq!(plant.reply(), StageReply::Rewired { stage: session.id, turn: 7 });
     let new = std::mem::replace(&mut session.entry, former);
     plant.send(&mut session, "late");
     session.entry = new;
@@ -187,12 +187,12 @@ fn a_call_that_lasts_keeps_neither_other_sessions_nor_the_closing_of_its_own_fro
     let mut other = plant.open(0, chain("a"));
     plant.send(&mut slow, "x");
     plant.until(|_| HELD.lock().unwrap().is_none());
-    plant.tell(0, SessionCommand::Close { session: slow.id });
+    plant.tell(0, StageCommand::Close { stage: slow.id });
     plant.send(&mut other, "y");
     plant.receive(&mut other);
     assert!(plant.replies.is_empty(), "a node cannot be interrupted");
     let_go(release);
-    assert_eq!(plant.reply(), SessionReply::Closed { session: slow.id });
+    assert_eq!(plant.reply(), StageReply::Closed { stage: slow.id });
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn more_than_its_credit_is_a_senders_lie() {
     }
     plant.drain_sent();
     let_go(release);
-    let SessionReply::Failed { fault, .. } = plant.reply() else { panic!("another reply") };
+    let StageReply::Failed { fault, .. } = plant.reply() else { panic!("another reply") };
     assert!(fault.to_string().contains("more on edge 102 than its credit allows"), "{fault}");
 }
 
@@ -229,7 +229,7 @@ fn a_worker_joins_the_next_gateway_when_one_is_gone() {
 struct Plant {
     host: Option<Host>,
     members: Vec<Member>,
-    replies: VecDeque<SessionReply>,
+    replies: VecDeque<StageReply>,
     arrivals: VecDeque<Arrival>,
     engines: Vec<(Arc<Stop>, JoinHandle<()>)>,
     sessions: u64,
@@ -238,7 +238,7 @@ struct Plant {
 
 /// The gateway's ends of a session.
 struct Client {
-    id: SessionId,
+    id: StageId,
     entry: EdgeOut,
     sink: EdgeIn,
     next: u64,
@@ -295,14 +295,14 @@ impl Plant {
     /// Opens a stage whose first input and last output are the gateway's.
     fn open(&mut self, worker: usize, plan: StagePlan) -> Client {
         let session = self.tell_to_open(worker, plan);
-        assert_eq!(self.reply(), SessionReply::Opened { session: session.id });
+        assert_eq!(self.reply(), StageReply::Opened { stage: session.id });
         session
     }
 
     fn tell_to_open(&mut self, worker: usize, mut plan: StagePlan) -> Client {
         self.sessions += 1;
-        plan.session = SessionId(self.sessions);
-        plan.outputs.iter_mut().for_each(|output| output.session = plan.session);
+        plan.stage = StageId(self.sessions);
+        plan.outputs.iter_mut().for_each(|output| output.stage = plan.stage);
         let gateway = self.host().plane().me();
         let first_edge = 100 + 2 * u32::try_from(self.sessions).unwrap();
         plan.inputs[0].from = gateway;
@@ -312,29 +312,29 @@ impl Plant {
         last.edge.index = first_edge + 1;
         let worker_member = self.members[worker];
         let client = Client {
-            id: plan.session,
+            id: plan.stage,
             entry: EdgeOut::new(plan.inputs[0].edge, worker_member, plan.window),
             sink: EdgeIn::new(last.edge, worker_member, plan.window),
             next: 0,
         };
-        self.tell(worker, SessionCommand::Open(plan));
+        self.tell(worker, StageCommand::Open(plan));
         client
     }
 
     /// Opens a stage without edges of the gateway, of the session that is opened next.
     fn open_stage(&mut self, worker: usize, plan: &StagePlan) {
-        let mut plan = StagePlan { session: SessionId(self.sessions + 1), ..plan.clone() };
-        plan.outputs.iter_mut().for_each(|output| output.session = plan.session);
-        self.tell(worker, SessionCommand::Open(plan));
-        assert!(matches!(self.reply(), SessionReply::Opened { .. }));
+        let mut plan = StagePlan { stage: StageId(self.sessions + 1), ..plan.clone() };
+        plan.outputs.iter_mut().for_each(|output| output.stage = plan.stage);
+        self.tell(worker, StageCommand::Open(plan));
+        assert!(matches!(self.reply(), StageReply::Opened { .. }));
     }
 
-    fn close(&mut self, worker: usize, session: SessionId) {
-        self.tell(worker, SessionCommand::Close { session });
-        assert_eq!(self.reply(), SessionReply::Closed { session });
+    fn close(&mut self, worker: usize, stage: StageId) {
+        self.tell(worker, StageCommand::Close { stage });
+        assert_eq!(self.reply(), StageReply::Closed { stage });
     }
 
-    fn tell(&mut self, worker: usize, command: SessionCommand) {
+    fn tell(&mut self, worker: usize, command: StageCommand) {
         let member = self.members[worker];
         self.host().tell(member, command).unwrap();
     }
@@ -381,7 +381,7 @@ impl Plant {
     fn receive(&mut self, session: &mut Client) -> Arrival {
         self.until(|plant| !plant.arrivals.is_empty());
         let arrival = self.arrivals.pop_front().unwrap();
-        assert_eq!(SessionId(arrival.header.session), session.id);
+        assert_eq!(StageId(arrival.header.session), session.id);
         session.sink.give_back(&self.host().plane().clone());
         arrival
     }
@@ -406,11 +406,11 @@ impl Plant {
     }
 
     /// The next that is not about waiting for a thread, of which there may be none or enough.
-    fn reply(&mut self) -> SessionReply {
+    fn reply(&mut self) -> StageReply {
         loop {
             self.until(|plant| !plant.replies.is_empty());
             let reply = self.replies.pop_front().unwrap();
-            if !matches!(reply, SessionReply::Waits { .. }) {
+            if !matches!(reply, StageReply::Waits { .. }) {
                 return reply;
             }
         }

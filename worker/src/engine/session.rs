@@ -10,11 +10,11 @@ use std::time::Duration;
 use remotemedia_core::Fault;
 use remotemedia_core::Frame;
 use remotemedia_core::fault::{NodeFault, PlacementError};
-use remotemedia_core::frame::SessionId;
+use remotemedia_core::frame::{SessionId, StageId};
 use remotemedia_core::manifest::Params;
 use remotemedia_core::node::{Node, ParamError};
 use remotemedia_core::transport::NodeReport;
-use remotemedia_ipc::control::messages::{SessionReply, StageFeeder, StageNode, StagePlan};
+use remotemedia_ipc::control::messages::{StageFeeder, StageNode, StagePlan, StageReply};
 use remotemedia_ipc::plane::{Arrival, Content, EdgeIn, Plane};
 use remotemedia_ipc::slot::Member;
 
@@ -30,9 +30,9 @@ use crate::registry::{CreateError, Place};
 /// One session's stage in this process.
 #[derive(Debug)]
 pub(super) struct SessionCell {
-    id: SessionId,
+    id: StageId,
     /// What people know it as.
-    part_of: SessionId,
+    session: SessionId,
     membership: Arc<Membership>,
     window: u32,
     /// Letters on one input that its sender may have under way: the window, and the flush.
@@ -150,8 +150,8 @@ impl SessionCell {
         let joints = (0..routes.joints()).map(|_| Lane::default());
         let lanes = plan.inputs.iter().map(inlet).chain(joints).collect();
         let cell = Arc::new(Self {
-            id: plan.session,
-            part_of: plan.part_of,
+            id: plan.stage,
+            session: plan.session,
             membership: Arc::clone(membership),
             window: plan.window,
             most_letters: usize::try_from(plan.window).unwrap_or(usize::MAX).saturating_add(1),
@@ -202,7 +202,7 @@ impl SessionCell {
                 return self.schedule(&mut gate);
             }
         }
-        self.reply(SessionReply::Rewired { session: self.id, turn });
+        self.reply(StageReply::Rewired { stage: self.id, turn });
     }
 
     /// Has everything dropped, after the call that a node may be in, and then says so; at once it says if there is no
@@ -216,7 +216,7 @@ impl SessionCell {
         gate.phase = Phase::Closing;
         gate.drain();
         if self.play.try_lock().is_ok() {
-            self.reply(SessionReply::Waits { session: self.id });
+            self.reply(StageReply::Waits { stage: self.id });
         }
         self.schedule(&mut gate);
     }
@@ -260,13 +260,13 @@ impl SessionCell {
         match (errand, play) {
             (Errand::Open(plan), play) => {
                 *play = Some(Play::set_up(*plan, &self.membership)?);
-                self.reply(SessionReply::Opened { session: self.id });
+                self.reply(StageReply::Opened { stage: self.id });
                 Ok(())
             }
             (Errand::Fail(fault), _) => Err(*fault),
             (Errand::Close, play) => {
                 *play = None;
-                self.reply(SessionReply::Closed { session: self.id });
+                self.reply(StageReply::Closed { stage: self.id });
                 Ok(())
             }
             (Errand::Take { input, letter }, Some(play)) => {
@@ -288,12 +288,12 @@ impl SessionCell {
             let flow = play.work(lane, &self.outlets)?;
             self.gate().lanes[lane].flow = flow;
             if let Flow::Stalled { .. } = flow {
-                self.membership.mailbox().leave(Note::Stalled { session: self.id, lane });
+                self.membership.mailbox().leave(Note::Stalled { stage: self.id, lane });
             }
             next = play.next_lane();
         }
         if play.is_done() {
-            self.reply(SessionReply::Reported { session: self.id, nodes: play.stage.reports() });
+            self.reply(StageReply::Reported { stage: self.id, nodes: play.stage.reports() });
         }
         Ok(())
     }
@@ -308,8 +308,8 @@ impl SessionCell {
         gate.phase = Phase::Failed;
         gate.drain();
         drop(gate);
-        tracing::info!(session = %self.part_of, %fault, "session_failed");
-        self.reply(SessionReply::Failed { session: self.id, fault });
+        tracing::info!(session = %self.session, %fault, "session_failed");
+        self.reply(StageReply::Failed { stage: self.id, fault });
     }
 
     fn next_errand(&self) -> Option<Errand> {
@@ -328,7 +328,7 @@ impl SessionCell {
             }
             if gate.inlets().all(|inlet| inlet.edge.from() != from) {
                 // The lie of a stranger is no fault of the session.
-                tracing::warn!(%from, session = %self.part_of, "frame_of_stranger_dropped");
+                tracing::warn!(%from, session = %self.session, "frame_of_stranger_dropped");
                 return Ok(None);
             }
             return Err(format!(
@@ -359,7 +359,7 @@ impl SessionCell {
         }
     }
 
-    fn reply(&self, reply: SessionReply) {
+    fn reply(&self, reply: StageReply) {
         self.membership.mailbox().leave(Note::Reply(reply));
     }
 
@@ -493,8 +493,8 @@ impl Play {
                 worker: membership.worker_name().to_owned(),
                 ..NodeReport::default()
             };
-            let place = Place { session: plan.part_of, node: &node.id, memory_bytes: plan.memory_bytes };
-            let logbook = Logbook::new(membership.plane(), plan.session, node.index);
+            let place = Place { session: plan.session, node: &node.id, memory_bytes: plan.memory_bytes };
+            let logbook = Logbook::new(membership.plane(), plan.stage, node.index);
             let entry = logbook.enter(None, 0);
             let made = Station::set_up(&node.id, &node.node_type, report, || make(node, &place, membership))?;
             drop(entry);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use remotemedia_core::frame::SessionId;
+use remotemedia_core::frame::{SessionId, StageId};
 use remotemedia_core::graph::NodeIndex;
 use remotemedia_ipc::control::messages::{StageFeed, StageInput, StageNode, StageOutput, StagePlan};
 use remotemedia_ipc::plane::EdgeRef;
@@ -22,8 +22,8 @@ impl Sketch {
             ports: Vec::new(),
         };
         Self(StagePlan {
+            stage: StageId(7),
             session: SessionId(7),
-            part_of: SessionId(7),
             nodes: (0..).zip(ids.chars()).map(node).collect(),
             inputs: Vec::new(),
             inner: Vec::new(),
@@ -51,7 +51,7 @@ impl Sketch {
     pub(super) fn output(mut self, from: &str) -> Self {
         let edge = self.next_edge();
         let from = self.index(from);
-        self.0.outputs.push(StageOutput { edge, from, to: GATEWAY, session: SessionId(7) });
+        self.0.outputs.push(StageOutput { edge, from, to: GATEWAY, stage: StageId(7) });
         self
     }
 

@@ -17,10 +17,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use remotemedia_core::frame::SessionId;
+use remotemedia_core::frame::StageId;
 use remotemedia_core::node::{NodeInfo, Parameter, Values};
 use remotemedia_ipc::control::ChannelError;
-use remotemedia_ipc::control::messages::{Hello, News, PROTOCOL, SessionCommand, SessionReply, ToGateway};
+use remotemedia_ipc::control::messages::{Hello, News, PROTOCOL, StageCommand, StageReply, ToGateway};
 
 use member::{Event, Gone, Member};
 use stage::{Grudge, LIES, MOMENTS, Stage};
@@ -68,7 +68,7 @@ enum Habit {
 struct Pretender {
     arguments: Arguments,
     stop: SignalFd,
-    stages: BTreeMap<SessionId, Stage>,
+    stages: BTreeMap<StageId, Stage>,
     /// What is to be done when no session is there.
     grudges: Vec<Grudge>,
     leaving: bool,
@@ -157,7 +157,7 @@ impl Pretender {
             for event in events {
                 match event {
                     Event::Arrival(arrival) => {
-                        let stage = self.stages.get_mut(&SessionId(arrival.header.session));
+                        let stage = self.stages.get_mut(&StageId(arrival.header.session));
                         stage.map_or(Ok(()), |stage| stage.take(&mut member, arrival))?;
                     }
                     Event::Command(command) => self.obey(&mut member, command)?,
@@ -178,20 +178,20 @@ impl Pretender {
         }
     }
 
-    fn obey(&mut self, member: &mut Member, command: SessionCommand) -> Result<(), Gone> {
+    fn obey(&mut self, member: &mut Member, command: StageCommand) -> Result<(), Gone> {
         match command {
-            SessionCommand::Open(plan) => {
-                let session = plan.session;
+            StageCommand::Open(plan) => {
+                let id = plan.stage;
                 let mut stage = Stage::of(plan)?;
                 stage.begin(member)?;
-                self.stages.insert(session, stage);
-                member.say(&ToGateway::Session(SessionReply::Opened { session }))
+                self.stages.insert(id, stage);
+                member.say(&ToGateway::Stage(StageReply::Opened { stage: id }))
             }
-            SessionCommand::Rewire { .. } => Err(Gone::Expected { what: "sessions of one stage" }),
-            SessionCommand::Close { session } => {
-                let stage = self.stages.remove(&session);
+            StageCommand::Rewire { .. } => Err(Gone::Expected { what: "sessions of one stage" }),
+            StageCommand::Close { stage: id } => {
+                let stage = self.stages.remove(&id);
                 self.grudges.extend(stage.and_then(Stage::into_grudge));
-                member.say(&ToGateway::Session(SessionReply::Closed { session }))
+                member.say(&ToGateway::Stage(StageReply::Closed { stage: id }))
             }
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use remotemedia_ipc::control::codec::{self, CodecError};
-use remotemedia_ipc::control::messages::{Hello, SessionCommand, Step, ToGateway, ToWorker};
+use remotemedia_ipc::control::messages::{Hello, StageCommand, Step, ToGateway, ToWorker};
 use remotemedia_ipc::control::{Channel, ChannelError, Incoming};
 use remotemedia_ipc::descriptor::Descriptor;
 use remotemedia_ipc::doorbell::{Doorbell, DoorbellError, ring_if_asleep};
@@ -36,7 +36,7 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) enum Event {
     Arrival(Arrival),
-    Command(SessionCommand),
+    Command(StageCommand),
     /// It may go.
     Dismissed,
 }
@@ -180,7 +180,7 @@ impl Member {
                 self.take_step(step)?;
                 self.say(&ToGateway::Done(step))?;
             }
-            ToWorker::Session(command) => take(Event::Command(command)),
+            ToWorker::Stage(command) => take(Event::Command(command)),
             ToWorker::Dismissed => take(Event::Dismissed),
             ToWorker::InService => {}
             ToWorker::Welcome(_) | ToWorker::Refused { .. } => {

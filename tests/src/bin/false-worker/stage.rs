@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use remotemedia_core::data::{RuntimeData, Text};
-use remotemedia_core::frame::{Metadata, SessionId};
-use remotemedia_ipc::control::messages::{SessionReply, StageInput, StageOutput, StagePlan, ToGateway};
+use remotemedia_core::frame::{Metadata, StageId};
+use remotemedia_ipc::control::messages::{StageInput, StageOutput, StagePlan, StageReply, ToGateway};
 use remotemedia_ipc::descriptor::{BlockRef, Descriptor, flag};
 use remotemedia_ipc::plane::{Arrival, Content, EdgeIn, EdgeOut, Header, Prepared};
 use remotemedia_ipc::slot::{Member as Id, Slot};
@@ -19,9 +19,9 @@ use crate::member::{Gone, Member};
 /// The state of it.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    session: SessionId,
+    id: StageId,
     /// What descriptors are addressed to.
-    receiver: SessionId,
+    receiver: StageId,
     settings: Settings,
     input: EdgeIn,
     output: EdgeOut,
@@ -122,14 +122,14 @@ impl Stage {
             return Err(expected("one edge into the stage"));
         };
         let input = EdgeIn::new(edge, from, plan.window);
-        let [StageOutput { edge, to, session: receiver, .. }] = *plan.outputs.as_slice() else {
+        let [StageOutput { edge, to, stage: receiver, .. }] = *plan.outputs.as_slice() else {
             return Err(expected("one edge out of the stage"));
         };
         let output = EdgeOut::new(edge, to, plan.window);
         let settings = serde_json::from_str(&node.params);
         let settings = settings.map_err(|_| expected("parameters that were checked"))?;
         Ok(Self {
-            session: plan.session,
+            id: plan.stage,
             receiver,
             settings,
             input,
@@ -167,8 +167,8 @@ impl Stage {
             Content::Flush => {
                 let flush = Descriptor { kind: kind::FLUSH, ..self.addressed(member, 0) };
                 member.push(self.output.to(), flush)?;
-                let (session, nodes) = (self.session, Default::default());
-                member.say(&ToGateway::Session(SessionReply::Reported { session, nodes }))
+                let (stage, nodes) = (self.id, Default::default());
+                member.say(&ToGateway::Stage(StageReply::Reported { stage, nodes }))
             }
             Content::Lost => Ok(()),
         }
