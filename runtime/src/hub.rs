@@ -501,7 +501,7 @@ impl Loop {
 
     fn on_news(&mut self, member: Member, news: News) {
         let offers = matches!(news, News::Offers { .. });
-        self.registry.note(member, news);
+        self.registry.note(member, news, self.host.has_launcher(member));
         if offers {
             self.on_offer(member)
         } else {
@@ -538,6 +538,9 @@ impl Loop {
     fn look_after_waiting(&mut self) {
         if self.gathering && self.began.elapsed() >= GATHERING {
             self.gathering = false;
+            self.waiting.leave().for_each(|order| self.on_open(order));
+        }
+        if self.registry.give_up_late(Instant::now()) {
             self.waiting.leave().for_each(|order| self.on_open(order));
         }
         if self.waiting.is_empty() {

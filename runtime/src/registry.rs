@@ -1,7 +1,7 @@
 //! The workers there are, what they offer, and how much they have to do.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use remotemedia_core::fault::{DeathCause, MAX_QUARANTINES};
 use remotemedia_core::launching::Quarantine;
@@ -21,6 +21,8 @@ pub(crate) struct Registry {
     losses: BTreeMap<String, Loss>,
     /// Names of workers that a dead gateway knew, and that their launcher starts again.
     expected: BTreeMap<String, Instant>,
+    /// By the names of workers that have left and are started again.
+    away: BTreeMap<String, Away>,
     quarantines: Quarantines,
     /// By [`DeathCause::label`].
     causes: BTreeMap<&'static str, u64>,
@@ -40,6 +42,8 @@ pub(crate) struct WorkerEntry {
     pub(crate) lateness: Option<Lateness>,
     late_since: Instant,
     joined: Instant,
+    /// Of one that leaves: it has a launcher, which will start it again unless it is told otherwise.
+    returns: bool,
 }
 
 /// Whether a worker is given work.
@@ -83,11 +87,25 @@ pub(crate) struct Loss {
     at: Instant,
 }
 
+/// A worker that has left and is not back.
+#[derive(Debug)]
+struct Away {
+    offered: Vec<NodeInfo>,
+    since: Instant,
+}
+
+/// How long one that has left is waited for: as long as a program takes to start and to join. Its launcher knows
+/// whether it starts it again, and the one that is systemd does not say.
+const AWAY: Duration = Duration::from_secs(5);
+
 /// Names remembered after their workers' deaths, each with its last lines; beyond it the first by name is forgotten.
 const MOST_NAMES: usize = 128;
 
 /// What a worker does that has died and is not there again.
 const RESTARTING: &str = "starting again";
+
+/// What a worker does that was asked to go, and is to be started again.
+const LEAVING: &str = "ending its sessions, to be started again";
 
 /// What a worker does that is stuck.
 const STUCK: &str = "stuck in a call";
@@ -95,9 +113,19 @@ const STUCK: &str = "stuck in a call";
 impl Registry {
     pub(crate) fn join(&mut self, member: Member, pid: i32, hello: Hello) {
         self.expected.remove(&hello.name);
+        self.away.remove(&hello.name);
         let standing = hello.loading.clone().map_or(Standing::Ready, Standing::Loading);
-        let (joined, lateness) = (Instant::now(), None);
-        let entry = WorkerEntry { pid, hello, sessions: 0, standing, lateness, late_since: joined, joined };
+        let joined = Instant::now();
+        let entry = WorkerEntry {
+            pid,
+            hello,
+            sessions: 0,
+            standing,
+            lateness: None,
+            late_since: joined,
+            joined,
+            returns: false,
+        };
         self.workers.insert(member, entry);
     }
 
@@ -112,8 +140,8 @@ impl Registry {
         self.expected.retain(|name, _| !workers.contains(name));
     }
 
-    /// Takes what a worker says of itself.
-    pub(crate) fn note(&mut self, member: Member, news: News) {
+    /// Takes what a worker says of itself. Whether it has a launcher is of interest when it leaves.
+    pub(crate) fn note(&mut self, member: Member, news: News, has_launcher: bool) {
         let Some(worker) = self.workers.get_mut(&member) else { return };
         match (news, &worker.standing) {
             (News::Offers { nodes }, _) => worker.hello.nodes = nodes,
@@ -121,7 +149,10 @@ impl Registry {
                 worker.standing = Standing::Loading(step);
             }
             (News::Ready, Standing::Loading(_)) => worker.standing = Standing::Ready,
-            (News::Leaving, Standing::Loading(_) | Standing::Ready) => worker.standing = Standing::Leaving,
+            (News::Leaving, Standing::Loading(_) | Standing::Ready) => {
+                worker.standing = Standing::Leaving;
+                worker.returns = has_launcher;
+            }
             (
                 News::Loading { .. } | News::Ready | News::Leaving,
                 Standing::Ready | Standing::Leaving | Standing::Condemned,
@@ -198,6 +229,7 @@ impl Registry {
         let worker = self.workers.remove(&member)?;
         // One that was let go did not die.
         if worker.has_left() {
+            self.see_off(&worker);
             return Some(worker);
         }
         let ready = !matches!(worker.standing, Standing::Loading(_));
@@ -207,6 +239,21 @@ impl Registry {
         let loss = Loss { pid: worker.pid, cause, deaths: 0, last_lines, ready, missed, at: Instant::now() };
         self.lose(&worker.hello.name, loss);
         Some(worker)
+    }
+
+    fn see_off(&mut self, worker: &WorkerEntry) {
+        self.give_up_late(Instant::now());
+        if worker.returns && self.away.len() < MOST_NAMES {
+            let away = Away { offered: worker.hello.nodes.clone(), since: Instant::now() };
+            self.away.insert(worker.hello.name.clone(), away);
+        }
+    }
+
+    /// Who has left and should be back is waited for no longer. Whether there was any.
+    pub(crate) fn give_up_late(&mut self, now: Instant) -> bool {
+        let before = self.away.len();
+        self.away.retain(|_, away| now.saturating_duration_since(away.since) < AWAY);
+        self.away.len() < before
     }
 
     /// One that died before it joined.
@@ -253,8 +300,8 @@ impl Registry {
     }
 
     /// Those that may come to offer a node type: they offer it and are loading still, or do not know yet what they
-    /// will offer; they are stuck and may come back; or they have died, some before this gateway began, and their
-    /// launcher starts them again soon.
+    /// will offer; they are stuck and may come back; or they are leaving, have left or have died, some before this
+    /// gateway began, and their launcher starts them again soon.
     pub(crate) fn loading(&self, node_type: &str) -> Vec<LoadingWorker> {
         let loading = self.workers.values().filter_map(|worker| match &worker.standing {
             Standing::Loading(step)
@@ -272,13 +319,20 @@ impl Registry {
                 let (name, elapsed) = (worker.hello.name.clone(), worker.joined.elapsed());
                 Some(LoadingWorker { name, step: RESTARTING.to_owned(), elapsed })
             }
+            Standing::Leaving if worker.returns && worker.offers(node_type).is_some() => {
+                let (name, elapsed) = (worker.hello.name.clone(), worker.joined.elapsed());
+                Some(LoadingWorker { name, step: LEAVING.to_owned(), elapsed })
+            }
             Standing::Loading(_) | Standing::Ready | Standing::Leaving | Standing::Condemned => None,
         });
         let missed =
             self.absent().filter(|(name, loss)| loss.misses(node_type) && !self.expected.contains_key(*name));
         let missed = missed.map(|(name, loss)| (name, loss.at));
         let expected = self.expected.iter().map(|(name, since)| (name.as_str(), *since));
-        let soon = missed.chain(expected).filter(|(name, _)| !self.quarantines.has(name));
+        let away =
+            self.away.iter().filter(|(_, away)| away.offered.iter().any(|one| one.answers_to(node_type)));
+        let away = away.map(|(name, away)| (name.as_str(), away.since));
+        let soon = missed.chain(expected).chain(away).filter(|(name, _)| !self.quarantines.has(name));
         let absent = soon.map(|(name, since)| LoadingWorker {
             name: name.to_owned(),
             step: RESTARTING.to_owned(),
@@ -421,10 +475,7 @@ mod tests {
         registry.expect("w1".to_owned());
         registry.expect("w2".to_owned());
         assert_eq!(awaited(&registry), 2);
-        let (name, kind) = ("w1".to_owned(), "rust".to_owned());
-        let hello =
-            Hello { protocol: PROTOCOL, name, kind, nodes: Vec::new(), loading: None, invocation: None };
-        registry.join(member, 7, hello);
+        registry.join(member, 7, hello(&[]));
         assert_eq!(awaited(&registry), 1);
         registry.expect_no_longer(&BTreeSet::from(["w2".to_owned()]));
         assert_eq!(awaited(&registry), 0);
@@ -434,17 +485,41 @@ mod tests {
     fn a_worker_that_is_being_killed_is_waited_for_as_one_that_is_dead() {
         let member = Member { slot: Slot::new(1).unwrap(), incarnation: Incarnation::FIRST };
         let nodes = vec![NodeInfo { name: "Only".to_owned(), ..NodeInfo::default() }];
-        let (name, kind) = ("w1".to_owned(), "rust".to_owned());
         let mut registry = Registry::default();
-        registry.join(
-            member,
-            7,
-            Hello { protocol: PROTOCOL, name, kind, nodes, loading: None, invocation: None },
-        );
+        registry.join(member, 7, hello(&nodes));
         assert_eq!(registry.loading("Only").len(), 0);
         registry.condemn(member);
         assert_eq!(registry.ready().count(), 0);
         let awaited: Vec<String> = registry.loading("Only").into_iter().map(|worker| worker.name).collect();
         assert_eq!(awaited, ["w1"]);
+    }
+
+    #[test]
+    fn a_worker_that_leaves_is_waited_for_where_somebody_starts_it_again_and_only_as_long_as_a_start_takes() {
+        let member = Member { slot: Slot::new(1).unwrap(), incarnation: Incarnation::FIRST };
+        let nodes = vec![NodeInfo { name: "Only".to_owned(), ..NodeInfo::default() }];
+        for (has_launcher, expected) in [(true, 1), (false, 0)] {
+            let awaited = |registry: &Registry| registry.loading("Only").len();
+            let mut registry = Registry::default();
+            registry.join(member, 7, hello(&nodes));
+            registry.note(member, News::Leaving, has_launcher);
+            assert_eq!((registry.ready().count(), awaited(&registry)), (0, expected), "it has a session");
+            assert!(registry.bury(member, DeathCause::Exit(0), None).unwrap().has_left());
+            assert_eq!((awaited(&registry), registry.losses().count()), (expected, 0), "it has left");
+            assert_eq!(registry.loading("Other").len(), 0);
+            assert_eq!(registry.give_up_late(Instant::now() + AWAY), has_launcher);
+            assert_eq!(awaited(&registry), 0, "it does not come");
+            registry.join(member, 8, hello(&nodes));
+            registry.note(member, News::Leaving, has_launcher);
+            registry.bury(member, DeathCause::Exit(0), None);
+            assert!(!registry.give_up_late(Instant::now()));
+            registry.join(member, 9, hello(&[]));
+            assert_eq!(awaited(&registry), 0, "it is here, and offers something else");
+        }
+    }
+
+    fn hello(nodes: &[NodeInfo]) -> Hello {
+        let (name, kind) = ("w1".to_owned(), "rust".to_owned());
+        Hello { protocol: PROTOCOL, name, kind, nodes: nodes.to_vec(), loading: None, invocation: None }
     }
 }

@@ -118,6 +118,35 @@ async fn whom_a_launcher_starts_again_is_waited_for_also_by_a_gateway_that_has_n
 }
 
 #[tokio::test]
+async fn who_comes_while_the_only_worker_makes_way_for_its_successor_waits_and_is_served() {
+    let mut plant = Plant::of(Recipe { workers: 1, launches: true, ..Recipe::default() }).await;
+    let name = plant.workers()[0].name().to_owned();
+    let (mut running, _session) = plant.client().stream(&chain(&[PASS])).await;
+    plant.worker(&name).signal(Signal::SIGTERM);
+    let is_leaving = async || {
+        let state = plant.status().await.workers.first().map(|worker| worker.state.clone());
+        if state.as_deref() == Some("leaving") { Ok(()) } else { Err(state) }
+    };
+    until(SOON, is_leaving).await;
+    let come = |client: Client| {
+        tokio::spawn(async move { client.execute(&chain(&[PASS]), [("pass", text("x"))]).await })
+    };
+    let while_it_leaves = come(plant.client().clone());
+    running.send(0, text("still served")).await;
+    assert_eq!(words(&running.result().await.data_outputs["pass"]), "still served");
+    running.half_close();
+    let _closed = running.rest().await.closed();
+    assert!(plant.worker(&name).ended(SOON).await.status.success());
+    let when_it_has_left = come(plant.client().clone());
+    plant.launch(&name, "test-worker", &[]);
+    for waits in [while_it_leaves, when_it_has_left] {
+        assert_eq!(words(&waits.await.unwrap().unwrap().data_outputs["pass"]), "x");
+    }
+    plant.settle().await;
+    plant.finish().await;
+}
+
+#[tokio::test]
 async fn a_second_gateway_in_a_runtime_directory_is_refused_with_the_pid_of_the_first() {
     let plant = Plant::start().await;
     let dir = format!("--runtime-dir={}", plant.runtime_dir().display());
