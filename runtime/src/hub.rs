@@ -1,5 +1,8 @@
 //! The hub thread: everything that concerns more than one session.
 
+mod shown;
+mod stages;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -7,15 +10,15 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use remotemedia_core::fault::{DeathCause, Fault, PlacementError, Unavailability, WorkerLost};
+use remotemedia_core::fault::{DeathCause, Fault, Unavailability, WorkerLost};
 use remotemedia_core::frame::{SessionId, StageId};
 use remotemedia_core::graph::Graph;
 use remotemedia_core::launching::{LaunchOrder, LaunchRefusal, Rollout};
 use remotemedia_core::limits::Limits;
 use remotemedia_core::node::NodeInfo;
-use remotemedia_core::starting::{LoadingWorker, StartListener, Starting};
+use remotemedia_core::starting::StartListener;
 use remotemedia_ipc::calls::Call;
-use remotemedia_ipc::control::messages::{Burial, News, StageCommand, StagePlan, StageReply};
+use remotemedia_ipc::control::messages::{Burial, News, StageReply};
 use remotemedia_ipc::doorbell;
 use remotemedia_ipc::guest::Waker;
 use remotemedia_ipc::host::{Host, HostEvent, LauncherEvent};
@@ -23,19 +26,18 @@ use remotemedia_ipc::plane::{Arrival, EdgeOut, Plane};
 use remotemedia_ipc::slot::Member;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::edges::{Edges, Lane};
+use crate::edges::Edges;
 use crate::machine;
-use crate::placement::{Placement, Unplaced, Wanted, place};
-use crate::registry::{Registry, Standing, WorkerEntry};
+use crate::placement::Wanted;
+use crate::registry::{Registry, Standing};
 use crate::session::FromHub;
-use crate::status::{
-    DeathStatus, LossStatus, PoolStatus, QuarantineStatus, RuntimeStatus, SessionState, SessionStatus,
-    WorkerState, WorkerStatus,
-};
+use crate::status::RuntimeStatus;
 use crate::stragglers::{Due, Lateness, Stragglers};
 use crate::survival::Loss;
 use crate::waiting::WaitingRoom;
-use crate::wiring::{Draughtsman, Drawing, Drawn, Remains, Rewires, SinkEdges, Wiring};
+use crate::wiring::{Remains, Wiring};
+
+use stages::{Entry, Opening, Phase, starting};
 
 /// The hub's thread, and its owner.
 #[derive(Debug)]
@@ -133,55 +135,8 @@ struct Loop {
     gathering: bool,
 }
 
-/// A stage as the hub sees it: what one worker runs of a session.
-struct Entry {
-    session: Arc<Opened>,
-    member: Member,
-    /// A node of it: what a death is reported with, if it was in no call.
-    node: String,
-    phase: Phase,
-    /// Edges that it is an end of, shared with the stage at the other end.
-    lanes: Vec<Arc<Lane>>,
-    /// Edges to inputs that have others since, until it is heard that they are used no more.
-    former: Vec<Arc<Lane>>,
-    /// The attempt that last gave it other feeders.
-    turn: u32,
-    sinks: SinkEdges,
-}
-
-/// What the stages of a session share.
-struct Opened {
-    session: SessionId,
-    pipeline: String,
-    graph: Arc<Graph>,
-    since: Instant,
-    events: mpsc::Sender<(StageId, FromHub)>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    /// Links are being made; then the plan goes out. // => Planned
-    Linking,
-    /// The worker has its plan. // => Closing
-    Planned,
-    /// The worker drops what it has of it.
-    Closing,
-}
-
-/// What goes out when links stand.
-struct Opening {
-    missing: BTreeSet<(Member, Member)>,
-    plans: Vec<(Member, StagePlan)>,
-    /// To stages that stay.
-    rewires: Rewires,
-}
-
 /// How long the workers of a dead gateway may take to find its successor: they look for it every second.
 const GATHERING: Duration = Duration::from_secs(3);
-
-/// What stands for workers of which no name is known, and what they do.
-const PREDECESSORS: &str = "the workers of the gateway before";
-const JOINING: &str = "joining";
 
 /// When a client may try again that came while there was no room: about as long as a unary run takes.
 const RETRY_AFTER_MS: u64 = 100;
@@ -556,15 +511,6 @@ impl Loop {
         });
     }
 
-    fn on_link(&mut self, from: Member, to: Member) {
-        for opening in &mut self.openings {
-            opening.missing.remove(&(from, to));
-        }
-        let ready: Vec<Opening> =
-            self.openings.extract_if(.., |opening| opening.missing.is_empty()).collect();
-        ready.into_iter().for_each(|opening| self.send(opening));
-    }
-
     fn on_death(
         &mut self,
         member: Member,
@@ -611,30 +557,6 @@ impl Loop {
         self.on_workers();
     }
 
-    fn on_open(&mut self, order: Box<OpenOrder>) {
-        // The user of a session that has waited may have gone.
-        if order.placed.is_closed() {
-            return;
-        }
-        let outcome = match place(&order.graph, &self.registry, order.remains.as_ref()) {
-            _ if self.shutdown.is_some() => Err(unavailable(Unavailability::ShuttingDown)),
-            Ok(placement) => self.open(&order, &placement),
-            Err(Unplaced { error, wanted }) => {
-                let look = |wanted| starting(&self.registry, self.gathering(), &order, wanted);
-                match wanted.map(look).filter(|starting| !starting.workers.is_empty()) {
-                    Some(starting) => return self.waiting.admit(order, starting, Instant::now()),
-                    None => Err(self.no_placement(*error)),
-                }
-            }
-        };
-        let (id, remains) = (order.session, order.remains.map(|remains| remains.stages));
-        // Who asked has gone meanwhile, or asks for something else: what was opened is closed.
-        if let Err(Ok(_wiring)) = order.placed.send(outcome) {
-            let due = Instant::now() + self.limits.open_timeout();
-            self.retire(id, &remains.unwrap_or_default(), Due { asked: due, allowed: due, longest: due });
-        }
-    }
-
     fn ask_launcher(&mut self, order: &LaunchOrder, answer: oneshot::Sender<Result<(), LaunchRefusal>>) {
         let mut events = Vec::new();
         match self.host.order(order, &mut |event| events.push(event)) {
@@ -643,213 +565,6 @@ impl Loop {
             Err(refusal) => drop(answer.send(Err(refusal))),
         }
         events.into_iter().for_each(|event| self.on_event(event));
-    }
-
-    fn open(&mut self, order: &OpenOrder, placement: &Placement) -> Result<Wiring, Fault> {
-        check_params(&order.graph, &placement.infos)?;
-        let mut lanes = Vec::new();
-        let draughtsman = Draughtsman {
-            session: order.session,
-            gateway: self.host.plane().me(),
-            graph: &order.graph,
-            placement,
-            remains: order.remains.as_ref(),
-            limits: &self.limits,
-            memory_bytes: order.memory_bytes,
-            edges: &mut self.edges,
-            lanes: &mut lanes,
-        };
-        // The first stage of a session is called as the session.
-        let mut first = Some(order.session.0).filter(|_| order.number == 0);
-        let shared = &self.shared;
-        let next_id = || StageId(first.take().unwrap_or_else(|| shared.next_id()));
-        let Some(Drawing { wiring, plans, sinks, rewires }) = draughtsman.draw(next_id) else {
-            lanes.into_iter().for_each(|drawn| self.edges.give_back(drawn.lane));
-            return Err(unavailable(Unavailability::Full));
-        };
-        self.enter(order, &plans, sinks);
-        self.hold(order.number, &wiring, &lanes, &rewires);
-        self.link(&lanes, plans, rewires);
-        Ok(wiring)
-    }
-
-    /// Makes entries for stages that are new.
-    fn enter(
-        &mut self,
-        order: &OpenOrder,
-        plans: &[(Member, StagePlan)],
-        mut sinks: BTreeMap<StageId, SinkEdges>,
-    ) {
-        let session = Arc::new(Opened {
-            session: order.session,
-            pipeline: order.pipeline.clone(),
-            graph: Arc::clone(&order.graph),
-            since: order.began,
-            events: order.events.clone(),
-        });
-        for (member, plan) in plans {
-            if !self.is_at(order.session, *member) {
-                self.registry.session_opened(*member);
-            }
-            let entry = Entry {
-                session: Arc::clone(&session),
-                member: *member,
-                node: plan.nodes.first().map_or_else(String::new, |node| node.id.clone()),
-                phase: Phase::Linking,
-                lanes: Vec::new(),
-                former: Vec::new(),
-                turn: order.number,
-                sinks: sinks.remove(&plan.stage).unwrap_or_default(),
-            };
-            self.stages.insert(plan.stage, entry);
-            self.sessions.entry(order.session).or_default().insert(plan.stage);
-        }
-    }
-
-    /// Has edges held by the stages at their ends. Those that their inputs had before are let go when they say so.
-    fn hold(&mut self, turn: u32, wiring: &Wiring, lanes: &[Drawn], rewires: &Rewires) {
-        for stage in rewires.keys() {
-            let (Some(entry), Some(wires)) = (self.stages.get_mut(stage), wiring.stages.get(stage)) else {
-                continue;
-            };
-            entry.turn = turn;
-            let is_former = |lane: &Lane| lane.to == wires.member && !wires.is_fed_by(lane.edge);
-            let former: Vec<Arc<Lane>> = entry.lanes.extract_if(.., |lane| is_former(lane)).collect();
-            entry.former.extend(former);
-        }
-        for Drawn { lane, stages } in lanes {
-            let lane = Arc::new(*lane);
-            for stage in stages {
-                self.stages.get_mut(stage).into_iter().for_each(|entry| entry.lanes.push(Arc::clone(&lane)));
-            }
-            // The stage that it was drawn for may have died meanwhile.
-            self.let_go(vec![lane]);
-        }
-    }
-
-    /// Whether a worker runs a part of a session.
-    fn is_at(&self, session: SessionId, member: Member) -> bool {
-        let stages = self.sessions.get(&session).into_iter().flatten();
-        stages.filter_map(|id| self.stages.get(id)).any(|entry| entry.member == member)
-    }
-
-    /// Gives back the edges that nobody else holds.
-    fn let_go(&mut self, lanes: Vec<Arc<Lane>>) {
-        lanes.into_iter().filter_map(Arc::into_inner).for_each(|lane| self.edges.give_back(lane));
-    }
-
-    /// Who may be on the way from a gateway that was here before, as one whom a session waits for.
-    fn gathering(&self) -> Option<LoadingWorker> {
-        let (name, step, elapsed) = (PREDECESSORS.to_owned(), JOINING.to_owned(), self.began.elapsed());
-        self.gathering.then_some(LoadingWorker { name, step, elapsed })
-    }
-
-    /// A client that comes while the pool is restarting, or on its way from a dead gateway to this one, is asked to try
-    /// again; what no worker will ever offer is said so.
-    fn no_placement(&self, error: PlacementError) -> Fault {
-        let PlacementError::UnknownType { node, node_type, failing, .. } = &error else {
-            return error.into();
-        };
-        let quarantines = self.registry.isolated(node_type);
-        if let Some(first) = quarantines.first() {
-            let retry_after_ms = u64::try_from(first.left.as_millis()).unwrap_or(u64::MAX);
-            let (node, node_type) = (node.clone(), node_type.clone());
-            return Fault::Quarantined { node, node_type, quarantines, retry_after_ms };
-        }
-        // That none starts is no news, and why they do not is.
-        let is_empty = self.registry.ready().next().is_none();
-        if is_empty && failing.is_empty() { unavailable(Unavailability::NoWorkers) } else { error.into() }
-    }
-
-    /// The plans go out when all links stand; those with the gateway always do.
-    fn link(&mut self, lanes: &[Drawn], plans: Vec<(Member, StagePlan)>, rewires: Rewires) {
-        let mut events = Vec::new();
-        let pairs: BTreeSet<(Member, Member)> =
-            lanes.iter().map(|Drawn { lane, .. }| (lane.from, lane.to)).collect();
-        let missing: BTreeSet<_> = pairs
-            .into_iter()
-            .filter(|(from, to)| !self.host.connect(*from, *to, &mut |event| events.push(event)))
-            .collect();
-        let opening = Opening { missing, plans, rewires };
-        if opening.missing.is_empty() {
-            self.send(opening);
-        } else {
-            self.openings.push(opening);
-        }
-        events.into_iter().for_each(|event| self.on_event(event));
-    }
-
-    // Linking => Planned
-    fn send(&mut self, opening: Opening) {
-        for (member, plan) in opening.plans {
-            let id = plan.stage;
-            let Some(entry) = self.stages.get_mut(&id) else { continue };
-            entry.phase = Phase::Planned;
-            // Not told: the worker is dead or condemned, and the session hears of its death.
-            if let Err(error) = self.host.tell(member, StageCommand::Open(plan)) {
-                tracing::warn!(stage = %id, %member, %error, "plan_not_sent");
-            }
-        }
-        for (stage, feeders) in opening.rewires {
-            let Some(Entry { member, turn, .. }) = self.stages.get(&stage) else { continue };
-            let command = StageCommand::Rewire { stage, turn: *turn, feeders };
-            if let Err(error) = self.host.tell(*member, command) {
-                tracing::warn!(%stage, %member, %error, "rewiring_not_sent");
-            }
-        }
-    }
-
-    fn close_session(&mut self, session: SessionId, due: Due) {
-        self.waiting.forget(session);
-        self.retire(session, &BTreeSet::new(), due);
-    }
-
-    /// Closes the stages of a session but those that stay.
-    fn retire(&mut self, session: SessionId, staying: &BTreeSet<StageId>, due: Due) {
-        let stages = self.sessions.get(&session).cloned().unwrap_or_default();
-        stages.difference(staying).for_each(|stage| self.close(*stage, due));
-    }
-
-    // any => Closing
-    fn close(&mut self, id: StageId, due: Due) {
-        let Some(entry) = self.stages.get_mut(&id) else { return };
-        match entry.phase {
-            Phase::Closing => {}
-            // The worker has heard nothing of it.
-            Phase::Linking => self.remove(id),
-            Phase::Planned => {
-                entry.phase = Phase::Closing;
-                let member = entry.member;
-                if let Err(error) = self.host.tell(member, StageCommand::Close { stage: id }) {
-                    tracing::debug!(stage = %id, %member, %error, "close_not_sent");
-                }
-                self.stragglers.expect(member, id, due);
-            }
-        }
-    }
-
-    /// The worker has dropped what it had of a stage, or has heard nothing of it, or is dead.
-    fn remove(&mut self, id: StageId) {
-        let Some(Entry { session, member, phase, lanes, former, .. }) = self.stages.remove(&id) else {
-            return;
-        };
-        self.stragglers.forgive(member, id);
-        if phase == Phase::Linking {
-            let is_there = |(_, plan): &(Member, StagePlan)| self.stages.contains_key(&plan.stage);
-            self.openings.retain(|opening| opening.plans.iter().any(is_there));
-        }
-        if let Some(stages) = self.sessions.get_mut(&session.session) {
-            stages.remove(&id);
-            if stages.is_empty() {
-                self.sessions.remove(&session.session);
-            }
-        }
-        if !self.is_at(session.session, member) {
-            self.registry.session_closed(member);
-            self.dismiss_if_idle(member);
-        }
-        self.let_go(lanes);
-        self.let_go(former);
     }
 
     /// Nobody hears anything more.
@@ -912,134 +627,6 @@ impl Loop {
         });
         self.shared.turned.notify_waiters();
     }
-
-    fn publish_node_infos(&self) {
-        let infos = self.registry.node_types().into_values().cloned().collect();
-        *self.shared.node_infos.write().unwrap_or_else(PoisonError::into_inner) = infos;
-    }
-
-    fn status(&self) -> RuntimeStatus {
-        let workers = self.registry.iter().map(|(_, worker)| WorkerStatus {
-            pid: worker.pid,
-            name: worker.hello.name.clone(),
-            kind: worker.hello.kind.clone(),
-            state: WorkerState::of(worker),
-            step: worker.step().map(str::to_owned),
-            sessions: worker.sessions,
-            restarts: self.registry.deaths(&worker.hello.name),
-            nodes: worker.hello.nodes.iter().map(|info| info.name.clone()).collect(),
-        });
-        let pools = self.host.plane().pools().into_iter().map(|pool| self.pool_status(&pool));
-        let sessions = self.sessions.values().filter_map(|stages| self.session_status(stages));
-        RuntimeStatus {
-            workers: workers.collect(),
-            frame_pools: pools.collect(),
-            sessions: sessions.collect(),
-            deaths: self.registry.causes().map(|(cause, count)| DeathStatus { cause, count }).collect(),
-            last_death: self.registry.last_death().map(str::to_owned),
-            quarantines: self.registry.quarantines().iter().map(QuarantineStatus::from).collect(),
-            restart: self.rollout.clone(),
-            quarantines_begun: self.registry.quarantines().begun(),
-            losses: self.registry.losses().map(|(name, loss)| LossStatus::of(name, loss)).collect(),
-            replays: self.shared.replays.load(Ordering::Relaxed),
-            poisons: self.shared.poisons.load(Ordering::Relaxed),
-        }
-    }
-
-    fn session_status(&self, stages: &BTreeSet<StageId>) -> Option<SessionStatus> {
-        let entries: Vec<&Entry> = stages.iter().filter_map(|id| self.stages.get(id)).collect();
-        let opened = &entries.first()?.session;
-        let members: BTreeSet<Member> = entries.iter().map(|entry| entry.member).collect();
-        Some(SessionStatus {
-            id: opened.session.to_string(),
-            pipeline: opened.pipeline.clone(),
-            state: Phase::of_all(&entries),
-            age_s: opened.since.elapsed().as_secs_f64(),
-            workers: members
-                .into_iter()
-                .filter_map(|member| self.registry.name(member))
-                .map(str::to_owned)
-                .collect(),
-        })
-    }
-
-    fn pool_status(&self, pool: &remotemedia_ipc::plane::Pool) -> PoolStatus {
-        let usage = pool.usage();
-        let owner = pool.owner();
-        let worker = self.registry.get(owner).map(|worker| worker.hello.name.as_str());
-        let gateway = (owner == self.host.plane().me()).then_some("gateway");
-        let living = gateway.or(worker);
-        PoolStatus {
-            id: pool.id().0,
-            owner: living.unwrap_or("dead").to_owned(),
-            bytes: usage.bytes,
-            bytes_in_use: usage.bytes_in_use,
-            blocks: usage.blocks,
-            blocks_in_use: usage.blocks_in_use,
-            state: if living.is_some() { "active" } else { "retired" },
-        }
-    }
-}
-
-// === impl Entry ===
-
-impl Entry {
-    /// Credit bounds what can be under way, so a full channel is a peer that sends without credit.
-    fn tell(&self, id: StageId, event: FromHub) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.session.events.try_send((id, event)) {
-            tracing::error!(session = %id, "session_overrun");
-        }
-    }
-}
-
-// === impl Phase ===
-
-impl Phase {
-    /// What a session does whose stages are in these.
-    fn of_all(entries: &[&Entry]) -> SessionState {
-        if entries.iter().any(|entry| entry.phase == Self::Linking) {
-            SessionState::Opening
-        } else if entries.iter().all(|entry| entry.phase == Self::Closing) {
-            SessionState::Closing
-        } else {
-            SessionState::Open
-        }
-    }
-}
-
-// === impl WorkerState ===
-
-impl WorkerState {
-    const fn of(worker: &WorkerEntry) -> Self {
-        match (&worker.standing, worker.lateness) {
-            (Standing::Loading(_), _) => Self::Loading,
-            (Standing::Ready, None) => Self::Ready,
-            (Standing::Ready, Some(Lateness::Late)) => Self::Late,
-            (Standing::Ready, Some(Lateness::Stuck | Lateness::Hopeless)) => Self::Stuck,
-            (Standing::Leaving, _) => Self::Leaving,
-            (Standing::Condemned, _) => Self::Condemned,
-        }
-    }
-}
-
-/// What a session waits for; no workers if there is nothing to wait for.
-fn starting(
-    registry: &Registry,
-    gathering: Option<LoadingWorker>,
-    order: &OpenOrder,
-    wanted: Wanted,
-) -> Starting {
-    let Wanted { node, node_type } = wanted;
-    let workers = registry.loading(&node_type).into_iter().chain(gathering).collect();
-    Starting { node, node_type, waited: order.since.elapsed(), workers }
-}
-
-/// Before any worker is asked: each node's type has said what parameters it takes.
-fn check_params(graph: &Graph, infos: &[NodeInfo]) -> Result<(), Fault> {
-    for (node, info) in graph.nodes().iter().zip(infos) {
-        info.check(&node.params).map_err(|error| Fault::Params { node: node.id.clone(), error })?;
-    }
-    Ok(())
 }
 
 pub(crate) const fn unavailable(state: Unavailability) -> Fault {

@@ -27,6 +27,8 @@ mod links;
 mod obituary;
 mod pools;
 mod reports;
+mod way_in;
+mod way_out;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -599,68 +601,6 @@ impl Host {
         self.destroy_retired_pools();
     }
 
-    /// Tells those workers that are ready, once.
-    fn tell_in_service(&mut self) {
-        let able = self.workers.values_mut().filter(|worker| worker.ready && worker.phase == Phase::Up);
-        for worker in able.filter(|worker| !worker.in_service) {
-            worker.in_service = true;
-            // It is gone, or does not read: its death, or its connection's end, is on the way.
-            say(&mut worker.channel, &ToWorker::InService, &[]).unwrap_or_default();
-        }
-    }
-
-    /// Candidate => Worker
-    fn admit_candidates(&mut self) {
-        while let Some((candidate, made)) = self.admission.next_candidate() {
-            let outcome = made.and_then(|files| {
-                let vacancy = self.vacancy().ok_or(admission::NotAdmitted::Full)?;
-                Ok((files, vacancy))
-            });
-            match outcome {
-                Ok((files, vacancy)) => self.admit(candidate, files, vacancy),
-                Err(refusal) => candidate.refuse(&refusal),
-            }
-        }
-    }
-
-    /// A slot to live in. Where there is none else, the dead make room at once.
-    fn vacancy(&mut self) -> Option<Vacancy> {
-        while self.vacancies.is_empty() {
-            let grave = self.graves.pop_front()?;
-            self.bury(grave);
-        }
-        self.vacancies.pop_front()
-    }
-
-    fn admit(&mut self, candidate: admission::Candidate, files: crate::memory::PoolFiles, vacancy: Vacancy) {
-        let (member, geometry) = (vacancy.member(), &self.config.worker_pool);
-        let map = match pools::map(geometry, &files) {
-            Ok(map) => map,
-            Err(error) => {
-                self.vacancies.push_front(vacancy);
-                return candidate.refuse(&error.into());
-            }
-        };
-        let welcome = candidate.welcome(member, &self.transport, geometry);
-        let fds = [self.plane.domain().fd(), files.words.as_fd(), files.payload.as_fd()];
-        let admission::Candidate { mut channel, process, pid, hello, bell, pool } = candidate;
-        // Not before the welcome can be meant: one who has it makes files, which somebody must bury.
-        if let Err(error) = say(&mut channel, &ToWorker::Welcome(welcome), &fds) {
-            tracing::info!(name = hello.name, %error, "worker_lost_before_welcome");
-            self.vacancies.push_front(vacancy);
-            return;
-        }
-        self.pools.add(&self.plane, pool, member, geometry.clone(), files, map);
-        let tenancy = vacancy.admit(self.plane.domain());
-        tracing::info!(%member, pid, name = hello.name, "worker_admitted");
-        let (phase, standing) = (Phase::Mapping(Instant::now()), Standing::Trusted);
-        let ready = hello.loading.is_none();
-        let in_service = false;
-        let worker =
-            Worker { tenancy, pool, channel, process, pid, hello, bell, phase, standing, ready, in_service };
-        self.workers.insert(member.slot, worker);
-    }
-
     fn hear(&mut self, slot: Slot, take: &mut impl FnMut(HostEvent)) {
         loop {
             let Some(worker) = self.workers.get_mut(&slot).filter(|worker| worker.is_trusted()) else {
@@ -747,53 +687,6 @@ impl Host {
         if self.can_link(links::other_end(step)) { Err(problem) } else { Ok(()) }
     }
 
-    /// Mapping => Linking: all are told of each other, then the links to and from us are made.
-    fn introduce(&mut self, member: Member, take: &mut impl FnMut(HostEvent)) -> Result<(), String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
-        let worker = self.workers.get_mut(&member.slot).ok_or("a worker that is gone")?;
-        if !matches!(worker.phase, Phase::Mapping(_)) {
-            return Err("a second mapping".to_owned());
-        }
-        worker.phase = Phase::Linking;
-        let pool = worker.pool;
-        let bell = |bell: &Doorbell| bell.as_fd().try_clone_to_owned().map_err(|error| text(&error));
-        let own_bell = Doorbell::from_fd(bell(&worker.bell)?).map_err(|error| text(&error))?;
-        self.ends.peer_up(member, own_bell);
-        self.pools.seal(pool).map_err(|error| text(&error))?;
-        let gateways_bell = bell(&self.bell)?;
-        let me = ToWorker::PeerUp { member: self.plane.me() };
-        self.say(member, &me, &[gateways_bell.as_fd()]).map_err(|error| text(&error))?;
-        for (id, offer) in self.pools.offers() {
-            if id != pool {
-                let [words, payload] =
-                    self.pools.fds(id).ok_or("no file descriptors are left for its pools")?;
-                self.say(member, &offer, &[words.as_fd(), payload.as_fd()]).map_err(|error| text(&error))?;
-            }
-        }
-        self.introduce_to_others(member, pool).map_err(|error| text(&error))?;
-        self.connect(self.plane.me(), member, take);
-        self.connect(member, self.plane.me(), take);
-        Ok(())
-    }
-
-    fn introduce_to_others(&mut self, newcomer: Member, pool: PoolId) -> Result<(), TellError> {
-        let others: Vec<Member> = self.introduced().filter(|other| *other != newcomer).collect();
-        for other in others {
-            let [Some(theirs), Some(new)] = [other, newcomer].map(|member| self.bell_of(member)) else {
-                continue;
-            };
-            self.say(newcomer, &ToWorker::PeerUp { member: other }, &[theirs.as_fd()])?;
-            let Some([words, payload]) = self.pools.fds(pool) else { continue };
-            let offer = self.pools.offer(pool);
-            // One who does not listen is condemned for that, and is no reason to refuse the newcomer.
-            let told = self.say(other, &ToWorker::PeerUp { member: newcomer }, &[new.as_fd()]);
-            if let (Ok(()), Some(offer)) = (told, offer) {
-                self.say(other, &offer, &[words.as_fd(), payload.as_fd()]).unwrap_or_default();
-            }
-        }
-        Ok(())
-    }
-
     /// Takes one step of a link's handshake, and those that follow from it here.
     fn step(&mut self, next: links::Next, take: &mut impl FnMut(HostEvent)) {
         let mut next = Some(next);
@@ -818,103 +711,6 @@ impl Host {
                     take(HostEvent::LinkUp { from, to });
                     self.join_if_linked(if from == self.plane.me() { to } else { from }, take);
                 }
-            }
-        }
-    }
-
-    /// Linking => Up
-    fn join_if_linked(&mut self, member: Member, take: &mut impl FnMut(HostEvent)) {
-        let me = self.plane.me();
-        let linked = self.links.is_up(me, member) && self.links.is_up(member, me);
-        let Some(worker) = self.worker_mut(member) else { return };
-        if linked && worker.phase == Phase::Linking {
-            worker.phase = Phase::Up;
-            tracing::info!(%member, pid = worker.pid, name = worker.hello.name, "worker_joined");
-            take(HostEvent::Joined { member, pid: worker.pid, hello: worker.hello.clone() });
-        }
-    }
-
-    /// What is done of a death at once, in the order that the module's head gives.
-    fn lay_out(&mut self, slot: Slot, take: &mut impl FnMut(HostEvent)) {
-        let Some(worker) = self.workers.remove(&slot) else { return };
-        let (member, condemned) = (worker.member(), worker.condemned());
-        let remains = worker.tenancy.bury(self.plane.domain(), self.pools.ids());
-        let severed = self.ends.peer_down(member, &mut |arrival| take(HostEvent::Arrival(arrival)));
-        let links = self.links.sever_all_of(member);
-        let calls = self.plane.domain().calls(slot);
-        self.plane.domain().forget_calls(slot);
-        take(HostEvent::Dead { member, calls });
-        let Worker { process, pid, hello, pool, .. } = worker;
-        self.graves.push_back(Grave::dig(remains, pid, hello.name.clone(), pool, severed, links));
-        self.obituaries.push(Obituary::new(member, pid, process, hello, condemned));
-    }
-
-    /// What is done of it after that. Whoever dies in between is laid beside it.
-    fn bury(&mut self, grave: Grave) {
-        let (member, pool) = (grave.member(), grave.pool);
-        let Grave { mut remains, pid, name, severed, links, .. } = grave;
-        drop((severed, links));
-        let pools = self.plane.pools();
-        let held = pools.iter().map(|pool| pool.reap(&mut remains)).sum::<u32>();
-        // One that was destroyed meanwhile had no holder.
-        let gone: Vec<PoolId> =
-            remains.unreaped().filter(|id| pools.iter().all(|pool| pool.id() != *id)).collect();
-        gone.into_iter().for_each(|id| remains.pool_destroyed(id));
-        self.pools.retire(pool);
-        if let Err(error) = self.cleaner.bury(u32::try_from(pid).unwrap_or_default()) {
-            tracing::error!(%member, %error, "worker_residue_stays");
-        }
-        tracing::info!(%member, pid, name, held, "worker_buried");
-        let told: Vec<Member> = self.introduced().collect();
-        for other in told {
-            self.say(other, &ToWorker::PeerDown { member }, &[]).unwrap_or_default();
-        }
-        match remains.vacate(self.plane.domain()) {
-            Ok(vacancy) => self.vacancies.extend(vacancy),
-            Err(remains) => tracing::error!(?remains, "slot_lost"),
-        }
-    }
-
-    fn publish_obituaries(&mut self, take: &mut impl FnMut(HostEvent)) {
-        let (now, launchers) = (Instant::now(), &mut self.launchers);
-        self.obituaries.retain_mut(|obituary| match obituary.publish(now, launchers) {
-            Some(event) => {
-                take(event);
-                false
-            }
-            None => true,
-        });
-        let (workers, obituaries) = (&self.workers, &self.obituaries);
-        let is_awaited = |pid| {
-            workers.values().any(|worker| worker.pid == pid) || obituaries.iter().any(|one| one.pid() == pid)
-        };
-        let is_awaited_as = |invocation| {
-            let awaited = workers.values().map(|worker| worker.hello.invocation);
-            awaited.chain(obituaries.iter().map(Obituary::invocation)).any(|one| one == Some(invocation))
-        };
-        let stillborn = launchers.stillborn(is_awaited).into_iter();
-        stillborn.chain(launchers.reports.stillborn(is_awaited_as)).for_each(take);
-    }
-
-    fn destroy_retired_pools(&mut self) {
-        for id in self.pools.take_idle(&self.plane) {
-            self.plane.forget_pool(id);
-            let told: Vec<Member> = self.introduced().collect();
-            for member in told {
-                self.say(member, &ToWorker::PoolDown { pool: id }, &[]).unwrap_or_default();
-            }
-        }
-    }
-
-    fn condemn_the_slow(&mut self) {
-        let slow_ends = self.links.overdue(STEP);
-        for worker in self.workers.values_mut() {
-            let mapping_late = matches!(worker.phase, Phase::Mapping(since) if since.elapsed() > STEP);
-            let too_slow = mapping_late || slow_ends.contains(&worker.member());
-            let lives_on = matches!(worker.standing, Standing::Parted(since) if since.elapsed() > PARTING);
-            if (too_slow && worker.is_trusted()) || lives_on {
-                tracing::warn!(member = %worker.member(), too_slow, lives_on, "worker_condemned");
-                worker.condemn(DeathCause::Protocol);
             }
         }
     }

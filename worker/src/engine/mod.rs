@@ -26,6 +26,7 @@ mod session;
 #[cfg(test)]
 mod sketch;
 mod stage;
+mod station;
 mod stop;
 
 use std::io;

@@ -24,7 +24,8 @@ use super::mailbox::Note;
 use super::membership::Membership;
 use super::outlets::{Departing, OutletError, Outlets, Sent};
 use super::routes::{PlanError, Routes};
-use super::stage::{Advance, Item, Stage, Station};
+use super::stage::{Advance, Item, Stage};
+use super::station::Station;
 use crate::registry::{CreateError, Place};
 
 /// One session's stage in this process.
