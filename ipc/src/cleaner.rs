@@ -5,6 +5,10 @@
 //! leaves that died while its node was made is never removed. So a [`Cleaner`] works on a thread of its own, with a
 //! second that removes such connections under it, and at last removes by name whatever the dead have left.
 //!
+//! A third gap is the file that describes a link, whose name is no id. Who lets go of the link last removes it, and where
+//! that is decided while an end dies, it may be nobody. So some seconds after a burial, descriptions are removed of links
+//! that are not there any more.
+//!
 //! Only the dead are touched that were given to [`Cleaner::bury`]: whether a file is theirs is told by the ids in its
 //! name. Connections of which the other end lives are theirs too: the living end has mapped what it needs.
 //!
@@ -42,6 +46,8 @@ struct Graveyard {
 struct Dead {
     waiting: Vec<Burial>,
     under_way: Vec<Burial>,
+    /// When it is to be looked for descriptions of links that are not there any more.
+    descriptions_due: Option<Instant>,
     closed: bool,
     threads_ended: usize,
 }
@@ -49,6 +55,10 @@ struct Dead {
 /// Most processes that wait to be buried. More than can die between two passes, as there are 40 slots; so many wait
 /// only when the cleaner hangs. The oldest is then left to [`remove_domain`].
 const MOST_WAITING: usize = 1024;
+
+/// How long after the latest burial it is looked for what describes a link that is not there. A living process is not
+/// given so long to make one.
+const MOURNING: Duration = Duration::from_secs(5);
 
 /// How often iceoryx2's clean-up is tried before its files are removed by name alone. It fails while half-made files
 /// are in its way, and they are removed between the tries.
@@ -115,6 +125,7 @@ impl Cleaner {
             tracing::error!(pid = left.pid(), "cleaner_overrun");
         }
         dead.waiting.push(burial);
+        dead.descriptions_due = Some(Instant::now() + MOURNING);
         self.graveyard.changed.notify_all();
         Ok(())
     }
@@ -160,9 +171,14 @@ impl Graveyard {
     /// The cleaner's thread.
     fn clean(&self) {
         while let Some(dead) = self.next() {
-            self.bury(&dead);
-            self.lock().under_way.clear();
-            self.changed.notify_all();
+            if !dead.is_empty() {
+                self.bury(&dead);
+                self.lock().under_way.clear();
+                self.changed.notify_all();
+            }
+            // Each time, for where processes keep dying there is no later.
+            self.lock().descriptions_due.take_if(|due| *due <= Instant::now());
+            self.remove_all(self.files.descriptions_without_links(MOURNING));
         }
     }
 
@@ -182,12 +198,23 @@ impl Graveyard {
         }
     }
 
-    /// Those to be buried now; none when the cleaner is dropped.
+    /// Those to be buried now, nobody if it is only time to look after those who were; none when the cleaner is dropped.
     fn next(&self) -> Option<Vec<Burial>> {
-        let dead = self.changed.wait_while(self.lock(), |dead| !dead.closed && dead.waiting.is_empty());
-        let mut dead = dead.unwrap_or_else(PoisonError::into_inner);
+        let dead = self.lock();
+        let is_idle = |dead: &mut Dead| !dead.closed && dead.waiting.is_empty();
+        let mut dead = match dead.descriptions_due {
+            Some(due) => {
+                let left = due.saturating_duration_since(Instant::now());
+                let waited = self.changed.wait_timeout_while(dead, left, is_idle);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self.changed.wait_while(dead, is_idle).unwrap_or_else(PoisonError::into_inner),
+        };
         if dead.closed {
             return None;
+        }
+        if dead.waiting.is_empty() {
+            return Some(Vec::new());
         }
         dead.under_way = mem::take(&mut dead.waiting);
         self.changed.notify_all();

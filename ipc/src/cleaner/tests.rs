@@ -251,6 +251,31 @@ fn nothing_is_left_of_processes_killed_at_any_moment_and_the_living_notice_nothi
 }
 
 #[test]
+fn what_describes_a_link_that_is_not_there_goes_some_time_after_a_burial_and_what_is_there_stays() {
+    let domain = Domain::new(CAPACITY);
+    let cleaner = Cleaner::new(&domain.config).unwrap();
+    let transport = domain.open("gateway");
+    let _living = transport.create_link(gateway(), member(1, 1)).unwrap();
+    let before = files_in(&domain);
+    let living = before.iter().find(|path| path.extension().is_some_and(|end| end == "service")).unwrap();
+    // As it is left when nobody was the last: the same, with another id.
+    let described = fs::read_to_string(living).unwrap();
+    let other = |line| if str::starts_with(line, "payload_value") { "payload_value = 7" } else { line };
+    let left = living.with_file_name("left.service");
+    fs::write(&left, described.lines().map(other).collect::<Vec<_>>().join("\n")).unwrap();
+    let mut process = Command::new("true").spawn().unwrap();
+    process.wait().unwrap();
+    cleaner.bury(process.id()).unwrap();
+    assert!(cleaner.idle(soon()) && left.exists(), "somebody may be making it");
+    let deadline = soon();
+    while left.exists() {
+        assert!(Instant::now() < deadline, "it is still there");
+        thread::yield_now();
+    }
+    assert_eq!(files_in(&domain), before);
+}
+
+#[test]
 fn burial_of_a_living_process_with_a_dead_ones_pid_takes_nothing_from_it() {
     let domain = Domain::new(CAPACITY);
     let cleaner = Cleaner::new(&domain.config).unwrap();

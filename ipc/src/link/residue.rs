@@ -17,6 +17,9 @@ pub(super) const SHARED_MEMORY: &str = "/dev/shm";
 /// How the name of a connection between two ports ends.
 const CONNECTION: &str = ".connection";
 
+/// How the name of what describes a link ends.
+const SERVICE: &str = "service";
+
 /// The files of one domain.
 #[derive(Clone, Debug)]
 pub(crate) struct Territory {
@@ -73,6 +76,26 @@ impl Territory {
         Ok(files)
     }
 
+    /// What describes links that have nothing shared, and has for so long.
+    pub(crate) fn descriptions_without_links(&self, age: Duration) -> io::Result<Vec<PathBuf>> {
+        let shared = self.shared_files()?;
+        let mut files = Vec::new();
+        collect(&self.directory, &mut files)?;
+        files.retain(|path| {
+            let is_old = |path: &Path| {
+                let made = fs::metadata(path).and_then(|metadata| metadata.modified());
+                made.is_ok_and(|made| made.elapsed().is_ok_and(|elapsed| elapsed >= age))
+            };
+            if path.extension().is_none_or(|end| end != SERVICE) || !is_old(path) {
+                return false;
+            }
+            // Unreadable, it is gone.
+            let id = fs::read_to_string(path).ok().and_then(|described| described_id(&described));
+            id.is_some_and(|id| !shared.iter().any(|path| name_of(path).contains(&id.to_string())))
+        });
+        Ok(files)
+    }
+
     pub(super) fn shared_files_of(&self, id: u128) -> io::Result<Vec<PathBuf>> {
         let id = id.to_string();
         let mut files = self.shared_files()?;
@@ -105,6 +128,16 @@ impl Territory {
         let parts = below.into_iter().flat_map(Path::iter).filter_map(|part| part.to_str());
         parts.flat_map(Origin::in_name).any(|origin| dead.iter().any(|burial| burial.covers(origin)))
     }
+}
+
+/// The id of a link, from its description, where it is kept in two halves.
+fn described_id(described: &str) -> Option<u128> {
+    let half = |name: &str| {
+        let value = described.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_prefix('='))?;
+        value.trim().parse::<u64>().ok()
+    };
+    let [low, high] = [half("payload_value")?, half("unique_value")?].map(u128::from);
+    Some(high << u64::BITS | low)
 }
 
 /// Removes a file, or a directory if it is empty by now. That it is gone already is as good.
@@ -197,6 +230,16 @@ mod tests {
         bytes[8..12].copy_from_slice(&pid.to_ne_bytes());
         bytes[12..].copy_from_slice(&7_u32.to_ne_bytes());
         u128::from_ne_bytes(bytes)
+    }
+
+    #[test]
+    fn a_description_tells_the_id_of_its_link() {
+        let of = |described: &str| described_id(described).map(|id| Origin::of_id(id).pid);
+        let described = "service_name = \"1.1-0.1\"\n[unique_service_id]\npayload_value = 3627511399468589573\n\
+                         unique_value = 17179901300\n";
+        assert_eq!(of(described), Some(32_116));
+        assert_eq!(of("service_name = \"1.1-0.1\"\npayload_value = 7\nunique_value = many\n"), None);
+        assert_eq!(of(""), None);
     }
 
     #[test]
