@@ -57,6 +57,7 @@ pub use status::{
 use captures::Captures;
 use hub::Hub;
 use poison::Poisons;
+use quotas::Quotas;
 
 /// A domain with its workers. Dropping it ends the domain; [`Self::shutdown`] lets sessions finish first.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ pub struct Runtime {
     room: Arc<Semaphore>,
     /// Content that kills workers, likewise.
     poisons: Arc<Poisons>,
+    /// What connections hold, likewise.
+    quotas: Arc<Quotas>,
 }
 
 /// What a runtime is made of.
@@ -171,7 +174,8 @@ impl Runtime {
         let room = Arc::new(Semaphore::new(limits.max_sessions));
         let poisons =
             Arc::new(Poisons::new(limits.max_replays, limits.poison(), config.captures.map(Captures::new)));
-        Ok(Self { hub, limits, room, poisons })
+        let quotas = Arc::new(Quotas::new(limits.max_connection_pool_percent));
+        Ok(Self { hub, limits, room, poisons, quotas })
     }
 
     /// What runs pipelines here. Cheap to clone.
@@ -182,6 +186,7 @@ impl Runtime {
             Arc::clone(&self.limits),
             Arc::clone(&self.room),
             Arc::clone(&self.poisons),
+            Arc::clone(&self.quotas),
         )
     }
 

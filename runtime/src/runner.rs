@@ -44,8 +44,8 @@ impl PipelineRunner {
         limits: Arc<Limits>,
         room: Arc<Semaphore>,
         poisons: Arc<Poisons>,
+        quotas: Arc<Quotas>,
     ) -> Self {
-        let quotas = Arc::new(Quotas::new(limits.max_connection_pool_percent));
         Self { hub, limits, room, poisons, quotas }
     }
 

@@ -8,7 +8,7 @@ use http_body_util::StreamBody;
 use remotemedia_core::fault::{Fault, StreamFault};
 use remotemedia_protos::v1::StreamRequest;
 use remotemedia_tests::client::{PATIENCE, chunk, error_in, fault};
-use remotemedia_tests::deadline::within;
+use remotemedia_tests::deadline::{until, within};
 use remotemedia_tests::pipeline::{chain, text, words};
 use remotemedia_tests::plant::Recipe;
 use remotemedia_tests::{Client, Plant, audio};
@@ -154,6 +154,46 @@ async fn more_workers_than_the_budget_of_the_frame_pools_has_room_for_are_refuse
     );
     let result = plant.client().execute(&chain(&[PASS]), [("pass", text("mine"))]).await.unwrap();
     assert_eq!(words(&result.data_outputs["pass"]), "mine");
+    plant.finish().await;
+}
+
+/// The same, where a connection may have one of them.
+const ONE_BLOCK: &str = "[limits]\nmax_message_bytes = 4194304\nmax_connection_pool_percent = 10\n\
+                         [pools]\ngateway_bytes = 50331648\nworker_bytes = 50331648";
+
+#[tokio::test]
+async fn what_one_connection_holds_keeps_its_own_next_input_waiting_and_nobody_elses() {
+    const HELD: Duration = Duration::from_millis(1_500);
+    let plant = plant(ONE_BLOCK).await;
+    let one = Client::connect(plant.address()).await;
+    let slow = format!("{{ id: slow, node_type: Slow, params: {{ ms: {} }} }}", HELD.as_millis());
+    let (mut holder, _session) = one.stream(&chain(&[&slow])).await;
+    let (mut next, _session) = one.stream(&chain(&[PASS])).await;
+    let began = Instant::now();
+    holder.send(0, large()).await;
+    until(PATIENCE, async || {
+        let pools = plant.status().await.frame_pools;
+        let own = pools.into_iter().find(|pool| pool.owner == "gateway");
+        if own.as_ref().is_some_and(|pool| pool.blocks_in_use > 0) { Ok(()) } else { Err(own) }
+    })
+    .await;
+    next.send(0, large()).await;
+    let manifest = chain(&[PASS]);
+    let run = plant.client().execute(&manifest, [("pass", large())]);
+    within(PATIENCE, "another connection's run", run).await.unwrap();
+    let others = began.elapsed();
+    let (held, waited) = tokio::join!(holder.result(), async {
+        let result = next.result().await;
+        (result, began.elapsed())
+    });
+    assert_eq!((held.sequence, waited.0.sequence), (0, 0));
+    assert!(waited.1 >= HELD, "the second input was let in after {:?}, when the first was held", waited.1);
+    assert!(others < waited.1, "the other connection was served after {others:?}");
+    for mut call in [holder, next] {
+        call.half_close();
+        let _answers = call.rest().await.closed();
+    }
+    drop(one);
     plant.finish().await;
 }
 
