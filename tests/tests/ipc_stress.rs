@@ -139,8 +139,6 @@ impl Storm {
         }
     }
 
-    /// How many there are of everything in this process, when there are as many as that, or will not be: what is known of
-    /// the last to die is held until the kernel has said of what.
     /// How many files the domain has, by what their names end with.
     fn files(&self) -> BTreeMap<String, usize> {
         let mut by_end = BTreeMap::new();
@@ -163,6 +161,8 @@ impl Storm {
         }
     }
 
+    /// How many there are of everything in this process, when there are as many as that, or will not be: what is known of
+    /// the last to die is held until the kernel has said of what.
     fn settled(&mut self, expected: [usize; 4]) -> [usize; 4] {
         let give_up = Instant::now() + PATIENCE;
         loop {
