@@ -1,2 +1,0 @@
-J
-/media/whole.bin

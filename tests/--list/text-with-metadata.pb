@@ -1,6 +1,0 @@
-*
-
-xutf-8R
-namelessR
-speakeräR
-void
