@@ -25,6 +25,8 @@ pub(crate) enum Manner {
     Echo,
     /// Takes what there is room for, and gives nothing.
     Stuck,
+    /// Has no worker that has loaded.
+    Loading,
     /// Refuses all.
     Refuse(Fault),
     /// Gives back what comes before this sequence, then breaks.
@@ -43,6 +45,8 @@ pub(crate) struct Loopback {
 pub(crate) struct Ends {
     pub(crate) opened: u64,
     pub(crate) cancelled: u64,
+    /// Before they were opened.
+    pub(crate) given_up: u64,
 }
 
 pub(crate) struct EchoSession {
@@ -55,6 +59,15 @@ pub(crate) struct EchoSession {
 
 /// Chunks under way in a session.
 pub(crate) const WINDOW: usize = 4;
+
+/// Notes that nobody waits for a session any more.
+struct Farewell<'a>(&'a watch::Sender<Ends>);
+
+impl Drop for Farewell<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|ends| ends.given_up += 1);
+    }
+}
 
 // === impl Loopback ===
 
@@ -117,7 +130,7 @@ impl PipelineTransport for Loopback {
     async fn execute(&self, request: ExecuteRequest) -> Result<Execution, Fault> {
         match &self.manner {
             Manner::Refuse(fault) => return Err(fault.clone()),
-            Manner::Stuck => std::future::pending().await,
+            Manner::Stuck | Manner::Loading => std::future::pending().await,
             Manner::Echo | Manner::BreakAt(..) => {}
         }
         let outputs = request.inputs.into_iter().map(|(node, frame)| (node, vec![frame])).collect();
@@ -127,6 +140,10 @@ impl PipelineTransport for Loopback {
     async fn stream(&self, _request: StreamRequest) -> Result<EchoSession, Fault> {
         if let Manner::Refuse(fault) = &self.manner {
             return Err(fault.clone());
+        }
+        if matches!(self.manner, Manner::Loading) {
+            let _given_up = Farewell(&self.sessions);
+            std::future::pending::<()>().await;
         }
         self.sessions.send_modify(|ends| ends.opened += 1);
         let (outputs, results) = mpsc::channel(WINDOW);

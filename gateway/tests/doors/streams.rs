@@ -70,13 +70,33 @@ async fn inputs_of_the_set_up_come_first_and_have_sequence_0() {
 #[tokio::test]
 async fn a_cancelled_stream_is_closed_at_once_though_the_pipeline_is_stuck() {
     let plant = Plant::of(Loopback::new(Manner::Stuck)).await;
-    let chunks = (0..8).map(|sequence| chunk(sequence, 10));
+    let chunks = (0..1_000).map(|sequence| chunk(sequence, 10));
     let requests = [init()].into_iter().chain(chunks).chain([control(CANCEL)]);
     let (said, end) = all(&plant, requests.collect()).await;
     assert!(end.is_ok(), "{end:?}");
     let words: Vec<String> = said.iter().map(word).collect();
     assert_eq!(words, ["ready", "metrics", "closed"]);
     plant.backend.ends().wait_for(|ends| ends.cancelled == 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cancelled_while_it_waits_for_workers_is_closed_at_once() {
+    let plant = Plant::of(Loopback::new(Manner::Loading)).await;
+    let (said, end) = all(&plant, vec![init(), chunk(0, 1), chunk(1, 1), control(CANCEL)]).await;
+    assert!(end.is_ok(), "{end:?}");
+    let [Response::Closed(closed)] = &*said else { panic!("{said:?}") };
+    assert_eq!(closed.session_id, "", "there was no session yet");
+    assert_eq!(closed.reason, "the client cancelled the stream before it was ready");
+    plant.backend.ends().wait_for(|ends| ends.given_up == 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_requests_is_told_behind_what_is_wrong_with_the_pipeline() {
+    let refusal = Fault::Internal { place: "the pipeline".to_owned(), problem: "it cannot be".to_owned() };
+    let plant = Plant::of(Loopback::new(Manner::Refuse(refusal))).await;
+    let (said, _end) = all(&plant, vec![init(), chunk(0, 1), control(CLOSE), chunk(1, 1)]).await;
+    let [Response::Error(error)] = &*said else { panic!("{said:?}") };
+    assert!(error.message.contains("it cannot be"), "{error:?}");
 }
 
 #[tokio::test]

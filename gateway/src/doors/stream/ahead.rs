@@ -17,10 +17,9 @@ use super::Halt;
 /// Bytes of payload that wait at most, or one chunk if it is larger: half of what the HTTP/2 window of a stream lets
 /// wait below us anyway.
 const MAX_BYTES: usize = 1_024 * 1_024;
-/// Chunks that wait at most, however small, where the client is to wait.
-const MAX_CHUNKS: usize = 16;
-/// Chunks that a client may have wait where older ones are to make way: 20 seconds of audio in pieces of 20 ms.
-const MAX_ASKED: usize = 1_024;
+/// Chunks that wait at most, however small: 20 seconds of audio in pieces of 20 ms. Also that many a client may ask for
+/// where older ones are to make way. What a client says behind more than that is heard late.
+const MAX_CHUNKS: usize = 1_024;
 /// Unbroken runs of sequences that have made way. Each entry has one, unless its client skips sequences, which ends
 /// the session as soon as it is seen; until then, whoever skips has to wait.
 const MAX_GONE: usize = 64;
@@ -82,11 +81,11 @@ impl WhenFull {
     pub(super) fn asked(chunks: u64) -> Result<Self, LimitExceeded> {
         match usize::try_from(chunks) {
             Ok(0) => Ok(Self::Wait),
-            Ok(chunks @ 1..=MAX_ASKED) => Ok(Self::DropOldest { chunks }),
+            Ok(chunks @ 1..=MAX_CHUNKS) => Ok(Self::DropOldest { chunks }),
             Ok(_) | Err(_) => Err(LimitExceeded {
                 what: "the requested max_buffered_chunks".to_owned(),
                 value: chunks,
-                limit: MAX_ASKED as u64,
+                limit: MAX_CHUNKS as u64,
                 unit: "chunks".to_owned(),
                 advice: "ask for less, or for 0 to be slowed down instead".to_owned(),
             }),
@@ -241,11 +240,11 @@ mod tests {
     fn room_is_bounded_in_chunks_and_in_bytes_and_a_larger_chunk_passes_alone() {
         let check = |bytes: usize, expect: usize| {
             let (ahead, _queue) = bounded(WhenFull::Wait);
-            let pushed = (0..100).take_while(|sequence| is_pushed(&ahead, "", *sequence, bytes)).count();
+            let pushed = (0..2_000).take_while(|sequence| is_pushed(&ahead, "", *sequence, bytes)).count();
             assert_eq!(pushed, expect, "{bytes} bytes a chunk");
         };
-        check(0, 16);
-        check(1_000, 16);
+        check(0, 1_024);
+        check(1_000, 1_024);
         check(256 * 1_024, 4);
         check(16 * 1_024 * 1_024, 1);
     }

@@ -2,7 +2,8 @@
 //!
 //! A call is one task, which the response body owns: when the client goes, the body is dropped, the task with it, and
 //! the session is cancelled. In the task, requests are read, fed to the session, and its results delivered, all at
-//! once; each waits for the next one down, so that a slow pipeline fills the HTTP/2 window of its own client only:
+//! once; each waits for the next one down, so that a slow pipeline fills the HTTP/2 window of its own client only.
+//! Reading begins before there is a session, so that a client may also cancel what it waits for:
 //!
 //! ```text
 //! request stream ──read──▶ ahead (bounded) ──feed──▶ session ──deliver──▶ responses (bounded) ──▶ body
@@ -147,22 +148,43 @@ impl<B: Backend> Doors<B> {
         let manifest = times.to_runtime(|| execute::manifest_from_wire(init.manifest))?;
         let first = times.to_runtime(|| self.inputs_from_wire(init.data_inputs))?;
         let first = input::first(first, &manifest);
-        let session = self.open(manifest, limits, requests.caller, responses).await?;
-        let mut open = Open { session, ended: false };
-        Span::current().record("session_id", display(open.session.id()));
-        let ready = StreamReady {
-            session_id: open.session.id().to_string(),
-            recommended_chunk_size: chunk_items,
-            max_buffer_latency_ms: BUFFER_LATENCY_MS,
-        };
-        responses.ready(ready).await?;
+        let caller = std::mem::take(&mut requests.caller);
         let (ahead, queue) = ahead::bounded(when_full);
-        let intake = async |taken: &Taken| {
-            let read = read(&mut requests, &self.files, ahead);
-            tokio::try_join!(read, feed(&open.session, first, queue, taken)).map(|((), ())| ())
+        // What has been read and not taken goes when the session has ended, before the last words wait for a client that
+        // does not read.
+        let over = {
+            let mut listening = std::pin::pin!(listen(&mut requests, &self.files, ahead));
+            let opening = async {
+                let session = self.open(manifest, limits, caller, responses).await?;
+                let open = Open { session, ended: false };
+                Span::current().record("session_id", display(open.session.id()));
+                let ready = StreamReady {
+                    session_id: open.session.id().to_string(),
+                    recommended_chunk_size: chunk_items,
+                    max_buffer_latency_ms: BUFFER_LATENCY_MS,
+                };
+                responses.ready(ready).await?;
+                Ok(open)
+            };
+            match first_of(opening, listening.as_mut()).await {
+                Ok((open, heard)) => {
+                    let listening = async {
+                        match heard {
+                            Some(halt) => halt,
+                            None => listening.await,
+                        }
+                    };
+                    let ended = self.drive(&open.session, listening, (first, queue), &times, responses).await;
+                    Ok((open, ended))
+                }
+                Err(halt) => Err(halt),
+            }
         };
-        let ended = self.drive(&open.session, intake, &times, responses).await;
-        open.end(ended, &times, responses).await
+        match over {
+            Ok((open, ended)) => open.end(ended, &times, responses).await,
+            Err(Halt::Cancelled) => responses.never_opened(&times).await,
+            Err(halt) => Err(halt),
+        }
     }
 
     /// Opens the session. A client that has said how long it waits for workers hears what it waits for; others could not
@@ -206,13 +228,14 @@ impl<B: Backend> Doors<B> {
     async fn drive<S: StreamSession>(
         &self,
         session: &S,
-        intake: impl AsyncFnOnce(&Taken) -> Result<(), Halt>,
+        listening: impl Future<Output = Halt>,
+        (first, queue): (Vec<transport::TransportData>, Queue),
         times: &Times,
         responses: &Responses,
     ) -> Result<(), Halt> {
         let taken = Taken::default();
-        let intake = async {
-            match intake(&taken).await {
+        let feeding = async {
+            match feed(session, first, queue, &taken).await {
                 // All is said: what remains is to be delivered.
                 Ok(()) => std::future::pending().await,
                 Err(halt) => halt,
@@ -221,7 +244,8 @@ impl<B: Backend> Doors<B> {
         let mut deliver = std::pin::pin!(self.deliver(session, times, responses));
         let halt = tokio::select! {
             biased;
-            halt = intake => halt,
+            halt = listening => halt,
+            halt = feeding => halt,
             ended = &mut deliver => return ended.map_err(|halt| halt.at(taken.last())),
         };
         match halt {
@@ -257,6 +281,23 @@ impl<B: Backend> Doors<B> {
     }
 }
 
+/// Opens while it listens. What the client says meanwhile waits for the session, unless it ends all: what else is heard
+/// comes with the session.
+async fn first_of<T>(
+    opening: impl Future<Output = Result<T, Halt>>,
+    listening: impl Future<Output = Halt>,
+) -> Result<(T, Option<Halt>), Halt> {
+    let mut opening = std::pin::pin!(opening);
+    tokio::select! {
+        biased;
+        opened = &mut opening => Ok((opened?, None)),
+        halt = listening => match halt {
+            Halt::Cancelled | Halt::Request(_) | Halt::Gone => Err(halt),
+            Halt::Fault(..) | Halt::Refused(_) => Ok((opening.await?, Some(halt))),
+        },
+    }
+}
+
 /// Lets a session answer what came before a fault. A session that broke knows better than the fault what broke.
 async fn finish<S: StreamSession>(
     session: &S,
@@ -268,6 +309,14 @@ async fn finish<S: StreamSession>(
         deliver.await
     };
     tokio::time::timeout(LAST_RESULTS, rest).await.ok()?.err()
+}
+
+/// Reads requests for as long as the session lives, and ends only with what ends it.
+async fn listen(requests: &mut Requests, files: &FileRoots, ahead: Ahead) -> Halt {
+    match read(requests, files, ahead).await {
+        Ok(()) => std::future::pending().await,
+        Err(halt) => halt,
+    }
 }
 
 /// Reads requests as fast as there is room ahead of the session, to the end of the stream: so a cancellation is heard
@@ -333,9 +382,10 @@ impl Requests {
 // === impl Open ===
 
 impl<S: StreamSession> Open<S> {
-    /// Says the last words of a session that was closed or cancelled.
+    /// Says the last words of a session that was closed or cancelled, which holds nothing any more while they wait for a
+    /// client that does not read.
     async fn end(
-        &mut self,
+        mut self,
         ended: Result<(), Halt>,
         times: &Times,
         responses: &Responses,
@@ -344,6 +394,7 @@ impl<S: StreamSession> Open<S> {
             Ok(()) => "the client closed the stream, and all of it is answered",
             Err(Halt::Cancelled) => {
                 self.session.cancel();
+                responses.drop_results();
                 "the client cancelled the stream"
             }
             Err(halt @ (Halt::Fault(..) | Halt::Refused(_) | Halt::Request(_) | Halt::Gone)) => {
@@ -352,9 +403,10 @@ impl<S: StreamSession> Open<S> {
         };
         self.ended = true;
         debug!(reason, "session_ended");
-        let metrics = self.session.metrics();
-        responses.metrics(self.session.id(), &metrics).await?;
-        responses.closed(self.session.id(), &metrics, times, reason).await
+        let (id, metrics) = (self.session.id(), self.session.metrics());
+        drop(self);
+        responses.metrics(id, &metrics).await?;
+        responses.closed(id, &metrics, times, reason).await
     }
 }
 

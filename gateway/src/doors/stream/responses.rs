@@ -129,6 +129,16 @@ impl Responses {
         self.put(Response::Closed(closed)).await
     }
 
+    /// That the client no longer wants the session that it waited for, which has no id yet.
+    pub(super) async fn never_opened(&self, times: &Times) -> Result<(), Halt> {
+        let closed = StreamClosed {
+            session_id: String::new(),
+            final_metrics: Some(convert::metrics::to_wire(&ExecutionMetrics::default(), times.so_far())),
+            reason: "the client cancelled the stream before it was ready".to_owned(),
+        };
+        self.put(Response::Closed(closed)).await
+    }
+
     /// Waits until all is taken. What a client has not taken that reads nothing for too long is dropped.
     pub(super) async fn settle(&self) {
         let is_taken = || lock(&self.waiting).iter().all(|slot| lock(slot).is_none());
@@ -155,6 +165,13 @@ impl Responses {
                 let idle_ms = whole_ms(self.stall);
                 Err(StreamFault::Unread { idle_ms }.into())
             }
+        }
+    }
+
+    /// Nobody is to have results that have not been taken.
+    pub(super) fn drop_results(&self) {
+        for slot in lock(&self.waiting).iter() {
+            let _dropped = lock(slot).take_if(|response| matches!(response, Response::Result(_)));
         }
     }
 
