@@ -101,6 +101,18 @@ pub enum GuestError {
     Wait(Errno),
 }
 
+// === impl GuestError ===
+
+impl GuestError {
+    /// Whether this process could not even ask: no file descriptor is left for a connection.
+    #[must_use]
+    pub fn is_for_want_of_descriptors(&self) -> bool {
+        let Self::Channel(ChannelError::Io { source, .. }) = self else { return false };
+        let errno = source.raw_os_error().map(Errno::from_raw);
+        matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
+    }
+}
+
 /// How long a whole joining may take where the gateway answers.
 const JOIN_STEP: Duration = Duration::from_secs(10);
 

@@ -1,7 +1,9 @@
 """A node that starts processes, and takes memory."""
 
 import ctypes
+import os
 import subprocess
+import time
 from pathlib import Path
 
 from remotemedia import Node, Text
@@ -19,6 +21,8 @@ class Brood(Node):
                 return Text(text=str(_sleeper(away=False)))
             case ["away"]:
                 return Text(text=str(_sleeper(away=True)))
+            case ["fork"]:
+                return Text(text=str(_heir()))
             case ["take", mebibytes]:
                 _hold_on_to_programs()
                 self.hoard.append(b"x" * (int(mebibytes) << 20))
@@ -39,6 +43,16 @@ def _hold_on_to_programs() -> None:
         if rights.startswith("r-x"):
             begin, end = (int(place, 16) for place in places.split("-"))
             mlock(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin))
+
+
+def _heir() -> int:
+    """A process in a session of its own that has all open that this one has, longer than a test takes."""
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        time.sleep(60)
+        os._exit(0)
+    return pid
 
 
 def _sleeper(*, away: bool) -> int:

@@ -2,9 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test reads is there, or the test fails")]
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use remotemedia_core::fault::{DeathCause, Fault, WorkerLost};
 use remotemedia_protos::v1::stream_response::Response;
 use remotemedia_protos::v1::{DataBuffer, ErrorResponse, ErrorType, ResourceLimits};
@@ -140,6 +144,49 @@ async fn a_worker_that_ends_by_its_own_node_is_told_with_that_cause() {
         plant.start_worker().await;
         plant.finish().await;
     }
+}
+
+#[tokio::test]
+async fn a_death_is_told_while_a_grandchild_keeps_all_open_that_the_dead_had() {
+    let recipe = Recipe { workers: 1, python: &["brood"], ..Recipe::default() };
+    let mut plant = Plant::of(recipe).await;
+    plant.expect("worker_died");
+    let (mut call, worker) = session(&plant, "{ id: brood, node_type: Brood }").await;
+    call.send(0, text("fork")).await;
+    let heir = Heir(words(&call.result().await.data_outputs["brood"]).parse().unwrap());
+    let sockets = sockets_of(worker.pid());
+    assert!(!sockets.is_empty() && sockets.is_subset(&sockets_of(heir.0)), "{sockets:?}");
+    worker.signal(Signal::SIGKILL);
+    let (error, at) = error(&mut call).await;
+    assert!(sockets.is_subset(&sockets_of(heir.0)), "the grandchild has let go of the connection");
+    let dead = until_dead(worker).await;
+    assert_lost(&error, "brood", worker, DeathCause::Signal(9));
+    assert!(at.saturating_duration_since(dead) < AT_ONCE, "{:?}", at.duration_since(dead));
+    // Its place can be another's.
+    plant.start_python("brood").await;
+    drop((heir, call));
+    plant.finish().await;
+}
+
+/// The child of a child, in a process group of its own. Dropped, it is killed.
+struct Heir(u32);
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        let _gone = kill(Pid::from_raw(self.0.cast_signed()), Signal::SIGKILL);
+    }
+}
+
+fn sockets_of(pid: u32) -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives");
+    let open = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    open.filter(|file| file.to_string_lossy().starts_with("socket:")).collect()
+}
+
+/// When it was reaped: what it wrote to is still open.
+async fn until_dead(worker: &Process) -> Instant {
+    until(Duration::from_secs(5), async || worker.ending().map(drop).ok_or("it lives")).await;
+    worker.ending().unwrap().at
 }
 
 #[tokio::test]

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use remotemedia_cli::admin::{AdminDoor, Status};
+use remotemedia_cli::admin::{AdminDoor, Status, WorkerStatus};
 use remotemedia_core::Fault;
-use remotemedia_core::fault::{PlacementError, Unavailability};
+use remotemedia_core::fault::{DeathCause, PlacementError, Unavailability};
 use remotemedia_protos::v1::{ExecuteRequest, ResourceLimits};
 use remotemedia_tests::client::{error_in, fault};
 use remotemedia_tests::deadline::until;
@@ -30,6 +30,9 @@ const PASS: &str = "{ id: pass, node_type: PassThrough }";
 
 /// From the first word of the next gateway to all its workers being ready.
 const RECONNECTED: Duration = Duration::from_secs(1);
+
+/// From the same to the kill of a worker that has not joined it.
+const REJOINING: Duration = Duration::from_secs(10);
 
 /// Exit code of a gateway whose runtime directory is another's.
 const IN_USE: i32 = 69;
@@ -81,6 +84,39 @@ async fn workers_outlive_a_killed_gateway_with_what_they_have_loaded_and_serve_w
     }
     up.idle().await;
     drop((call, client));
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_join_the_next_gateway_is_killed_for_that_and_replaced() {
+    let up = Up::start().await;
+    let (client, door) = (up.client().await, AdminDoor::at(up.ready["admin"].as_str().unwrap()));
+    let before = up.look().await;
+    let [stopped, other] = before.workers.as_slice() else { panic!("{before:?}") };
+    signal(stopped.pid, Signal::SIGSTOP);
+    signal(before.gateway.pid, Signal::SIGKILL);
+    let mut after = None;
+    until(REJOINING + SOON, async || {
+        let status = door.status().await.map_err(|error| error.to_string())?;
+        let is_new = |worker: &WorkerStatus| worker.name == stopped.name && worker.pid != stopped.pid;
+        let is_replaced = status.workers.iter().any(|worker| is_new(worker) && worker.state == "ready");
+        let said = format!("{status:?}");
+        after = Some(status);
+        if is_replaced { Ok(()) } else { Err(said) }
+    })
+    .await;
+    let after = after.unwrap();
+    let loss = after.losses.iter().find(|loss| loss.pid == stopped.pid).expect("it is told");
+    assert_eq!((&loss.worker, &loss.cause), (&stopped.name, &DeathCause::Hang.to_string()));
+    assert!(after.workers.iter().any(|worker| worker.pid == other.pid), "who had joined was killed too");
+    let log = up.process.log().join("\n");
+    assert!(log.contains(&format!("(pid {}) has not joined the gateway in 10 s", stopped.pid)), "{log}");
+    // Both serve.
+    let apart = "{ id: apart, node_type: PassThrough, own_process: true }";
+    let served = client.execute(&chain(&[PASS, apart]), [("pass", text("after"))]).await.unwrap();
+    assert_eq!(words(&served.data_outputs["apart"]), "after");
+    up.idle().await;
+    drop(client);
     up.stop().await;
 }
 

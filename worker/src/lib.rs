@@ -29,7 +29,7 @@ use tracing_subscriber::filter::ParseError;
 pub use command_line::default_runtime_dir;
 use command_line::{CommandLine, LogFormat};
 
-/// Exit code of a worker that the system did not let start.
+/// Exit code of a worker that the system did not let start, or not join.
 pub const EXIT_SYSTEM: u8 = 1;
 /// Exit code of a worker whose command line is wrong.
 pub const EXIT_USAGE: u8 = 2;
@@ -64,7 +64,11 @@ pub fn run(registry: Registry) -> ExitCode {
     match engine.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(refused) => {
-            let code = if refused.is_of_version() { EXIT_VERSION } else { EXIT_REFUSED };
+            let code = match refused {
+                Refused::ByGateway { .. } => EXIT_REFUSED,
+                Refused::OfVersion { .. } => EXIT_VERSION,
+                Refused::OfDescriptors { .. } => EXIT_SYSTEM,
+            };
             fail(code, &refused.to_string())
         }
     }

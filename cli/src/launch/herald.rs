@@ -60,6 +60,16 @@ impl Herald {
         Ok(())
     }
 
+    /// Whether there is a line: what the gateway says comes.
+    pub(super) const fn is_heard(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// A worker that the gateway has never seen is started again.
+    pub(super) fn absent(&mut self, worker: String) {
+        self.say(|launcher| launcher.absent(worker));
+    }
+
     pub(super) fn started(&mut self, pid: i32) {
         self.say(|launcher| launcher.started(pid));
     }

@@ -1,5 +1,6 @@
 //! The thread that starts the processes of a service, watches over them, and buries them.
 
+mod rejoining;
 mod rollout;
 
 use std::path::PathBuf;
@@ -133,6 +134,10 @@ struct Supervised {
     last: Option<(DeathCause, String)>,
     /// Whether its last words are awaited.
     mourned: bool,
+    /// When it is to be ready for the gateway that there is, having been so for the one before.
+    rejoins_by: Option<Instant>,
+    /// What it was killed for.
+    condemned: Option<DeathCause>,
 }
 
 /// What a child is there for.
@@ -212,6 +217,7 @@ impl Supervisor {
             self.bury_the_dead();
             self.obey();
             self.tick();
+            self.end_the_lost();
             self.roll();
             self.publish();
             if self.children.iter().all(|child| child.life.is_over()) {
@@ -246,9 +252,9 @@ impl Supervisor {
             match process.bury_if_dead() {
                 Ok(None) => {}
                 Ok(Some(DeathCause::Signal(9))) => {
+                    let condemned = child.condemned.unwrap_or(DeathCause::Signal(9));
                     let is_want = self.ran_out_of_memory(place);
-                    let cause = if is_want { DeathCause::OutOfMemory } else { DeathCause::Signal(9) };
-                    self.buried(place, cause);
+                    self.buried(place, if is_want { DeathCause::OutOfMemory } else { condemned });
                 }
                 Ok(Some(cause)) => self.buried(place, cause),
                 Err(error) => {
@@ -275,6 +281,7 @@ impl Supervisor {
         process.into_iter().for_each(|process| self.clear_up_after(process));
         let child = &mut self.children[place];
         child.last = Some((cause, String::new()));
+        (child.rejoins_by, child.condemned) = (None, None);
         let has_voice = child.voice.is_some();
         if let Some(voice) = child.voice.take()
             && place != GATEWAY
@@ -297,6 +304,7 @@ impl Supervisor {
         let is_isolated = child.life.quarantine().is_some();
         if place == GATEWAY {
             self.state.send_modify(|state| state.serving = None);
+            self.expect_nobody();
             self.gateway_died(cause);
         }
         let next = match next {
@@ -342,6 +350,7 @@ impl Supervisor {
                 // One that has died meanwhile has nothing to be ready for.
                 if let Some(place) = self.children.iter().position(is_it) {
                     self.children[place].served = true;
+                    self.children[place].rejoins_by = None;
                     self.feed(place, Event::Ready);
                 }
             }
@@ -559,8 +568,11 @@ impl Supervisor {
             let pids = workers().filter_map(|child| Some(child.process.as_ref()?.pid().as_raw()));
             let absent = workers().filter(|child| child.is_absent()).map(|child| child.name.clone());
             let quarantines = workers().filter_map(Supervised::quarantine);
-            if let Err(error) = self.herald.greet(&self.runtime_dir, pids, absent, quarantines) {
-                self.journal.line(SELF, &format!("cannot tell the gateway of its workers: {error}"));
+            match self.herald.greet(&self.runtime_dir, pids, absent, quarantines) {
+                Ok(()) => self.expect_all_again(),
+                Err(error) => {
+                    self.journal.line(SELF, &format!("cannot tell the gateway of its workers: {error}"));
+                }
             }
             if let Some(roll) = &self.roll {
                 self.herald.restarting(roll.told());
@@ -599,8 +611,21 @@ impl Supervisor {
 impl Supervised {
     fn new(id: u64, name: String, pool: Option<usize>, patience: Patience) -> Self {
         let life = Lifecycle::new(patience, Instant::now());
-        let (role, served, last, mourned) = (Role::Lasting, false, None, false);
-        Self { id, name, role, pool, life, process: None, voice: None, deaths: 0, served, last, mourned }
+        Self {
+            id,
+            name,
+            role: Role::Lasting,
+            pool,
+            life,
+            process: None,
+            voice: None,
+            deaths: 0,
+            served: false,
+            last: None,
+            mourned: false,
+            rejoins_by: None,
+            condemned: None,
+        }
     }
 
     /// Whether it has served, died, and starts again by itself.

@@ -114,7 +114,7 @@ pub enum ChannelError {
     )]
     ForeignPidNamespace,
     /// The system refused.
-    #[error("cannot {step} on the control connection")]
+    #[error("cannot {step} on the control connection: {source}")]
     Io {
         /// What was tried.
         step: &'static str,

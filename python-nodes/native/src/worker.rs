@@ -8,7 +8,7 @@ use pyo3::create_exception;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use remotemedia_core::node::NodeInfo;
-use remotemedia_worker::{Around, Engine, Loader, Registry, Settings, Stop, Unit};
+use remotemedia_worker::{Around, Engine, Loader, Refused, Registry, Settings, Stop, Unit};
 
 use crate::node;
 
@@ -95,7 +95,11 @@ impl Worker {
         let ran = py.detach(move || engine.run());
         ran.map_err(|refused| {
             let said = refused.to_string();
-            if refused.is_of_version() { VersionError::new_err(said) } else { PyRuntimeError::new_err(said) }
+            match refused {
+                Refused::ByGateway { .. } => PyRuntimeError::new_err(said),
+                Refused::OfVersion { .. } => VersionError::new_err(said),
+                Refused::OfDescriptors { .. } => PyOSError::new_err(said),
+            }
         })
     }
 

@@ -21,7 +21,7 @@ from typing import Protocol, cast
 
 from . import _native
 from ._driver import factory
-from ._exits import EXIT_REFUSED, EXIT_SETUP, EXIT_USAGE, EXIT_VERSION
+from ._exits import EXIT_REFUSED, EXIT_SETUP, EXIT_SYSTEM, EXIT_USAGE, EXIT_VERSION
 from ._spec import NodeDefinitionError, Spec, spec_of
 from ._supervisor import Supervisor
 from ._watch import Watch
@@ -77,7 +77,7 @@ class _Process:
         self._loading = True
         self._stops = 0
         self._ended = threading.Event()
-        self._refused: RuntimeError | None = None
+        self._refused: RuntimeError | OSError | None = None
         self._worker = _native.Worker(
             runtime_dir=options.runtime_dir or _native.default_runtime_dir(os.environ.get("XDG_RUNTIME_DIR")),
             name=options.name or f"python-{os.getpid()}",
@@ -107,7 +107,13 @@ class _Process:
         self._until_ended()
         if self._refused:
             print(f"error: {self._refused}", file=sys.stderr)
-            return EXIT_VERSION if isinstance(self._refused, _native.VersionError) else EXIT_REFUSED
+            match self._refused:
+                case OSError():
+                    return EXIT_SYSTEM
+                case _native.VersionError():
+                    return EXIT_VERSION
+                case _:
+                    return EXIT_REFUSED
         return 0
 
     def _load(self) -> None:
@@ -126,7 +132,7 @@ class _Process:
     def _serve(self) -> None:
         try:
             self._worker.run()
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             self._refused = error
         finally:
             self._ended.set()
@@ -211,8 +217,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m remotemedia.worker",
         description="Run the nodes of Python modules in this process, for the gateway that serves in the runtime directory.",
-        epilog="Exit codes: 0 asked to stop by SIGTERM or SIGINT, 2 the command line is wrong or a module has no nodes, "
-        "3 the gateway refused this worker, 4 a module or the setup of a node raised. Standard error says why.",
+        epilog="Exit codes: 0 asked to stop by SIGTERM or SIGINT, 1 the system did not let it join, 2 the command line is wrong or a module "
+        "has no nodes, 3 the gateway refused this worker, 4 a module or the setup of a node raised. Standard error says why.",
     )
     parser.add_argument("target", nargs="+", metavar="MODULE[:CLASS,…]", help="a module, and which of its node classes; all by default")
     parser.add_argument("--runtime-dir", metavar="DIR", help="the gateway's runtime directory (default: as the gateway's)")

@@ -1,14 +1,17 @@
 //! How many may come at once.
 
+use std::path::Path;
 use std::time::Duration;
 
 use remotemedia_protos::v1::pipeline_execution_service_client::PipelineExecutionServiceClient;
 use remotemedia_protos::v1::stream_request::Request;
 use remotemedia_protos::v1::{ErrorType, ExecuteRequest, ResourceLimits, StreamInit, VersionRequest};
-use remotemedia_tests::client::error_in;
-use remotemedia_tests::deadline::until;
+use remotemedia_tests::client::{PATIENCE, error_in};
+use remotemedia_tests::deadline::{until, within};
 use remotemedia_tests::pipeline::{chain, text};
+use remotemedia_tests::plant::Process;
 use remotemedia_tests::{Client, Plant, Recipe};
+use tokio::net::TcpStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -62,6 +65,58 @@ async fn a_connection_beyond_the_room_is_answered_unavailable_and_a_later_one_is
     .await;
     drop(served);
     plant.finish().await;
+}
+
+#[tokio::test]
+async fn without_file_descriptors_sessions_go_on_and_who_comes_waits_until_there_are_some() {
+    let mut plant = Plant::start().await;
+    plant.expect("accept_paused");
+    let (mut call, _session) = plant.client().stream(&chain(&[PASS])).await;
+    let mut ask = async |sequence| {
+        call.send(sequence, text("hello")).await;
+        assert_eq!(call.result().await.sequence, sequence);
+    };
+    ask(0).await;
+    let before = plant.gateway().fds();
+    limit_files(&plant, before + 4).await;
+    // More than there is room for. What is not accepted waits in the kernel.
+    let mut strangers = Vec::new();
+    for _ in 0..8 {
+        strangers.push(TcpStream::connect(plant.address()).await.expect("the kernel takes it"));
+    }
+    until(Duration::from_secs(5), async || {
+        let is_paused = plant.gateway().log().iter().any(|line| line.contains("accept_paused"));
+        if is_paused { Ok(()) } else { Err(plant.gateway().fds()) }
+    })
+    .await;
+    let late = tokio::spawn({
+        let address = plant.address().to_owned();
+        async move { Client::connect(&address).await.version("v1").await.compatible }
+    });
+    let used = plant.gateway().cpu_time();
+    // A second of work, as a microphone gives it.
+    let mut clock = tokio::time::interval(Duration::from_millis(10));
+    for sequence in 1..=100 {
+        clock.tick().await;
+        ask(sequence).await;
+    }
+    assert!(!late.is_finished(), "there was room");
+    let used = plant.gateway().cpu_time() - used;
+    assert!(used < Duration::from_millis(500), "the gateway is busy with what it cannot do: {used:?}");
+    drop(strangers);
+    assert!(within(PATIENCE, "the answer to who waited", late).await.unwrap());
+    limit_files(&plant, 1_024).await;
+    ask(101).await;
+    drop(call);
+    plant.finish().await;
+}
+
+/// From here on the gateway has at most so many.
+async fn limit_files(plant: &Plant, most: usize) {
+    let (pid, limit) = (plant.gateway().pid(), format!("--nofile={most}:"));
+    let words = [&format!("--pid={pid}"), limit.as_str()];
+    let set = Process::start("prlimit", Path::new("/usr/bin/prlimit"), &words).ended(PATIENCE).await;
+    assert!(set.status.success(), "{:?}", set.status);
 }
 
 fn is_told_to_come_back(status: &Status) {

@@ -75,18 +75,40 @@ pub struct Settings {
 /// thread is.
 pub type Around = dyn Fn(&mut (dyn FnMut() + Send)) + Send + Sync;
 
-/// The gateway does not want this worker.
+/// The gateway does not want this worker, or the system does not let it join.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the gateway refused this worker: {reason}")]
-pub struct Refused {
-    /// In the gateway's words.
-    reason: String,
-    /// Whether gateway and worker are of versions that do not understand each other.
-    of_version: bool,
+pub enum Refused {
+    /// By the gateway.
+    #[error("the gateway refused this worker: {reason}")]
+    ByGateway {
+        /// In the gateway's words.
+        reason: String,
+    },
+    /// By the gateway, for gateway and worker are of versions that do not understand each other: trying again helps only
+    /// when one of them has been replaced.
+    #[error("the gateway refused this worker: {reason}")]
+    OfVersion {
+        /// In the gateway's words.
+        reason: String,
+    },
+    /// By the system: a node has opened more than it closes, and only another process has room for a connection.
+    #[error(
+        "no file descriptor was left to join a gateway with, for {} s: {reason}; a node leaves too much open, \
+         or RLIMIT_NOFILE is too low",
+        STARVED.as_secs()
+    )]
+    OfDescriptors {
+        /// In the system's words.
+        reason: String,
+    },
 }
 
 /// How long a gateway that is there may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(1);
+
+/// How long a process without a gateway and without a file descriptor is left to itself: calls that are under way may
+/// close some.
+const STARVED: Duration = Duration::from_secs(2);
 
 /// The first and the longest pause between two attempts to join: a gateway that is back has its workers within a second,
 /// and an attempt in vain costs microseconds.
@@ -133,7 +155,7 @@ impl Engine {
     /// Serves one gateway after the other until asked to stop.
     ///
     /// # Errors
-    /// A gateway does not want this worker.
+    /// A gateway does not want this worker, or it cannot join one.
     pub fn run(&self) -> Result<(), Refused> {
         let mut absence = Absence::default();
         let mut pulse = Pulse::new(self.settings.unit, Instant::now());
@@ -141,9 +163,10 @@ impl Engine {
             match self.join() {
                 Ok(mut desk) => {
                     absence = Absence::default();
-                    absence.note(desk.serve(&self.stop, self.settings.drain, &mut pulse))?;
+                    let served = desk.serve(&self.stop, self.settings.drain, &mut pulse);
+                    absence.note(served, Instant::now())?;
                 }
-                Err(error) => absence.note(Err(error))?,
+                Err(error) => absence.note(Err(error), Instant::now())?,
             }
             pulse.beat(Instant::now());
             if absence.is_told() {
@@ -170,35 +193,31 @@ impl Engine {
     }
 }
 
-// === impl Refused ===
-
-impl Refused {
-    /// Whether gateway and worker are of versions that do not understand each other: trying again helps only when one
-    /// of them has been replaced.
-    #[must_use]
-    pub const fn is_of_version(&self) -> bool {
-        self.of_version
-    }
-}
-
 /// The time between two memberships.
 #[derive(Debug, Default)]
 struct Absence {
     pause: Duration,
     last_error: String,
+    /// Since when every attempt has failed for want of a file descriptor.
+    starved: Option<Instant>,
 }
 
 // === impl Absence ===
 
 impl Absence {
     /// Logs why there is no gateway, each reason once; what will not get better by waiting is returned.
-    fn note(&mut self, outcome: Result<(), GuestError>) -> Result<(), Refused> {
+    fn note(&mut self, outcome: Result<(), GuestError>, now: Instant) -> Result<(), Refused> {
         match outcome {
             Ok(()) => Ok(()),
-            Err(GuestError::Refused { reason }) => Err(Refused { reason, of_version: false }),
-            Err(GuestError::Version { reason }) => Err(Refused { reason, of_version: true }),
+            Err(GuestError::Refused { reason }) => Err(Refused::ByGateway { reason }),
+            Err(GuestError::Version { reason }) => Err(Refused::OfVersion { reason }),
             Err(error) => {
-                let error = error.to_string();
+                let (is_starved, error) = (error.is_for_want_of_descriptors(), error.to_string());
+                let since = self.starved.take_if(|_| is_starved).unwrap_or(now);
+                if is_starved && now.saturating_duration_since(since) >= STARVED {
+                    return Err(Refused::OfDescriptors { reason: error });
+                }
+                self.starved = is_starved.then_some(since);
                 if error != self.last_error {
                     tracing::info!(error, "gateway_awaited");
                     self.last_error = error;
@@ -225,6 +244,9 @@ mod served;
 
 #[cfg(test)]
 mod tests {
+    use nix::errno::Errno;
+    use remotemedia_ipc::control::ChannelError;
+
     use super::*;
 
     #[test]
@@ -236,9 +258,28 @@ mod tests {
 
     #[test]
     fn a_refusal_is_final_and_an_absence_is_not() {
-        let mut absence = Absence::default();
-        absence.note(Err(GuestError::GatewayGone)).unwrap();
-        let refused = absence.note(Err(GuestError::Refused { reason: "no slot".to_owned() })).unwrap_err();
+        let (mut absence, now) = (Absence::default(), Instant::now());
+        absence.note(Err(GuestError::GatewayGone), now).unwrap();
+        let refused =
+            absence.note(Err(GuestError::Refused { reason: "no slot".to_owned() }), now).unwrap_err();
         assert_eq!(refused.to_string(), "the gateway refused this worker: no slot");
+    }
+
+    #[test]
+    fn a_want_of_descriptors_is_final_when_it_lasts() {
+        let (mut absence, now) = (Absence::default(), Instant::now());
+        let want = || {
+            let source = Errno::EMFILE.into();
+            Err(GuestError::Channel(ChannelError::Io { step: "create a socket", source }))
+        };
+        let after = |ms| now + Duration::from_millis(ms);
+        absence.note(want(), now).unwrap();
+        absence.note(want(), after(1_999)).unwrap();
+        // One was to be had.
+        absence.note(Err(GuestError::GatewayGone), after(2_000)).unwrap();
+        absence.note(want(), after(2_001)).unwrap();
+        absence.note(want(), after(4_000)).unwrap();
+        let refused = absence.note(want(), after(4_001)).unwrap_err().to_string();
+        assert!(refused.contains("for 2 s: cannot create a socket"), "{refused}");
     }
 }
