@@ -338,6 +338,24 @@ impl<F> Session<F> {
         }
     }
 
+    /// Its client has said something that waits to be taken: as long as it waits, the client is not idle.
+    pub fn hears(&mut self, now: Instant) {
+        self.clocks.last_input = self.clocks.last_input.max(now);
+    }
+
+    /// The other entries whose inputs may meet those of this one.
+    pub fn meeting(&self, entry: usize) -> impl Iterator<Item = usize> {
+        let group = self.entries.get(entry).map(|entry| entry.group);
+        let is_other = move |(place, other): &(usize, &Entry)| *place != entry && Some(other.group) == group;
+        self.entries.iter().enumerate().filter(is_other).map(|(place, _)| place)
+    }
+
+    /// Those of them that have not had an input of a sequence.
+    pub fn awaited_with(&self, entry: usize, sequence: u64) -> impl Iterator<Item = usize> {
+        let is_awaited = move |previous: Option<u64>| previous.is_none_or(|previous| previous < sequence);
+        self.meeting(entry).filter(move |place| is_awaited(self.entries[*place].previous))
+    }
+
     /// What an event leads to. After the end: nothing.
     pub fn on(&mut self, now: Instant, event: Event<F>) -> Vec<Action<F>> {
         if self.is_over() {

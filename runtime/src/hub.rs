@@ -27,6 +27,7 @@ use remotemedia_ipc::slot::Member;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::edges::Edges;
+use crate::line::Line;
 use crate::machine;
 use crate::placement::Wanted;
 use crate::registry::{Registry, Standing};
@@ -68,6 +69,8 @@ struct HubShared {
     starving: Mutex<Vec<Starving>>,
     /// Told at every turn of the hub: there may be free blocks.
     turned: Notify,
+    /// Where inputs wait for those.
+    line: Line,
     /// Times that work whose worker died was given to another, and that it was given up.
     replays: AtomicU64,
     poisons: AtomicU64,
@@ -160,6 +163,7 @@ impl Hub {
             node_infos: RwLock::default(),
             starving: Mutex::default(),
             turned: Notify::new(),
+            line: Line::default(),
             replays: AtomicU64::new(0),
             poisons: AtomicU64::new(0),
         });
@@ -276,6 +280,11 @@ impl HubHandle {
     /// The hub has gone round once more, at most a tick later.
     pub(crate) async fn turned(&self) {
         self.shared.turned.notified().await;
+    }
+
+    /// Where inputs wait for free blocks.
+    pub(crate) fn line(&self) -> &Line {
+        &self.shared.line
     }
 
     fn order(&self, order: Order) -> bool {

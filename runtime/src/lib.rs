@@ -20,6 +20,7 @@
 mod captures;
 mod edges;
 mod hub;
+mod line;
 mod machine;
 mod measures;
 mod placement;

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use remotemedia_core::limits::LimitExceeded;
 use remotemedia_core::transport::ConnectionId;
-use remotemedia_ipc::plane::{OverPart, Part, Plane, Prepared};
+use remotemedia_ipc::plane::{Block, OverPart, Part, Plane, Together};
+
+use crate::line::Line;
 
 /// The quotas of all connections that have a session.
 #[derive(Debug)]
@@ -21,6 +23,7 @@ pub(crate) struct Quotas {
 pub(crate) struct Quota {
     percent: u8,
     part: Mutex<Part>,
+    line: Line,
 }
 
 // === impl Quotas ===
@@ -37,7 +40,7 @@ impl Quotas {
             return known;
         }
         of.retain(|_, quota| quota.strong_count() > 0);
-        let quota = Arc::new(Quota { percent: self.percent, part: Mutex::default() });
+        let quota = Arc::new(Quota { percent: self.percent, part: Mutex::default(), line: Line::default() });
         of.insert(connection, Arc::downgrade(&quota));
         quota
     }
@@ -46,15 +49,39 @@ impl Quotas {
 // === impl Quota ===
 
 impl Quota {
-    pub(crate) fn note(&self, plane: &Plane, frame: &Prepared) {
-        self.part.lock().unwrap_or_else(PoisonError::into_inner).note(plane, frame);
+    /// Where inputs of its connection wait.
+    pub(crate) const fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// Counts a block, if one for a frame of so many bytes may follow now.
+    pub(crate) fn take(
+        &self,
+        plane: &Plane,
+        block: &Block,
+        bytes: usize,
+        together: Together,
+    ) -> Result<(), LimitExceeded> {
+        let mut part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_in(&mut part, plane, bytes, together)?;
+        part.note(plane, block);
+        Ok(())
     }
 
     /// Whether a frame of so many bytes may follow now.
-    pub(crate) fn check(&self, plane: &Plane, bytes: usize) -> Result<(), LimitExceeded> {
-        let checked =
-            self.part.lock().unwrap_or_else(PoisonError::into_inner).check(plane, bytes, self.percent);
-        checked.map_err(|OverPart { blocks, limit }| LimitExceeded {
+    pub(crate) fn check(&self, plane: &Plane, bytes: usize, together: Together) -> Result<(), LimitExceeded> {
+        let mut part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_in(&mut part, plane, bytes, together)
+    }
+
+    fn check_in(
+        &self,
+        part: &mut Part,
+        plane: &Plane,
+        bytes: usize,
+        together: Together,
+    ) -> Result<(), LimitExceeded> {
+        part.check(plane, bytes, together, self.percent).map_err(|OverPart { blocks, limit }| LimitExceeded {
             what: format!("what this connection's sessions hold of frames as large as one of {bytes} bytes, and larger ones"),
             value: blocks,
             limit,

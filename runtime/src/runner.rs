@@ -270,8 +270,11 @@ impl Run {
         let mut outputs: BTreeMap<String, Vec<Frame>> =
             session.sinks().map(|sink| (sink.to_owned(), Vec::new())).collect();
         let is_first = self.pieces.is_empty();
+        let all: usize = inputs.iter().map(|input| input.frames.len()).sum();
+        let mut to_follow = all;
         for input in inputs.iter().filter(|_| is_first) {
-            let pieces = session.prepare_input(input).await?;
+            to_follow -= input.frames.len();
+            let pieces = session.prepare_input(input, all, to_follow).await?;
             self.pieces.insert(input.node.clone(), pieces);
         }
         check(self)?;

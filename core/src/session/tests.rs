@@ -297,6 +297,20 @@ fn an_input_that_waits_for_its_counterpart_says_so() {
     );
 }
 
+#[test]
+fn who_is_still_to_come_is_known_and_whoever_waits_to_be_taken_is_not_idle() {
+    let (mut session, now) = joined();
+    let awaited = |session: &Session<_>, sequence| session.awaited_with(0, sequence).collect::<Vec<_>>();
+    assert_eq!(session.meeting(0).collect::<Vec<_>>(), [1]);
+    assert_eq!(awaited(&session, 3), [1]);
+    session.on(now, Event::Input { entry: 1, sequence: 3 });
+    assert_eq!((awaited(&session, 3), awaited(&session, 4)), (vec![], vec![1]));
+
+    let (mut session, now) = open(1);
+    session.hears(now + Duration::from_secs(1));
+    assert_eq!(session.deadline(), Some(now + Duration::from_secs(1) + PATIENCE.idle));
+}
+
 /// No stage stays.
 fn resuming() -> Event<&'static str> {
     Event::Resuming { kept: BTreeSet::new(), reported: 0 }

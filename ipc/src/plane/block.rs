@@ -8,6 +8,7 @@ use bytes::Bytes;
 use remotemedia_core::node::Writable;
 
 use super::pools::Pool;
+use crate::descriptor::BlockRef;
 use crate::slot::BlockIndex;
 
 /// A block of this process's own pool, writable by whoever has this and by nobody else. Dropped unfrozen, it is free.
@@ -47,6 +48,11 @@ impl Block {
         let lease =
             Lease { pool: Arc::clone(own), block: allocated.block, start: start.as_ptr(), len: bytes };
         Some(Self { lease, start })
+    }
+
+    /// What stands for it.
+    pub(super) fn reference(&self) -> Option<BlockRef> {
+        self.lease.pool.reference(self.lease.as_ref())
     }
 
     /// The same block, but only its first bytes are sent. More than there are changes nothing.

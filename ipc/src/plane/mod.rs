@@ -31,7 +31,7 @@ pub use inbox::{Arrival, Content, Inbox};
 pub(crate) use peers::End;
 pub use peers::SendError;
 pub use pools::{Pool, PoolUse, Refusal};
-pub use share::{Outstanding, OverPart, Part};
+pub use share::{Outstanding, OverPart, Part, Together};
 
 use crate::descriptor::Descriptor;
 use crate::doorbell::Doorbell;
@@ -194,9 +194,14 @@ impl Plane {
         if let Some(block) = Block::allocate(own, bytes) {
             return Ok(block);
         }
+        Err(self.all_held(own, bytes))
+    }
+
+    /// Nothing is free: the processes that hold some are told to let go of what they can.
+    fn all_held(&self, own: &Pool, bytes: usize) -> NoBlock {
         let holders = own.holders_of(bytes);
         holders.iter().filter(|slot| *slot != self.0.me.slot).for_each(|slot| self.ring(slot));
-        Err(NoBlock::AllHeld { bytes, holders })
+        NoBlock::AllHeld { bytes, holders }
     }
 
     /// Lends a block, waiting for one until the deadline.

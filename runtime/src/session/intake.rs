@@ -11,13 +11,21 @@ use remotemedia_core::joined::ports_in_words;
 use remotemedia_core::manifest::OnWorkerLoss;
 use remotemedia_core::session::Event;
 use remotemedia_core::transport::TransportData;
-use remotemedia_ipc::plane::{EdgeOut, Header, NoBlock, Prepared};
+use remotemedia_ipc::plane::{EdgeOut, Header, NoBlock, Plane, Prepared, Together};
 use tokio::time::timeout_at;
 
 use super::{Attempt, RunningSession, State, exceeded};
+use crate::line::Place;
 use crate::placement;
 use crate::survival::Pieces;
 use crate::wiring::Wiring;
+
+/// Why a frame has to wait for its block.
+enum NotNow {
+    NoBlock(NoBlock),
+    /// Somebody else of its connection was faster.
+    OverPart,
+}
 
 /// An input on its way in.
 struct Input {
@@ -53,11 +61,15 @@ impl RunningSession {
         }
     }
 
-    /// What an input goes in as.
-    pub(crate) async fn prepare_input(&self, input: &TransportData) -> Result<Pieces, Fault> {
+    /// What an input goes in as that is one of those of a run, which have so many frames, and so many to follow it.
+    pub(crate) async fn prepare_input(
+        &self,
+        input: &TransportData,
+        all: usize,
+        to_follow: usize,
+    ) -> Result<Pieces, Fault> {
         let input = self.sorted(input.clone())?;
-        self.until_part(&input).await?;
-        self.prepare_all(&input.frames).await
+        self.prepare_all(&input.frames, all, to_follow).await
     }
 
     /// Sends an input; as what it goes in, where that is prepared.
@@ -76,7 +88,7 @@ impl RunningSession {
             }
             let pieces = match &prepared {
                 Some(pieces) => Arc::clone(pieces),
-                None => Arc::clone(prepared.insert(self.prepare_all(&input.frames).await?)),
+                None => Arc::clone(prepared.insert(self.prepare_beside_others(&attempt, &input).await?)),
             };
             if self.commit(&attempt, &input, pieces)? {
                 return Ok(());
@@ -200,60 +212,98 @@ impl RunningSession {
     async fn until_room(&self, input: &Input) -> Result<(), Fault> {
         while !self.lock().outstanding_of(input.entry).has_room(self.hub.plane(), input.largest()) {
             self.check_open()?;
+            self.lock().machine.hears(Instant::now());
             self.hub.turned().await;
-        }
-        self.until_part(input).await
-    }
-
-    /// Waits until its connection may have more blocks. What holds them may be another session of it, whose results nobody
-    /// reads: so this is over when a session without input would be.
-    async fn until_part(&self, input: &Input) -> Result<(), Fault> {
-        let Some(quota) = &self.quota else { return Ok(()) };
-        let deadline = Instant::now() + self.limits.idle_timeout();
-        while let Err(limit) = quota.check(self.hub.plane(), input.largest()) {
-            self.check_open()?;
-            timeout_at(deadline.into(), self.hub.turned()).await.map_err(|_elapsed| limit)?;
         }
         Ok(())
     }
 
-    async fn prepare_all(&self, frames: &[Option<Frame>]) -> Result<Pieces, Fault> {
+    /// An input of a stream, which may meet those of other entries.
+    async fn prepare_beside_others(&self, attempt: &Attempt, input: &Input) -> Result<Pieces, Fault> {
+        let frames_of = |entry: usize| attempt.wiring.entries[entry].ports.len();
+        let (others, to_follow): (usize, usize) = {
+            let machine = &self.lock().machine;
+            let awaited = machine.awaited_with(input.entry, input.sequence);
+            (machine.meeting(input.entry).map(frames_of).sum(), awaited.map(frames_of).sum())
+        };
+        let all = others + input.frames.iter().flatten().count();
+        self.prepare_all(&input.frames, all, to_follow).await
+    }
+
+    /// Of `all` frames that meet, so many follow these.
+    async fn prepare_all(
+        &self,
+        frames: &[Option<Frame>],
+        all: usize,
+        to_follow: usize,
+    ) -> Result<Pieces, Fault> {
         let mut prepared = Vec::with_capacity(frames.len());
+        let mut to_follow = to_follow + frames.iter().flatten().count();
         for frame in frames {
             prepared.push(match frame {
-                Some(frame) => Some(self.prepare(frame).await?),
+                Some(frame) => {
+                    to_follow -= 1;
+                    Some(self.prepare(frame, Together::new(all, to_follow)).await?)
+                }
                 None => None,
             });
         }
         Ok(Arc::new(prepared))
     }
 
-    /// Waits for free blocks as long as a result may take.
-    async fn prepare(&self, frame: &Frame) -> Result<Prepared, Fault> {
-        let deadline = Instant::now() + self.granted.timeout;
+    /// Waits for free blocks in turn: among those of its connection, which has a part of them, then among all. What
+    /// holds them may be results that nobody reads: so it is over when for as long as that is borne nobody has had a turn.
+    async fn prepare(&self, frame: &Frame, together: Together) -> Result<Prepared, Fault> {
+        let (plane, quota, bytes) = (self.hub.plane(), self.quota.as_deref(), frame.data.payload().len());
+        let (class, begins) = (plane.size_class(bytes), together.begins());
+        let own = quota.map(|quota| quota.line().join(class, begins));
+        let mut common: Option<Place<'_>> = None;
+        let began = Instant::now();
         loop {
-            let plane = self.hub.plane();
-            match plane
-                .prepare(&frame.data, &frame.metadata, frame.timestamp_us, |plane, bytes| plane.loan(bytes))
-            {
-                Ok(prepared) => {
-                    self.quota.iter().for_each(|quota| quota.note(plane, &prepared));
+            let checked = quota.map_or(Ok(()), |quota| quota.check(plane, bytes, together));
+            if checked.is_err() {
+                // It keeps nobody of another connection waiting.
+                common = None;
+            } else if own.as_ref().is_none_or(Place::is_next) {
+                let place = common.get_or_insert_with(|| self.hub.line().join(class, begins));
+                if place.is_next()
+                    && let Some(prepared) = self.prepare_now(frame, together)?
+                {
+                    common.into_iter().chain(own).for_each(Place::served);
                     return Ok(prepared);
                 }
-                Err(NoBlock::TooLarge { bytes, largest }) => {
-                    let advice = "send smaller pieces, or have the gateway's frame pool enlarged".to_owned();
-                    return Err(exceeded("the input", bytes as u64, largest, "bytes", advice).into());
-                }
-                Err(NoBlock::AllHeld { .. }) => {
-                    self.check_open()?;
-                    if timeout_at(deadline.into(), self.hub.turned()).await.is_err() {
-                        return Err(Fault::Deadline {
-                            limit_ms: u64::try_from(self.granted.timeout.as_millis()).unwrap_or(u64::MAX),
-                            waiting_for: "a free block of the gateway's frame pool".to_owned(),
-                        });
-                    }
-                }
             }
+            self.check_open()?;
+            self.lock().machine.hears(Instant::now());
+            let patience =
+                if self.asked.is_some() { self.limits.idle_timeout() } else { self.granted.timeout };
+            let served = own.iter().chain(&common).filter_map(Place::last_served);
+            let deadline = served.fold(began, Instant::max) + patience;
+            if timeout_at(deadline.into(), self.hub.turned()).await.is_err() {
+                checked?;
+                return Err(Fault::Deadline {
+                    limit_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+                    waiting_for: "a free block of the gateway's frame pool".to_owned(),
+                });
+            }
+        }
+    }
+
+    /// None if there are not enough blocks now.
+    fn prepare_now(&self, frame: &Frame, together: Together) -> Result<Option<Prepared>, Fault> {
+        let loan = |plane: &Plane, bytes: usize| {
+            let block = plane.loan_together(bytes, together).map_err(NotNow::NoBlock)?;
+            let taken =
+                self.quota.as_ref().map_or(Ok(()), |quota| quota.take(plane, &block, bytes, together));
+            taken.map(|()| block).map_err(|_over_part| NotNow::OverPart)
+        };
+        match self.hub.plane().prepare(&frame.data, &frame.metadata, frame.timestamp_us, loan) {
+            Ok(prepared) => Ok(Some(prepared)),
+            Err(NotNow::NoBlock(NoBlock::TooLarge { bytes, largest })) => {
+                let advice = "send smaller pieces, or have the gateway's frame pool enlarged".to_owned();
+                Err(exceeded("the input", bytes as u64, largest, "bytes", advice).into())
+            }
+            Err(NotNow::NoBlock(NoBlock::AllHeld { .. }) | NotNow::OverPart) => Ok(None),
         }
     }
 

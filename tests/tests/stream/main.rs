@@ -4,6 +4,7 @@ mod answers;
 mod dropping;
 mod ends;
 mod flow;
+mod large;
 
 use remotemedia_protos::v1::DataBuffer;
 use remotemedia_tests::pipeline::text;
