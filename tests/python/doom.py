@@ -142,7 +142,7 @@ class PyDoom(Node):
             case "orphan":
                 leave_an_orphan()
             case "descriptors":
-                take_all_descriptors(self.kept)
+                take_all_descriptors()
 
 
 class PyRepeatableDoom(PyDoom):
@@ -151,16 +151,27 @@ class PyRepeatableDoom(PyDoom):
     repeatable = True
 
 
-def take_all_descriptors(kept: list[object]) -> None:
-    """A few hundred, for that is then all there are."""
+def take_all_descriptors() -> None:
+    """A few hundred, for that is then all there are; to the end of the process, whatever becomes of the node."""
     few = 512
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
-    for _ in range(few):
+    taken: list[object] = []
+
+    def take() -> None:
         try:
-            kept.append(open("/dev/null"))
+            while True:
+                taken.append(open("/dev/null"))
         except OSError:
             return
+
+    def take_what_comes_free() -> None:
+        while True:
+            take()
+            time.sleep(0.002)
+
+    take()
+    threading.Thread(target=take_what_comes_free, daemon=True).start()
 
 
 def leave_an_orphan() -> None:

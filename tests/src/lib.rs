@@ -8,6 +8,7 @@ pub mod cage;
 pub mod client;
 pub mod deadline;
 pub mod golden;
+pub mod http;
 pub mod machine;
 pub mod other_kernel;
 pub mod page;

@@ -393,6 +393,17 @@ impl Plant {
         fresh
     }
 
+    /// The same, to be asked for again.
+    #[must_use]
+    pub fn unseen_alarms(&self) -> Vec<String> {
+        let processes = self.workers.iter().chain([&self.gateway]).chain(&self.past);
+        let unseen = processes.flat_map(|process| {
+            let seen = self.seen.get(&process.pid()).copied().unwrap_or_default();
+            process.alarms().into_iter().skip(seen)
+        });
+        unseen.collect()
+    }
+
     /// Waits until the gateway has no more open than when all was warm and nothing ran.
     ///
     /// # Panics

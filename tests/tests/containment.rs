@@ -190,6 +190,30 @@ async fn until_dead(worker: &Process) -> Instant {
 }
 
 #[tokio::test]
+async fn a_worker_without_file_descriptors_serves_until_it_is_given_some_and_then_its_sessions_are_told() {
+    let mut plant = Plant::of(Recipe { workers: 1, ..Recipe::default() }).await;
+    // It ends its connection, for it has lost what came on it, and cannot make another.
+    ["worker_condemned", "worker_died"].into_iter().for_each(|event| plant.expect(event));
+    let (mut call, _worker) =
+        session(&plant, "{ id: doom, node_type: Doom, params: { fault: descriptors } }").await;
+    for sequence in 0..3 {
+        call.send(sequence, text("x")).await;
+        assert_eq!(words(&call.result().await.data_outputs["doom"]), "x");
+    }
+    let full = plant.workers()[0].name().to_owned();
+    // It is told of the newcomer with descriptors, and cannot take them.
+    plant.launch("newcomer", "test-worker", &[]);
+    let (error, _at) = error(&mut call).await;
+    assert_lost(&error, "doom", plant.worker(&full), DeathCause::Protocol);
+    let said = plant.worker(&full).log().join("\n");
+    assert!(said.contains("within RLIMIT_NOFILE"), "{said}");
+    plant.worker(&full).ended(Duration::from_secs(5)).await;
+    plant.settle().await;
+    drop(call);
+    plant.finish().await;
+}
+
+#[tokio::test]
 async fn the_death_of_one_of_two_workers_of_a_session_frees_what_the_other_held() {
     let mut plant = Plant::start().await;
     plant.expect("worker_died");

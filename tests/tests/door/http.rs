@@ -1,23 +1,8 @@
-//! The admin door, asked as `curl` asks.
+//! The admin door of a plant, asked as `curl` asks.
 
-use remotemedia_tests::Plant;
-use remotemedia_tests::client::PATIENCE;
-use remotemedia_tests::deadline::within;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use remotemedia_tests::{Plant, http};
 
 /// The status and the body of the answer to GET.
 pub(crate) async fn get(plant: &Plant, path: &str) -> (u16, String) {
-    let exchange = async {
-        let mut stream = TcpStream::connect(plant.admin_address()).await.expect("the door is open");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("the question is taken");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("the answer is text");
-        answer
-    };
-    let answer = within(PATIENCE, path, exchange).await;
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head and a body");
-    let status = head.split(' ').nth(1).expect("a status line has a status");
-    (status.parse().expect("a status is a number"), body.to_owned())
+    http::get(plant.admin_address(), path).await
 }

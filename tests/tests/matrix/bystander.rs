@@ -22,6 +22,9 @@ pub(crate) struct Undisturbed {
 /// The session, and who feeds it a piece every ten milliseconds, as a microphone does.
 #[derive(Debug)]
 pub(crate) struct Bystander {
+    session: String,
+    /// Where it runs.
+    workers: Vec<String>,
     enough: watch::Sender<bool>,
     feeder: JoinHandle<Over>,
 }
@@ -75,7 +78,17 @@ impl Bystander {
         assert!(own.workers.iter().all(|worker| worker != victim), "the bystander is with the victim");
         let (enough, stop) = watch::channel(false);
         let feeder = tokio::spawn(feed(call, Arc::clone(undisturbed), stop));
-        Self { enough, feeder }
+        Self { session, workers: own.workers, enough, feeder }
+    }
+
+    /// The name of the session.
+    pub(crate) fn session(&self) -> &str {
+        &self.session
+    }
+
+    /// Where it runs.
+    pub(crate) fn workers(&self) -> &[String] {
+        &self.workers
     }
 
     /// Lets it go on for a moment and end.

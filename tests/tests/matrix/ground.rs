@@ -1,6 +1,6 @@
 //! The plant on which the matrix is played: what is there before every case, and has to be there again after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use remotemedia_cli::admin::AdminDoor;
 use remotemedia_core::fault::DeathCause;
 use remotemedia_tests::deadline::until;
 use remotemedia_tests::plant::{Process, RELEASE, START};
-use remotemedia_tests::{Plant, Recipe};
+use remotemedia_tests::{Plant, Recipe, http};
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -104,15 +104,37 @@ impl Ground {
         Bystander::begin(&self.plant, self.victim(), &self.undisturbed).await
     }
 
+    /// One in each worker that can have one: whatever the victim does to another worker it does beside a bystander.
+    pub(crate) async fn bystanders_everywhere(&self) -> Vec<Bystander> {
+        let mut bystanders: Vec<Bystander> = Vec::new();
+        for worker in self.plant.workers().iter().filter(|one| one.ending().is_none()) {
+            if worker.name() != self.victim() {
+                bystanders.push(self.bystander().await);
+            }
+        }
+        let workers: BTreeSet<&String> = bystanders.iter().flat_map(Bystander::workers).collect();
+        assert_eq!(workers.len(), bystanders.len(), "two bystanders are in one worker");
+        bystanders
+    }
+
     pub(crate) fn victim_pid(&self) -> u32 {
         self.plant.worker(self.victim()).pid()
     }
 
-    /// How many have died, by cause.
+    /// How many have died, by cause, of which the metrics and the status tell the same.
     pub(crate) async fn deaths(&self) -> BTreeMap<String, u64> {
         let door = AdminDoor::at(self.plant.admin_address());
-        let told: Deaths = door.get_json("/status").await.expect("the gateway tells its status");
-        told.deaths.into_iter().map(|of| (of.cause, of.count)).collect()
+        let mut same = BTreeMap::new();
+        // One may die between the two questions.
+        until(RELEASE, async || {
+            let told: Deaths = door.get_json("/status").await.expect("the gateway tells its status");
+            let status: BTreeMap<_, _> = told.deaths.into_iter().map(|of| (of.cause, of.count)).collect();
+            let metrics = deaths_in(&http::get(self.plant.admin_address(), "/metrics").await.1);
+            same.clone_from(&status);
+            if metrics == status { Ok(()) } else { Err(("metrics and status", metrics, status)) }
+        })
+        .await;
+        same
     }
 
     /// Waits until the gateway tells of this death, once and as what it was.
@@ -150,14 +172,25 @@ impl Ground {
         self.plant.finish().await;
     }
 
-    /// There is another gateway, started here if it is not there yet, with the workers of its predecessor, and it has
-    /// what that had.
-    pub(crate) async fn has_a_gateway_again(&mut self, is_there: bool) {
-        if !is_there {
-            self.plant.start_gateway().await;
-        }
+    /// There is another gateway, with the workers of its predecessor, and it has what that had.
+    pub(crate) async fn has_a_gateway_again(&mut self) {
         self.baseline.gateway = self.plant.gateway().pid();
         self.plant.settle().await;
+    }
+
+    /// Waits until all workers are ready but the victim. Says whether the gateway knows that one too.
+    pub(crate) async fn others_are_ready(&self) -> bool {
+        let mut knows_victim = false;
+        until(START, async || {
+            let workers = self.plant.status().await.workers;
+            knows_victim = workers.iter().any(|worker| worker.pid == self.victim_pid());
+            let ready = workers.into_iter().filter(|worker| worker.state == "ready").map(|worker| worker.pid);
+            let ready: BTreeSet<u32> = ready.collect();
+            let are_ready = self.baseline.workers.iter().all(|pid| ready.contains(pid));
+            if are_ready { Ok(()) } else { Err(ready) }
+        })
+        .await;
+        knows_victim
     }
 
     /// Starts a victim, and waits until it serves.
@@ -202,6 +235,16 @@ fn files_under(dir: &Path) -> usize {
 fn names_in(dir: &Path) -> impl Iterator<Item = String> + use<> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
+}
+
+/// How many have died, by cause, as the metrics tell it.
+fn deaths_in(metrics: &str) -> BTreeMap<String, u64> {
+    let samples = metrics.lines().filter_map(|line| {
+        let (cause, count) =
+            line.strip_prefix("remotemedia_worker_deaths_total{cause=\"")?.split_once("\"} ")?;
+        Some((cause.to_owned(), count.parse().expect("a count is a number")))
+    });
+    samples.collect()
 }
 
 /// No process is left of the groups that these led.

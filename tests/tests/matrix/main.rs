@@ -15,8 +15,10 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use remotemedia_core::Fault as ClientFault;
 use remotemedia_core::fault::DeathCause;
+use remotemedia_tests::deadline::until;
 use remotemedia_tests::plant::{Process, RELEASE, START, program};
 
+use bystander::Bystander;
 use cage::Cage;
 use ground::{Ground, SOON, groups_are_gone};
 use play::{Ending, Play};
@@ -92,16 +94,25 @@ async fn case(ground: &mut Ground, row: Row) {
         Err(why) => return println!("{row:?} is not shown: {why}"),
     };
     let (victim, deaths) = (ground.victim_pid(), ground.deaths().await);
-    let bystander = ground.bystander().await;
+    let bystanders = if row.actor == Actor::Liar {
+        ground.bystanders_everywhere().await
+    } else {
+        vec![ground.bystander().await]
+    };
     let endings = Play { ground: &mut *ground, row }.run().await;
     for (place, ending) in endings.iter().enumerate() {
         assert_ending(ground, row, place, ending);
     }
-    if row.phase == Phase::GatewayRestarting {
-        bystander.breaks_off().await;
-    } else {
+    assert_evidence(ground, row, &bystanders).await;
+    if row.phase != Phase::GatewayRestarting {
         assert_death(ground, row, victim, &deaths).await;
-        bystander.end().await;
+    }
+    for bystander in bystanders {
+        if row.phase == Phase::GatewayRestarting {
+            bystander.breaks_off().await;
+        } else {
+            bystander.end().await;
+        }
     }
     assert_undisturbed(ground, row, &[]);
     let by_hand = bury(ground, row, victim).await;
@@ -124,15 +135,29 @@ fn assert_ending(ground: &Ground, row: Row, place: usize, ending: &Ending) {
             let of_victim = lost.worker == ground.victim() && pid == ground.victim_pid();
             of_victim && lost.node == "doom" && lost.cause == cause
         }
-        // Nothing has been asked of its node yet, so another worker is looked for, and here is none.
-        (Phase::Starting, Outcome::Dies(_), Ending::Fault(ClientFault::Deadline { .. })) => true,
         (_, Outcome::Hangs, Ending::Fault(ClientFault::Deadline { .. })) => true,
-        (_, Outcome::Disbelieved, Ending::Fault(ClientFault::Internal { .. })) => true,
+        (_, Outcome::Disbelieved, Ending::Fault(ClientFault::Internal { problem, .. })) => {
+            row.is_disbelief(problem)
+        }
         // All that was asked for had been answered when the same came again.
         (Phase::MidUnary, Outcome::Disbelieved, Ending::Served) => row.fault == Fault::ReplayedSequence,
         (..) => false,
     };
     assert!(is_right, "{row:?} should come out as {:?}, and the client was told {ending:?}", row.outcome());
+}
+
+/// Who was lied to says so, and where it is spoken of another session, that it was a bystander's that was meant.
+async fn assert_evidence(ground: &Ground, row: Row, bystanders: &[Bystander]) {
+    let words = row.evidence();
+    let is_of_others = row.fault == Fault::ForeignSession && row.phase == Phase::Forwarding;
+    let is_meant = |alarm: &String| bystanders.iter().any(|one| alarm.contains(one.session()));
+    until(SOON, async || {
+        let alarms = ground.plant.unseen_alarms();
+        let is_it = |alarm: &String| words.iter().all(|words| alarm.contains(words));
+        let is_there = alarms.iter().any(|alarm| is_it(alarm) && (!is_of_others || is_meant(alarm)));
+        if words.is_empty() || is_there { Ok(()) } else { Err((row, words, alarms)) }
+    })
+    .await;
 }
 
 /// What the gateway tells of it is what was done.
@@ -153,19 +178,23 @@ async fn bury(ground: &mut Ground, row: Row, victim: u32) -> bool {
         Outcome::Dies(_) | Outcome::Hangs => true,
         Outcome::Lives | Outcome::Fails | Outcome::Disbelieved | Outcome::Unseen => false,
     } || row.phase == Phase::Draining;
-    let is_spent = row.phase == Phase::GatewayRestarting || row.fault == Fault::Spin;
+    let is_spent =
+        row.phase == Phase::GatewayRestarting || matches!(row.fault, Fault::Spin | Fault::Descriptors);
     if !is_fated && !is_spent {
         ground.plant.idle_within(RELEASE).await;
         assert!(ground.plant.worker(ground.victim()).ending().is_none(), "{row:?}: the victim died");
         return false;
     }
-    if row.phase == Phase::GatewayRestarting && row.outcome() == Outcome::Lives {
-        // It finds the next gateway, and is as good as before.
-        ground.plant.start_gateway().await;
-        ground.plant.ready().await;
-        assert_eq!(ground.plant.worker(ground.victim()).pid(), victim);
+    let restarts = row.phase == Phase::GatewayRestarting;
+    let outlives = !matches!(row.outcome(), Outcome::Dies(_));
+    if row.fault == Fault::Descriptors && !is_fated && !restarts {
+        // It has no file descriptor left, and needs none for a session.
         let served = Play { ground: &mut *ground, row }.unharmed().await;
         assert!(matches!(served, Ending::Served), "{row:?}: then {served:?}");
+    }
+    if restarts && outlives {
+        ground.plant.start_gateway().await;
+        meets_the_successor(ground, row, victim).await;
     }
     let process = ground.plant.worker(ground.victim());
     if !is_fated {
@@ -173,8 +202,21 @@ async fn bury(ground: &mut Ground, row: Row, victim: u32) -> bool {
     }
     let status = process.ended(SOON).await.status;
     assert!(row.ends_with(status), "{row:?}: the victim ended with {status}");
-    if row.phase == Phase::GatewayRestarting {
-        ground.has_a_gateway_again(row.outcome() == Outcome::Lives).await;
+    if restarts {
+        let nobody = BTreeMap::new();
+        match row.outcome() {
+            // No gateway was there to be told of that death, and none is told later: its launcher knows of it, and starts
+            // the worker again.
+            Outcome::Dies(_) => {
+                ground.plant.start_gateway().await;
+                assert_eq!(ground.deaths().await, nobody, "{row:?}: deaths from before the gateway's time");
+            }
+            Outcome::Hangs => ground.is_told(victim, DeathCause::Hang, &nobody).await,
+            Outcome::Lives | Outcome::Fails | Outcome::Disbelieved | Outcome::Unseen => {
+                ground.is_told(victim, DeathCause::Signal(9), &nobody).await;
+            }
+        }
+        ground.has_a_gateway_again().await;
         ground.bystander().await.end().await;
     }
     ground.plant.ready().await;
@@ -183,6 +225,27 @@ async fn bury(ground: &mut Ground, row: Row, victim: u32) -> bool {
     ground.is_as_before().await;
     ground.bring_a_victim().await;
     !is_fated
+}
+
+/// There is another gateway, and the victim, which has outlived the first, is of use to it or not known there at all.
+async fn meets_the_successor(ground: &mut Ground, row: Row, victim: u32) {
+    assert_eq!(ground.victim_pid(), victim);
+    if row.outcome() != Outcome::Unseen {
+        ground.plant.ready().await;
+        let served = Play { ground: &mut *ground, row }.unharmed().await;
+        let is_right = match (row.outcome(), &served) {
+            (Outcome::Hangs, Ending::Fault(ClientFault::Deadline { .. })) => true,
+            (Outcome::Lives, Ending::Served) => true,
+            (..) => false,
+        };
+        assert!(is_right, "{row:?}: then {served:?}");
+        return;
+    }
+    ground.others_are_ready().await;
+    // The others serve as if there had never been one.
+    ground.bystander().await.end().await;
+    assert!(!ground.others_are_ready().await, "{row:?}: the victim has joined");
+    assert!(ground.plant.worker(ground.victim()).ending().is_none(), "{row:?}: the victim died");
 }
 
 /// What was logged is what the row declares.

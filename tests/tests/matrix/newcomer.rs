@@ -34,7 +34,7 @@ pub(crate) async fn case(ground: &mut Ground, row: Row) {
         ground.is_told(victim, DeathCause::Exit(7), &before).await;
     }
     if restarts {
-        ground.has_a_gateway_again(true).await;
+        ground.has_a_gateway_again().await;
         ground.bystander().await.end().await;
     }
     ground.plant.ready().await;

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use remotemedia_cli::admin::WorkerStatus;
 use remotemedia_core::Fault as ClientFault;
+use remotemedia_protos::v1::data_buffer::DataType;
 use remotemedia_protos::v1::{
-    DataBuffer, ExecuteRequest, PipelineManifest, ResourceLimits, StreamInit, StreamRequest,
+    ChunkResult, DataBuffer, ExecuteRequest, PipelineManifest, ResourceLimits, StreamInit, StreamRequest,
 };
 use remotemedia_tests::client::{Call, chunk, error_in, fault};
 use remotemedia_tests::deadline::until;
@@ -16,7 +17,7 @@ use remotemedia_tests::pipeline::{chain, text};
 use remotemedia_tests::plant::Process;
 
 use crate::ground::{Ground, SOON};
-use crate::table::{FLOOD_IS_OVER, Fault, Outcome, Phase, Row};
+use crate::table::{Actor, FLOOD_IS_OVER, Fault, Outcome, Phase, Row};
 
 /// What a client was told last.
 #[derive(Debug)]
@@ -41,6 +42,10 @@ const INPUTS: u64 = 6;
 const AT: u64 = 3;
 /// Larger than what is sent beside a frame, so that it lies in a block.
 const INPUT_BYTES: usize = 100_000;
+/// What the fault nodes put into an output that they make.
+const MADE_BYTES: usize = 64 * 1_024;
+const MADE_SAMPLES: usize = 16_384;
+const MADE_TEXT: &str = "made up";
 
 /// For one who is to be killed, and for others.
 const SHORT: u64 = 300;
@@ -74,13 +79,17 @@ impl Play<'_> {
     async fn unary(&mut self, when: &str, at: u64) -> Ending {
         let request = ExecuteRequest {
             manifest: Some(chain(&[&self.node(when, at, "")])),
-            data_inputs: [("doom".to_owned(), input())].into(),
+            data_inputs: [("doom".to_owned(), input(0))].into(),
             resource_limits: Some(self.limits()),
             ..ExecuteRequest::default()
         };
         let begin = Instant::now();
         let ending = match self.ground.plant.client().execute_request(request).await {
-            Ok(Ok(_result)) => Ending::Served,
+            Ok(Ok(result)) => {
+                let outputs: Vec<Vec<u8>> = result.data_outputs.values().map(payload).collect();
+                assert!(outputs == [payload(&input(0))], "{:?}: the output is not what went in", self.row);
+                Ending::Served
+            }
             Ok(Err(error)) => Ending::Fault(fault(&error)),
             Err(status) => Ending::Fault(fault(&error_in(&status))),
         };
@@ -98,10 +107,15 @@ impl Play<'_> {
     async fn stepwise(&mut self, when: &str) -> Ending {
         let mut call = self.open(&chain(&[&self.node(when, AT, "")])).await;
         for sequence in 0..AT {
-            call.send(sequence, input()).await;
-            assert_eq!(call.result().await.sequence, sequence);
+            self.step(&mut call, sequence).await;
         }
         self.judged(call, AT).await
+    }
+
+    /// One input, answered before the next.
+    async fn step(&self, call: &mut Call, sequence: u64) {
+        call.send(sequence, input(sequence)).await;
+        self.assert_right(&[call.result().await], true);
     }
 
     async fn forwarding(&mut self) -> Ending {
@@ -115,8 +129,7 @@ impl Play<'_> {
     async fn draining(&mut self) -> Ending {
         let mut call = self.open(&chain(&[&self.node("input", AT, "")])).await;
         for sequence in 0..AT {
-            call.send(sequence, input()).await;
-            assert_eq!(call.result().await.sequence, sequence);
+            self.step(&mut call, sequence).await;
         }
         self.victim().signal(Signal::SIGTERM);
         self.until_victim(|worker| worker.state == "leaving").await;
@@ -126,14 +139,13 @@ impl Play<'_> {
     /// A thread that a session has left behind does it when no session is there any more.
     async fn idle(&mut self) -> Vec<Ending> {
         let (gate, mark) = (self.ground.note("gate"), self.ground.note("mark"));
-        let doom = self.node("left_behind", 0, "");
-        let doom = doom.replace(" } }", &format!(", gate: '{gate}', once: '{mark}' }} }}"));
+        let doom = with(&self.node("left_behind", 0, ""), &format!("gate: '{gate}', once: '{mark}'"));
         let call = self.open(&chain(&[&doom])).await;
         let first = self.judged(call, 0).await;
         let floods = self.floods();
         self.until_victim(|worker| worker.sessions == 0).await;
         fs::write(&gate, "").expect("a note is written");
-        until(SOON, async || if Path::new(&mark).exists() { Ok(()) } else { Err("nothing happened") }).await;
+        until_happened(&mark).await;
         if self.row.fault == Fault::Flood {
             // The mark is made when it begins.
             until(SOON, async || if self.floods() > floods { Ok(()) } else { Err("it is not over") }).await;
@@ -148,14 +160,17 @@ impl Play<'_> {
 
     /// Without its gateway a worker drops its nodes, and this one does it then.
     async fn without_gateway(&mut self) -> Ending {
-        let mut call = self.open(&chain(&[&self.node("drop", 0, "")])).await;
-        call.send(0, input()).await;
-        assert_eq!(call.result().await.sequence, 0);
+        let mark = self.ground.note("mark");
+        let doom = with(&self.node("drop", 0, ""), &format!("once: '{mark}'"));
+        let mut call = self.open(&chain(&[&doom])).await;
+        self.step(&mut call, 0).await;
         self.ground.plant.kill_gateway().await;
-        match call.next().await {
+        let ending = match call.next().await {
             Some(Err(_)) | None => Ending::Broken,
             Some(Ok(response)) => panic!("the dead said {response:?}"),
-        }
+        };
+        until_happened(&mark).await;
+        ending
     }
 
     /// Sends what is left to send from a sequence on, and takes all answers: each sequence is answered once and in
@@ -166,7 +181,7 @@ impl Play<'_> {
         call.half_close();
         let send = async move {
             for sequence in from..INPUTS {
-                let request = StreamRequest { request: Some(chunk(sequence, input())) };
+                let request = StreamRequest { request: Some(chunk(sequence, input(sequence))) };
                 // A session that has ended takes no more, and its answers tell why.
                 if sender.send(request).await.is_err() {
                     break;
@@ -179,12 +194,63 @@ impl Play<'_> {
         answered.dedup();
         let expected: Vec<u64> = (from..INPUTS).take(answered.len()).collect();
         assert_eq!(answered, expected, "answered twice, or out of order, or not at all");
+        self.assert_right(&answers.results, answers.error.is_none());
         match answers.error {
             Some(error) => Ending::Fault(fault(&error)),
             None => {
                 assert_eq!(answered.last(), Some(&(INPUTS - 1)), "an input was accepted and not answered");
                 assert!(answers.closed.is_some(), "the stream just stopped");
                 Ending::Served
+            }
+        }
+    }
+
+    /// Results are what the sink gives for their sequences, all of it if they are whole, and else its beginning.
+    fn assert_right(&self, results: &[ChunkResult], are_whole: bool) {
+        let mut sequences: Vec<u64> = results.iter().map(|result| result.sequence).collect();
+        sequences.dedup();
+        let expected: Vec<(u64, Vec<u8>)> = sequences
+            .into_iter()
+            .flat_map(|sequence| self.expected(sequence).into_iter().map(move |bytes| (sequence, bytes)))
+            .collect();
+        let given = results
+            .iter()
+            .flat_map(|result| result.data_outputs.values().map(|buffer| (result.sequence, payload(buffer))));
+        let given: Vec<(u64, Vec<u8>)> = given.collect();
+        let is_right = if are_whole { given == expected } else { expected.starts_with(&given) };
+        let show = |all: &[(u64, Vec<u8>)]| {
+            all.iter()
+                .map(|(sequence, bytes)| (*sequence, bytes.len(), bytes.first().copied()))
+                .collect::<Vec<_>>()
+        };
+        assert!(
+            is_right,
+            "{:?}: expected by sequence, length and first byte {:?}, got {:?}",
+            self.row,
+            show(&expected),
+            show(&given)
+        );
+    }
+
+    /// What the sink gives for a sequence: what went in, but where outputs are made before.
+    fn expected(&self, sequence: u64) -> Vec<Vec<u8>> {
+        let input = payload(&input(sequence));
+        if self.row.phase != Phase::Producing || sequence > 0 {
+            return vec![input];
+        }
+        let all = usize::try_from(AT).expect("it is a small number");
+        match self.row.actor {
+            Actor::Rust => vec![vec![7; MADE_BYTES]; all],
+            Actor::Python => {
+                let made = 7_f32.to_le_bytes().repeat(MADE_SAMPLES);
+                let mut outputs = vec![made; all - 1];
+                outputs.push(input);
+                outputs
+            }
+            Actor::Liar => {
+                let mut outputs = vec![MADE_TEXT.as_bytes().to_vec(); all];
+                outputs.push(input);
+                outputs
             }
         }
     }
@@ -244,6 +310,27 @@ impl Play<'_> {
     }
 }
 
-fn input() -> DataBuffer {
-    text("x".repeat(INPUT_BYTES))
+/// Another for each sequence.
+fn input(sequence: u64) -> DataBuffer {
+    text(format!("{sequence:08}").repeat(INPUT_BYTES / 8))
+}
+
+/// The bytes of what fault nodes give.
+fn payload(buffer: &DataBuffer) -> Vec<u8> {
+    match &buffer.data_type {
+        Some(DataType::Text(text)) => text.text_data.to_vec(),
+        Some(DataType::Binary(binary)) => binary.data.to_vec(),
+        Some(DataType::Audio(audio)) => audio.samples.to_vec(),
+        other => panic!("no fault node gives {other:?}"),
+    }
+}
+
+/// A node with more parameters.
+fn with(node: &str, more: &str) -> String {
+    node.replace(" } }", &format!(", {more} }} }}"))
+}
+
+/// A fault node makes a mark when it begins.
+async fn until_happened(mark: &str) {
+    until(SOON, async || if Path::new(mark).exists() { Ok(()) } else { Err("nothing happened") }).await;
 }

@@ -157,15 +157,9 @@ impl Fault {
     pub(crate) const fn in_phase(self, phase: Phase) -> Cell {
         match self {
             // What differs in Python: how it is done, or who is told.
-            Self::Panic | Self::Segv | Self::ExitZero | Self::Orphan => BOTH,
-            // To the system the same in any language: a signal, or resources of the process.
-            Self::Abort
-            | Self::Kill
-            | Self::Stop
-            | Self::Spin
-            | Self::OutOfMemory
-            | Self::Flood
-            | Self::Descriptors => RUST,
+            Self::Panic | Self::Segv | Self::Spin | Self::ExitZero | Self::Orphan | Self::Descriptors => BOTH,
+            // To the system the same in any language: a signal, or memory and outputs of the process.
+            Self::Abort | Self::Kill | Self::Stop | Self::OutOfMemory | Self::Flood => RUST,
             Self::GilHold => PYTHON,
             Self::NeverReady => match phase {
                 Phase::Starting | Phase::Draining | Phase::GatewayRestarting => LIAR,
@@ -288,12 +282,16 @@ impl Row {
             Fault::Kill => Outcome::Dies(DeathCause::Signal(9)),
             Fault::OutOfMemory => Outcome::Dies(DeathCause::OutOfMemory),
             Fault::ExitZero => Outcome::Dies(DeathCause::Exit(0)),
-            // A thread of its own, beside those that work.
-            Fault::Spin if matches!(phase, Phase::Idle) => Outcome::Lives,
-            Fault::Stop | Fault::Spin | Fault::GilHold if matches!(phase, Phase::GatewayRestarting) => {
-                Outcome::Unseen
-            }
+            // A thread of its own, beside those that work; or one of those, and the others find the next gateway.
+            Fault::Spin if matches!(phase, Phase::Idle | Phase::GatewayRestarting) => Outcome::Lives,
+            // It does not find it, and nobody there knows of it: its launcher ends it, as `up` does. The others do find
+            // it, who need no interpreter for that, and hang in the first call there.
+            Fault::Stop if matches!(phase, Phase::GatewayRestarting) => Outcome::Unseen,
             Fault::Stop | Fault::Spin | Fault::GilHold => Outcome::Hangs,
+            // It cannot even ask for a gateway.
+            Fault::Descriptors if matches!(phase, Phase::GatewayRestarting) => {
+                Outcome::Dies(DeathCause::Exit(1))
+            }
             Fault::Flood | Fault::Descriptors => Outcome::Lives,
             Fault::NeverReady => Outcome::Unseen,
             Fault::RegistersThenDies => Outcome::Dies(DeathCause::Exit(7)),
@@ -305,6 +303,31 @@ impl Row {
             Fault::CorruptDescriptor | Fault::StaleGeneration | Fault::ReplayedSequence => {
                 Outcome::Disbelieved
             }
+        }
+    }
+
+    /// What a client must be told whose session was ended by such a lie: what was not believed, and nothing else.
+    pub(crate) fn is_disbelief(self, problem: &str) -> bool {
+        let words: &[_] = match (self.fault, self.phase) {
+            (Fault::CorruptDescriptor | Fault::StaleGeneration, Phase::Forwarding) => {
+                &["frame ", " could not be had"]
+            }
+            (Fault::CorruptDescriptor | Fault::StaleGeneration, _) => &["a frame of sequence ", " was lost"],
+            (Fault::ReplayedSequence, Phase::Starting) => &["which nobody sent"],
+            (Fault::ReplayedSequence, _) => &[" finished twice at sink "],
+            (..) => return false,
+        };
+        words.iter().all(|words| problem.contains(words))
+    }
+
+    /// What who was lied to must have logged, if it logs anything: of which lie it was, or of whom it spoke.
+    pub(crate) const fn evidence(self) -> &'static [&'static str] {
+        match (self.fault, self.phase) {
+            (Fault::CorruptDescriptor, _) => &["frame_of_living_sender_lost", " of block ", "which ends at"],
+            (Fault::StaleGeneration, _) => &["frame_of_living_sender_lost", "no longer has generation"],
+            (Fault::ForeignSession, Phase::Forwarding) => &["frame_of_stranger_dropped"],
+            (Fault::ForeignSession, _) => &["worker_spoke_for_others"],
+            (..) => &[],
         }
     }
 
@@ -353,6 +376,7 @@ impl Row {
                 _,
             ) => &["frame_of_living_sender_lost", "frame_of_stranger_dropped", "worker_spoke_for_others"],
             (Fault::Flood, _) => &["xxxxxxxx", FLOOD_IS_OVER],
+            (Fault::Descriptors, Phase::GatewayRestarting) => &["no file descriptor was left"],
             _ => &[],
         };
         of_outcome.iter().chain(of_fault).copied().collect()

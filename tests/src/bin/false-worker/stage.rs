@@ -59,7 +59,7 @@ enum Lie {
     None,
     /// A payload that is longer than any block.
     CorruptDescriptor,
-    /// What is another session's.
+    /// What is another session's, whichever was there before.
     ForeignSession,
     /// What its block held before.
     StaleGeneration,
@@ -105,6 +105,8 @@ mod kind {
 
 /// As many edges as sessions of one test have.
 const EDGES: u32 = 24;
+/// More stages than are made for one test behind those of a session that has nothing to do with it.
+const STAGES: u64 = 8;
 /// For what was told to be looked at.
 const AFTERWARDS: Duration = Duration::from_millis(50);
 /// For a credit, of which a session that is over gives none.
@@ -229,9 +231,12 @@ impl Stage {
                 member.push_again(to, honest)
             }
             Lie::ForeignSession => {
-                // The session that was opened before this one, on whatever edge it has.
-                for edge in (0..EDGES).filter(|edge| *edge != honest.edge) {
-                    member.push(to, Descriptor { session: honest.session - 1, edge, ..honest })?;
+                // Those that were there before, on whatever edge they have: stages are numbered as they are made, and
+                // some of the last may be of this session.
+                for session in honest.session.saturating_sub(STAGES)..honest.session {
+                    for edge in (0..EDGES).filter(|edge| *edge != honest.edge) {
+                        member.push(to, Descriptor { session, edge, ..honest })?;
+                    }
                 }
                 // The gateway has heard enough by then. A peer waits for what is due.
                 self.is_over = to.slot == Slot::GATEWAY;

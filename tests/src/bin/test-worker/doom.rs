@@ -27,7 +27,6 @@ pub(crate) struct Doom<const REPEATABLE: bool> {
     /// Outputs that the last call has not given yet, of which its fault is the last.
     owed: u64,
     kept: Vec<Frame>,
-    files: Vec<File>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -72,7 +71,7 @@ enum Fault {
     Flood,
     /// Starts a process that keeps what it inherits open, and aborts.
     Orphan,
-    /// Opens files until there are no descriptors left, and keeps them.
+    /// Opens files until there are no descriptors left, keeps them, and takes any that comes free.
     Descriptors,
 }
 
@@ -129,7 +128,7 @@ impl<const REPEATABLE: bool> NodeType for Doom<REPEATABLE> {
 
     fn new(params: &Params) -> Result<Self, ParamError> {
         let settings: Settings = read_params(params)?;
-        let mut made = Self { settings, inputs: 0, owed: 0, kept: Vec::new(), files: Vec::new() };
+        let mut made = Self { settings, inputs: 0, owed: 0, kept: Vec::new() };
         made.at(When::Made);
         Ok(made)
     }
@@ -189,7 +188,6 @@ impl<const REPEATABLE: bool> Drop for Doom<REPEATABLE> {
                 inputs: 0,
                 owed: 0,
                 kept: Vec::new(),
-                files: Vec::new(),
             };
             thread::spawn(move || {
                 if heir.settings.gate.as_deref().is_none_or(opened) {
@@ -223,7 +221,7 @@ impl<const REPEATABLE: bool> Doom<REPEATABLE> {
             Fault::Exit => std::process::exit(0),
             Fault::Flood => flood(),
             Fault::Orphan => leave_an_orphan(),
-            Fault::Descriptors => self.files = all_descriptors(),
+            Fault::Descriptors => take_all_descriptors(),
         }
     }
 }
@@ -290,12 +288,19 @@ fn leave_an_orphan() -> ! {
     std::process::abort()
 }
 
-/// A few hundred, for that is then all there are.
-fn all_descriptors() -> Vec<File> {
+/// A few hundred, for that is then all there are; to the end of the process, whatever becomes of the node.
+fn take_all_descriptors() {
     const FEW: u64 = 512;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     setrlimit(Resource::RLIMIT_NOFILE, soft.min(FEW), hard).expect("less is always allowed");
-    std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
+    let take = || std::iter::from_fn(|| File::open("/dev/null").ok());
+    let mut taken: Vec<File> = take().collect();
+    thread::spawn(move || {
+        loop {
+            taken.extend(take());
+            pause();
+        }
+    });
 }
 
 /// Writes when and where it happens, unless that is written already. The clock is one for all processes.
@@ -307,14 +312,18 @@ fn mark(path: &Path) -> bool {
 }
 
 /// Whether the gate opens in time.
-#[expect(clippy::disallowed_methods, reason = "nobody tells of a file that comes to be")]
 fn opened(gate: &Path) -> bool {
     let until = Instant::now() + LONG;
     while !gate.exists() {
         if Instant::now() > until {
             return false;
         }
-        thread::sleep(Duration::from_millis(2));
+        pause();
     }
     true
+}
+
+#[expect(clippy::disallowed_methods, reason = "nobody tells of a file that comes to be, or of a descriptor")]
+fn pause() {
+    thread::sleep(Duration::from_millis(2));
 }
