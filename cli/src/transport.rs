@@ -3,10 +3,11 @@
 mod whole;
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use remotemedia_core::fault::{EntryError, Fault, StreamFault};
+use remotemedia_core::fault::{EntryError, Fault, StreamFault, Unavailability};
 use remotemedia_core::frame::{Frame, SessionId};
 use remotemedia_core::limits::{LimitRequest, Limits};
 use remotemedia_core::manifest::VERSION;
@@ -130,6 +131,9 @@ struct Responses {
     closed: bool,
 }
 
+/// When a service may be there again that was killed: its successor has its workers within a second.
+const RETRY_AFTER_MS: u64 = 1_000;
+
 // === impl GrpcTransport ===
 
 impl GrpcTransport {
@@ -199,8 +203,7 @@ impl GrpcTransport {
     }
 
     fn fault(&self, status: &Status) -> Fault {
-        details::error_in(status.details())
-            .map_or_else(|| broken(&self.endpoint, status_words(status)), convert::fault::from_wire)
+        fault_in(&self.endpoint, status)
     }
 }
 
@@ -381,7 +384,7 @@ impl GrpcSession {
     async fn next_output(&self, responses: &mut Responses) -> Result<Option<ChunkOutput>, Fault> {
         while !responses.closed {
             let message = responses.stream.message().await;
-            let message = message.map_err(|status| broken(&self.endpoint, status_words(&status)))?;
+            let message = message.map_err(|status| fault_in(&self.endpoint, &status))?;
             let Some(message) = message else {
                 return Err(broken(&self.endpoint, "the stream ended before it was closed".to_owned()));
             };
@@ -505,6 +508,16 @@ fn frame(node: &str, sequence: u64, buffer: v1::DataBuffer) -> Result<Frame, Fau
 fn late(limit: Duration, waiting_for: &str) -> Fault {
     let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     Fault::Deadline { limit_ms, waiting_for: waiting_for.to_owned() }
+}
+
+/// What a status says. One that the service has not written comes of a connection that broke, however that is called.
+fn fault_in(endpoint: &str, status: &Status) -> Fault {
+    let told = details::error_in(status.details()).map(convert::fault::from_wire);
+    let is_cut = status.code() == Code::Unavailable || status.source().is_some();
+    told.unwrap_or_else(|| match is_cut {
+        true => Fault::Unavailable { state: Unavailability::Gone, retry_after_ms: RETRY_AFTER_MS },
+        false => broken(endpoint, status_words(status)),
+    })
 }
 
 fn broken(endpoint: &str, problem: String) -> Fault {

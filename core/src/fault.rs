@@ -418,6 +418,8 @@ pub enum Unavailability {
     NoWorkers,
     /// It is going away.
     ShuttingDown,
+    /// Its connection broke: it was killed, perhaps, and said nothing. Only clients see that.
+    Gone,
 }
 
 /// Workers that one [`Fault::Quarantined`] tells of: it travels in the headers of answers.
@@ -627,6 +629,7 @@ impl fmt::Display for Unavailability {
             Self::Full => "full",
             Self::NoWorkers => "without workers",
             Self::ShuttingDown => "shutting down",
+            Self::Gone => "gone, and with it what ran there",
         })
     }
 }

@@ -178,7 +178,11 @@ pub const fn code_name(code: Code) -> &'static str {
 const fn call_code(fault: &Fault) -> Option<Code> {
     match fault {
         Fault::Unavailable {
-            state: Unavailability::Full | Unavailability::NoWorkers | Unavailability::ShuttingDown,
+            state:
+                Unavailability::Full
+                | Unavailability::NoWorkers
+                | Unavailability::ShuttingDown
+                | Unavailability::Gone,
             ..
         }
         | Fault::Starting { .. }

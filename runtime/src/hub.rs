@@ -24,7 +24,7 @@ use remotemedia_ipc::guest::Waker;
 use remotemedia_ipc::host::{Host, HostEvent, LauncherEvent};
 use remotemedia_ipc::plane::{Arrival, EdgeOut, Plane};
 use remotemedia_ipc::slot::Member;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::edges::Edges;
 use crate::line::Line;
@@ -34,7 +34,7 @@ use crate::registry::{Registry, Standing};
 use crate::session::FromHub;
 use crate::status::RuntimeStatus;
 use crate::stragglers::{Due, Lateness, Stragglers};
-use crate::survival::Loss;
+use crate::survival::{Ending, Loss};
 use crate::waiting::WaitingRoom;
 use crate::wiring::{Remains, Wiring};
 
@@ -128,8 +128,8 @@ struct Loop {
     openings: Vec<Opening>,
     waiting: WaitingRoom,
     stragglers: Stragglers,
-    /// The calls that the dead were in, of whom it is not known yet of what they died.
-    mourned: BTreeMap<Member, Vec<Call>>,
+    /// The dead of whom it is not known yet of what they died, and how that is told to those who have lost them.
+    mourned: BTreeMap<Member, watch::Sender<Option<Ending>>>,
     /// Orders that a launcher has not answered, as many as it may owe an answer to.
     asked: BTreeMap<u64, oneshot::Sender<Result<(), LaunchRefusal>>>,
     rollout: Option<Rollout>,
@@ -350,13 +350,12 @@ impl Loop {
             }
             HostEvent::Dead { member, calls } => {
                 if self.registry.mourn(member) {
-                    self.mourned.insert(member, calls);
+                    self.on_loss(member, &calls);
                 }
             }
             HostEvent::Died { member, pid, name, cause, burial } => {
-                let calls = self.mourned.remove(&member).unwrap_or_default();
                 if self.registry.get(member).is_some() {
-                    self.on_death(member, pid, cause, &calls, burial);
+                    self.on_death(member, pid, cause, burial);
                 } else {
                     let last_lines = burial.map_or_else(Vec::new, |burial| burial.last_lines);
                     self.on_stillbirth(Burial { pid, name, cause, restarts: None, last_lines });
@@ -520,26 +519,22 @@ impl Loop {
         });
     }
 
-    fn on_death(
-        &mut self,
-        member: Member,
-        pid: i32,
-        cause: DeathCause,
-        calls: &[Call],
-        burial: Option<Burial>,
-    ) {
-        let Some(worker) = self.registry.bury(member, cause, burial.as_ref()) else { return };
-        if worker.has_left() {
-            tracing::info!(%member, pid, "worker_left");
-            return self.on_workers();
-        }
-        let (name, kind) = (worker.hello.name, worker.hello.kind);
-        let counted = self.registry.deaths(&name).saturating_sub(1);
-        let (restarts, last_lines) = burial
-            .map_or((counted, Vec::new()), |burial| (burial.restarts.unwrap_or(counted), burial.last_lines));
-        tracing::warn!(worker = name, pid, %cause, "worker_died");
-        let lost =
-            WorkerLost { node: String::new(), worker: name, pid, cause, restarts, last_lines, replays: 0 };
+    /// A worker is dead. Its sessions hear of it before it is known of what it died: that may take seconds, and who goes
+    /// on elsewhere needs not know.
+    fn on_loss(&mut self, member: Member, calls: &[Call]) {
+        let Some(worker) = self.registry.get(member) else { return };
+        let (name, kind) = (worker.hello.name.clone(), worker.hello.kind.clone());
+        let lost = WorkerLost {
+            node: String::new(),
+            worker: name,
+            pid: worker.pid,
+            cause: DeathCause::Unknown,
+            restarts: 0,
+            last_lines: Vec::new(),
+            replays: 0,
+        };
+        let (ending, told) = watch::channel(None);
+        self.mourned.insert(member, ending);
         let touched = self.stages.iter().filter(|(_, entry)| entry.member == member);
         let mut touched: Vec<StageId> = touched.map(|(id, _)| *id).collect();
         // A session that has several stages there hears first of the one that it died of.
@@ -549,12 +544,29 @@ impl Loop {
             let call = calls.iter().find(|call| call.stage == *id).copied();
             let called = call.and_then(|call| entry.session.graph.nodes().get(call.node.index()));
             let node = called.map_or(&entry.node, |node| &node.id).clone();
-            let (lost, kind) = (WorkerLost { node, ..lost.clone() }, kind.clone());
-            let loss = Loss { lost, kind, call, is_counted: false };
+            let (lost, kind, ending) = (WorkerLost { node, ..lost.clone() }, kind.clone(), told.clone());
+            let loss = Loss { lost, kind, call, is_counted: false, ending };
             entry.tell(*id, FromHub::Lost(Box::new(loss)));
         }
         touched.into_iter().for_each(|id| self.remove(id));
-        // Last: whom it touches waits for nobody else.
+    }
+
+    /// It is known of what a worker died.
+    fn on_death(&mut self, member: Member, pid: i32, cause: DeathCause, burial: Option<Burial>) {
+        let mourned = self.mourned.remove(&member);
+        let Some(worker) = self.registry.bury(member, cause, burial.as_ref()) else { return };
+        if worker.has_left() {
+            tracing::info!(%member, pid, "worker_left");
+            return self.on_workers();
+        }
+        let name = worker.hello.name;
+        let counted = self.registry.deaths(&name).saturating_sub(1);
+        let (restarts, last_lines) = burial
+            .map_or((counted, Vec::new()), |burial| (burial.restarts.unwrap_or(counted), burial.last_lines));
+        tracing::warn!(worker = name, pid, %cause, "worker_died");
+        let ending = Ending { cause, restarts, last_lines };
+        mourned.into_iter().for_each(|mourned| drop(mourned.send_replace(Some(ending.clone()))));
+        // Last: whom it touches waits for nobody else, and who hears that there is no other worker knows why.
         self.on_workers();
     }
 

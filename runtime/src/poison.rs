@@ -88,6 +88,12 @@ impl Poisons {
         self.known.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether one more death is once too often.
+    pub(crate) fn is_last(&self, content: Content) -> bool {
+        let deaths = self.fresh(Instant::now()).get(&content).map_or(0, |entry| entry.deaths);
+        !self.memory.is_zero() && deaths.saturating_add(1) >= self.limit
+    }
+
     /// A worker has died of it. If that was once too often, says how it is refused from here on; with the place where it
     /// is kept, if there is `evidence` that may be kept.
     pub(crate) fn blame(
@@ -182,7 +188,8 @@ mod tests {
             last_lines: Vec::new(),
             replays: 0,
         };
-        Loss { lost, kind: "rust".to_owned(), call: None, is_counted: false }
+        let (_hub, ending) = tokio::sync::watch::channel(None);
+        Loss { lost, kind: "rust".to_owned(), call: None, is_counted: false, ending }
     }
 
     #[test]
@@ -194,6 +201,7 @@ mod tests {
         assert_eq!(poisons.strike(other, &loss(), None), None);
         assert_eq!(poisons.strike(killer, &loss(), Some(4)), None);
         assert!(!poisons.is_empty() && poisons.refusal(killer, None).is_none());
+        assert!(poisons.is_last(killer) && !poisons.is_last(other));
         let poison = poisons.strike(killer, &loss(), Some(4)).unwrap();
         assert_eq!((poison.deaths, poison.sequence, poison.refused_ms), (3, Some(4), 60_000));
         let refused = poisons.refusal(killer, Some(9)).unwrap();

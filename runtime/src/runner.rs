@@ -21,7 +21,7 @@ use tracing::Span;
 use tracing::field::display;
 
 use crate::hub::{HubHandle, unavailable};
-use crate::poison::{Evidence, Poisons};
+use crate::poison::{Content, Evidence, Poisons};
 use crate::quotas::Quotas;
 use crate::session::{Opening, RunningSession};
 use crate::survival::{Loss, Pieces, may_run_again};
@@ -85,7 +85,7 @@ impl PipelineRunner {
         let quota = request.caller.connection.map(|connection| self.quotas.of(connection));
         loop {
             let before = lock(course).died.clone();
-            let replays = before.as_ref().map_or(0, |lost| lost.replays);
+            let replays = before.as_ref().map_or(0, |loss| loss.lost.replays);
             let opening = Opening {
                 graph: Arc::clone(&graph),
                 manifest: Arc::clone(&request.manifest),
@@ -102,45 +102,61 @@ impl PipelineRunner {
                     return Err(fault);
                 }
                 // That there is nobody else is no news: what died, and why, is.
-                (Err(_), Some(lost)) => return Err(lost.into()),
+                (Err(_), Some(mut loss)) => {
+                    loss.told().await;
+                    return Err(loss.lost.into());
+                }
             };
             lock(course).session = Some(Arc::clone(&session));
             // Filled in where the caller's span has a field for it.
             Span::current().record("session_id", display(session.id()));
             let outcome = run.through(&session, |run| self.refuse_poison(&graph, run)).await;
             let Err(Fault::Worker(lost)) = outcome else { return outcome };
-            let loss = session.take_loss().filter(|loss| loss.lost.pid == lost.pid);
-            let call = loss.as_ref().and_then(|loss| loss.call);
-            if let Some(loss) = &loss {
-                let manifest = (!request.caller.private).then_some(&request.manifest);
-                self.strike(&run, &session, loss, manifest)?;
+            let lost = WorkerLost { replays: replays + lost.replays, ..lost };
+            let Some(mut loss) = session.take_loss().filter(|loss| loss.lost.pid == lost.pid) else {
+                return Err(lost.into());
+            };
+            loss.lost = lost;
+            let again =
+                replays < granted.replays && may_run_again(&graph, &session.infos(), loss.call.as_ref());
+            let content = Self::struck(&loss).then(|| self.poisons.content(session.graph(), run.pieces()));
+            // Whoever is told of it hears how the worker ended; who is not needs not wait for that.
+            lock(course).died = Some(loss.clone());
+            if !again || content.is_some_and(|content| self.poisons.is_last(content)) {
+                loss.told().await;
             }
-            if replays == granted.replays || !may_run_again(&graph, &session.infos(), call.as_ref()) {
-                return Err(WorkerLost { replays: replays + lost.replays, ..lost }.into());
+            if let Some(content) = content {
+                let manifest = (!request.caller.private).then_some(&request.manifest);
+                self.strike(&run, &session, (content, &loss), manifest)?;
+            }
+            if !again {
+                return Err(loss.lost.into());
             }
             self.hub.count_replay();
-            tracing::info!(session = %session.id(), worker = lost.worker, "run_begins_again");
-            lock(course).died = Some(WorkerLost { replays: replays + 1, ..lost });
+            tracing::info!(session = %session.id(), worker = loss.lost.worker, "run_begins_again");
+            loss.lost.replays = replays + 1;
+            lock(course).died = Some(loss);
         }
     }
 
-    /// Counts a death against the input that the worker was in a call with. An error if that was once too often; then it
-    /// is kept, where there is a manifest to keep it with.
+    /// Whether a death is to be counted against the input that the worker was in a call with.
+    fn struck(loss: &Loss) -> bool {
+        !loss.is_counted && loss.call.is_some_and(|call| call.sequence.is_some())
+    }
+
+    /// Counts a death against what goes in. An error if that was once too often; then it is kept, where there is a manifest
+    /// to keep it with.
     fn strike(
         &self,
         run: &Run,
         session: &RunningSession,
-        loss: &Loss,
+        (content, loss): (Content, &Loss),
         manifest: Option<&Arc<Manifest>>,
     ) -> Result<(), Fault> {
-        if loss.is_counted || loss.call.is_none_or(|call| call.sequence.is_none()) {
-            return Ok(());
-        }
         let named = |(entry, pieces): (&String, &Pieces)| session.frames_named(entry, pieces);
         let frames = || run.pieces.iter().flat_map(named).collect();
         let evidence =
             || manifest.map(|manifest| Evidence { manifest: Arc::clone(manifest), frames: frames() });
-        let content = self.poisons.content(session.graph(), run.pieces());
         match self.poisons.blame(content, loss, None, evidence) {
             Some(poison) => {
                 self.hub.count_poison();
@@ -223,7 +239,7 @@ impl PipelineTransport for PipelineRunner {
 #[derive(Debug, Default)]
 struct Course {
     /// The latest death under it.
-    died: Option<WorkerLost>,
+    died: Option<Loss>,
     session: Option<Arc<RunningSession>>,
 }
 
@@ -248,7 +264,10 @@ impl Course {
         let fault = Fault::Deadline { limit_ms, waiting_for: "the whole run".to_owned() };
         self.session.iter().for_each(|session| session.expire(fault.clone()));
         // What died, and why, is the reason.
-        self.died.clone().map_or(fault, Into::into)
+        self.died.clone().map_or(fault, |mut loss| {
+            loss.learn();
+            loss.lost.into()
+        })
     }
 }
 

@@ -20,7 +20,7 @@ use remotemedia_core::session::{Action, End, Event, Patience, Session, Shape};
 use remotemedia_core::starting::StartListener;
 use remotemedia_core::transport::{ChunkOutput, ExecutionMetrics, NodeReport, StreamSession, TransportData};
 use remotemedia_ipc::plane::{Arrival, Content, EdgeIn, Header, Outstanding};
-use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
 use crate::hub::{HubHandle, OpenOrder, unavailable};
@@ -28,7 +28,7 @@ use crate::measures::Measures;
 use crate::poison::Poisons;
 use crate::quotas::Quota;
 use crate::stragglers::Due;
-use crate::survival::{Kept, Loss, Pieces};
+use crate::survival::{Ending, Kept, Loss, Pieces};
 use crate::wiring::Wiring;
 
 /// A session under way. Dropped, it is cancelled.
@@ -136,9 +136,17 @@ pub(crate) enum FromHub {
 struct Inbound {
     events: mpsc::Receiver<(StageId, FromHub)>,
     /// The wiring of an attempt that was asked for.
-    placing: Option<oneshot::Receiver<Result<Wiring, Fault>>>,
+    placing: Option<Placing>,
     /// What was told meanwhile by stages that may be of that attempt.
     early: VecDeque<(StageId, FromHub)>,
+}
+
+/// An attempt that was asked for.
+#[derive(Debug)]
+struct Placing {
+    answer: oneshot::Receiver<Result<Wiring, Fault>>,
+    /// Why there is none, until it is known how the worker ended for which there is no other.
+    refusal: Option<Fault>,
 }
 
 #[derive(Debug)]
@@ -181,6 +189,8 @@ struct State {
     losses: u32,
     /// The latest death.
     loss: Option<Loss>,
+    /// Deaths that somebody is to be told of, until it is known how those workers ended; and behind them others.
+    mourning: VecDeque<Loss>,
     /// By entry: blocks of its inputs that somebody holds.
     outstanding: BTreeMap<usize, Outstanding>,
 }
@@ -328,8 +338,13 @@ impl RunningSession {
     /// Waits for one event of the hub, a change by others, or the machine's deadline, and acts on it. Dropping the
     /// future loses nothing.
     async fn next_event(&self, inbound: &mut Inbound) {
-        let deadline =
-            self.lock().machine.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+        let (deadline, mourned, lost) = {
+            let state = self.lock();
+            let deadline =
+                state.machine.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+            let ending = |loss: &Loss| loss.ending.clone();
+            (deadline, state.mourning.front().map(ending), state.loss.as_ref().map(ending))
+        };
         if inbound.placing.is_none()
             && let Some((stage, event)) = inbound.early.pop_front()
         {
@@ -337,7 +352,8 @@ impl RunningSession {
         }
         tokio::select! {
             biased;
-            placed = placed(&mut inbound.placing) => self.on_placed(placed, inbound),
+            placed = placed(&mut inbound.placing, lost) => self.on_placed(placed, inbound),
+            () = told(mourned) => self.on_told_ending(inbound),
             event = inbound.events.recv() => match event {
                 Some((stage, event)) => self.on_told(stage, event, inbound),
                 None => self.on(Event::Failed(unavailable(Unavailability::ShuttingDown))),
@@ -622,6 +638,7 @@ impl State {
             flush_behind: false,
             losses: 0,
             loss: None,
+            mourning: VecDeque::new(),
             outstanding: BTreeMap::new(),
         }
     }
@@ -690,11 +707,32 @@ impl Drop for Asked {
     }
 }
 
-async fn placed(placing: &mut Option<oneshot::Receiver<Result<Wiring, Fault>>>) -> Result<Wiring, Fault> {
-    let Some(asked) = placing else { return std::future::pending().await };
-    let placed = asked.await;
-    *placing = None;
-    placed.unwrap_or_else(|_closed| Err(unavailable(Unavailability::ShuttingDown)))
+/// Dropping the future loses nothing.
+async fn placed(
+    placing: &mut Option<Placing>,
+    lost: Option<watch::Receiver<Option<Ending>>>,
+) -> Result<Wiring, Fault> {
+    let Some(Placing { answer, refusal }) = placing else { return std::future::pending().await };
+    if refusal.is_none() {
+        match answer.await.unwrap_or_else(|_closed| Err(unavailable(Unavailability::ShuttingDown))) {
+            Ok(wiring) => {
+                *placing = None;
+                return Ok(wiring);
+            }
+            Err(fault) => *refusal = Some(fault),
+        }
+    }
+    if lost.is_some() {
+        told(lost).await;
+    }
+    let refusal = placing.take().and_then(|placing| placing.refusal);
+    Err(refusal.unwrap_or_else(|| unavailable(Unavailability::ShuttingDown)))
+}
+
+/// When it is known how a worker ended, or nobody is there who would tell.
+async fn told(ending: Option<watch::Receiver<Option<Ending>>>) {
+    let Some(mut ending) = ending else { return std::future::pending().await };
+    drop(ending.wait_for(Option::is_some).await);
 }
 
 /// As many as credit lets be under way, and what workers say apart from that: ready, report, and a fault each. Twice, for

@@ -10,16 +10,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use remotemedia_core::fault::{Fault, WorkerLost};
+use remotemedia_core::fault::{DeathCause, Fault, WorkerLost};
 use remotemedia_core::graph::{Graph, NodeIndex};
 use remotemedia_core::manifest::OnWorkerLoss;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_ipc::calls::Call;
 use remotemedia_ipc::plane::Prepared;
+use tokio::sync::watch;
 
 /// A worker of a session has died.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Loss {
+    /// How it ended is not in it before that is known: work goes on without, and who tells somebody waits for it.
     pub(crate) lost: WorkerLost,
     /// The kind of its pool.
     pub(crate) kind: String,
@@ -27,6 +29,16 @@ pub(crate) struct Loss {
     pub(crate) call: Option<Call>,
     /// Whether it has been counted against the input of that call.
     pub(crate) is_counted: bool,
+    /// How it ended, when that is known. When nobody is there any more who would tell, it stays unknown.
+    pub(crate) ending: watch::Receiver<Option<Ending>>,
+}
+
+/// How a worker ended, as far as it is ever known.
+#[derive(Clone, Debug)]
+pub(crate) struct Ending {
+    pub(crate) cause: DeathCause,
+    pub(crate) restarts: u32,
+    pub(crate) last_lines: Vec<String>,
 }
 
 /// What becomes of a session.
@@ -56,6 +68,29 @@ pub(crate) struct KeptInput {
     pub(crate) replays: u32,
     /// Why it is not answered with outputs, if it is not.
     pub(crate) missed: Option<Fault>,
+}
+
+// === impl Loss ===
+
+impl Loss {
+    /// Whether more will not be known of how it ended.
+    pub(crate) fn is_known(&self) -> bool {
+        self.ending.borrow().is_some() || self.ending.has_changed().is_err()
+    }
+
+    /// Takes in how it ended, if that is known by now.
+    pub(crate) fn learn(&mut self) {
+        let told = self.ending.borrow().clone();
+        if let Some(Ending { cause, restarts, last_lines }) = told {
+            (self.lost.cause, self.lost.restarts, self.lost.last_lines) = (cause, restarts, last_lines);
+        }
+    }
+
+    /// The same when it is known, which it is within the time that the host waits for it.
+    pub(crate) async fn told(&mut self) {
+        drop(self.ending.wait_for(Option::is_some).await);
+        self.learn();
+    }
 }
 
 // === impl Survival ===

@@ -50,6 +50,8 @@ pub struct Recipe {
     /// Whether the plant is a launcher to its gateway: workers lead process groups of their own, which die with them,
     /// and the gateway is told how. It starts nobody again by itself.
     pub launches: bool,
+    /// Whether workers say that they are units of systemd. Of how they end nobody reports.
+    pub units: bool,
     /// What the plant's own client shows.
     pub token: Option<Token>,
 }
@@ -84,6 +86,8 @@ const SHARED_MEMORY: &str = "/dev/shm";
 const PYTHON: &str = "python-";
 /// Where a Python module of the tests finds files that tell it to go on.
 const TEST_DIR: &str = "TEST_DIR";
+/// Runs a program as systemd does, which names to it its own process id.
+const AS_UNIT: &str = "export SYSTEMD_EXEC_PID=$$ && exec \"$0\" \"$@\"";
 /// How the names of a gateway's domain begin.
 const DOMAIN: &str = "remotemedia";
 
@@ -98,6 +102,7 @@ impl Default for Recipe {
             settings: "",
             arguments: Vec::new(),
             launches: false,
+            units: false,
             token: None,
         }
     }
@@ -214,7 +219,15 @@ impl Plant {
         let dir = format!("--runtime-dir={}", self.dir.path().display());
         let name_argument = format!("--name={name}");
         let first = [dir.as_str(), &name_argument, "--log-format=json"];
-        let process = self.child(name, &program(worker), &[&first, more].concat(), &[]);
+        let (worker, arguments) = (program(worker), [&first, more].concat());
+        let process = if self.recipe.units {
+            let worker = worker.to_str().expect("a path that is text");
+            let arguments = [&["-c", AS_UNIT, worker], arguments.as_slice()].concat();
+            let invocation = format!("{:032x}", self.workers.len() + 1);
+            self.child(name, Path::new("/bin/sh"), &arguments, &[("INVOCATION_ID", invocation.as_ref())])
+        } else {
+            self.child(name, &worker, &arguments, &[])
+        };
         self.workers.push(process);
     }
 

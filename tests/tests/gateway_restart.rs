@@ -5,16 +5,21 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use remotemedia_cli::admin::{AdminDoor, Status, WorkerStatus};
+use remotemedia_cli::transport::GrpcTransport;
 use remotemedia_core::Fault;
 use remotemedia_core::fault::{DeathCause, PlacementError, Unavailability};
+use remotemedia_core::limits::LimitRequest;
+use remotemedia_core::transport::{Caller, PipelineTransport as _, StreamRequest, StreamSession as _};
+use remotemedia_protos::convert;
 use remotemedia_protos::v1::{ExecuteRequest, ResourceLimits};
 use remotemedia_tests::client::{error_in, fault};
-use remotemedia_tests::deadline::until;
+use remotemedia_tests::deadline::{until, within};
 use remotemedia_tests::pipeline::{chain, text, words};
 use remotemedia_tests::plant::{Process, START, program, python};
 use remotemedia_tests::up::{Home, SOON};
@@ -56,9 +61,22 @@ async fn workers_outlive_a_killed_gateway_with_what_they_have_loaded_and_serve_w
     let (mut call, _session) = client.stream(&chain(&[COUNTED])).await;
     call.send(0, text("before")).await;
     assert_eq!(words(&call.result().await.data_outputs["counted"]), "before");
+    let (ours, _version) = GrpcTransport::connect(up.ready["grpc"].as_str().unwrap(), None).await.unwrap();
+    let request = StreamRequest {
+        manifest: Arc::new(convert::manifest::from_wire(chain(&[PASS])).unwrap()),
+        limits: LimitRequest::default(),
+        listener: None,
+        caller: Caller::default(),
+    };
+    let ours = ours.stream(request).await.unwrap();
     signal(before.gateway.pid, Signal::SIGKILL);
+    // Who is killed says nothing: of a stream in the middle gRPC makes one code or the other.
     let broken = call.next().await.unwrap().unwrap_err();
-    println!("the running stream ended with {:?}: {}", broken.code(), broken.message());
+    assert!(matches!(broken.code(), Code::Unavailable | Code::Unknown), "{broken:?}");
+    assert!(broken.details().is_empty(), "{broken:?}");
+    let told = within(SOON, "our own client's answer", ours.receive()).await.unwrap_err();
+    assert_eq!(told, Fault::Unavailable { state: Unavailability::Gone, retry_after_ms: 1_000 });
+    assert_eq!(told.to_string(), "the service is gone, and with it what ran there: try again in 1000 ms");
 
     let mut answered = None;
     until(SOON, async || {

@@ -69,17 +69,31 @@ async fn a_node_that_keeps_too_many_views_is_told_so_and_others_are_served() {
     let limits = ResourceLimits { max_memory_bytes: 1_000_000, ..ResourceLimits::default() };
     let manifest = Some(chain(&["{ id: hoard, node_type: Hoard }"]));
     let init = StreamInit { manifest, resource_limits: Some(limits), ..StreamInit::default() };
-    let (call, _session) = plant.client().stream_as(init).await;
-    let answers = call.run((0..100).map(|_| audio::mono(16_000, &[0.25; 16_000]))).await;
+    let (mut call, _session) = plant.client().stream_as(init).await;
+    let second = || audio::mono(16_000, &[0.25; 16_000]);
+    for number in 0..15 {
+        call.send(number, second()).await;
+        let kept = call.result().await;
+        assert_eq!(words(&kept.data_outputs["hoard"]), (number + 1).to_string());
+    }
+    // While it keeps them, its process serves others, and as much as they ask for.
+    let gain = chain(&["{ id: gain, node_type: Gain, params: { factor: 1 } }"]);
+    let large = audio::mono(48_000, &[0.5; 750_000]);
+    for _ in 0..10 {
+        let outputs = plant.client().execute(&gain, [("gain", large.clone())]).await.unwrap().data_outputs;
+        assert_eq!(outputs["gain"], large);
+    }
+    for number in 15..17 {
+        call.send(number, second()).await;
+    }
+    let answers = call.rest().await;
     let kept: Vec<&str> = answers.of("hoard").map(words).collect();
     // A second of audio has 64 000 bytes, so the sixteenth is one too many, and is told at the seventeenth.
-    assert_eq!(kept.last(), Some(&"16"));
+    assert_eq!(kept, ["16"]);
     let error = answers.error.unwrap();
     assert_eq!((error.error_type(), error.failing_node_id.as_str()), (ErrorType::NodeExecution, "hoard"));
     let says = "what the node keeps of its earlier inputs is 1024000 bytes, over the limit of 1000000 bytes: keep copies";
     assert!(error.message.contains(says), "{}", error.message);
-    let gain = chain(&["{ id: gain, node_type: Gain, params: { factor: 1 } }"]);
-    plant.client().execute(&gain, [("gain", audio::mono(16_000, &[0.5; 160]))]).await.unwrap();
     // All that was kept is given back: the plant holds the pools to that.
     plant.finish().await;
 }

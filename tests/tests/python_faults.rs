@@ -14,7 +14,7 @@ use remotemedia_tests::cage::Cage;
 use remotemedia_tests::client::{Call, context, fault};
 use remotemedia_tests::deadline::until;
 use remotemedia_tests::pipeline::{RESAMPLE, chain, text, words};
-use remotemedia_tests::plant::{START, python};
+use remotemedia_tests::plant::{START, program, python};
 use remotemedia_tests::up::{Home, SOON};
 use remotemedia_tests::{Client, Plant, Recipe, Up, audio};
 use serde_json::json;
@@ -172,6 +172,46 @@ async fn a_call_that_holds_the_interpreter_past_its_deadline_has_its_worker_kill
     assert!(loss.last_lines.iter().any(|line| line == "counting"), "{loss:#?}");
     beside.half_close();
     let _untouched = beside.rest().await.closed();
+    up.idle().await;
+    drop(client);
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn other_sessions_of_a_worker_that_is_stuck_may_end_within_the_grace_and_are_told_if_they_do_not() {
+    const GRACE_MS: u64 = 3_000;
+    let settings = format!("[limits]\ndefault_timeout_ms = 300\nhang_grace_ms = {GRACE_MS}\n");
+    let worker = program("test-worker");
+    let command = [worker.to_str().unwrap(), "--threads", "2"];
+    let pools = format!("[[pool]]\nkind = 'rust'\nworkers = 1\ncommand = {command:?}\n");
+    let up = Up::with_settings(&settings, &pools).await;
+    let client = up.client().await;
+    let victim = pid_of(&up, "rust-1").await;
+    let pass = "{ id: pass, node_type: PassThrough, params: {} }";
+    // One of the node that is not called twice, so that it is told of the death.
+    let kept = "{ id: kept, node_type: Doom, params: { fault: none, when: drop } }";
+    let (mut ends, _session) = client.stream(&chain(&[pass])).await;
+    let (mut stays, _session) = client.stream(&chain(&[kept])).await;
+    stays.send(0, text("before")).await;
+    stays.result().await;
+    let spins = "{ id: spins, node_type: Doom, params: { fault: spin, when: input, at: 0 } }";
+    let (hangs, _session) = client.stream(&chain(&[spins])).await;
+    let error = hangs.run([text("spin")]).await.error.unwrap();
+    assert!(matches!(fault(&error), Fault::Deadline { limit_ms: 300, .. }), "{error:?}");
+    let stuck = |status: &Status| status.workers.iter().any(|one| one.state == "stuck");
+    up.until(SOON, stuck).await;
+    let begin = Instant::now();
+    for number in 0..10 {
+        ends.send(number, text(number.to_string())).await;
+        assert_eq!(words(&ends.result().await.data_outputs["pass"]), number.to_string());
+    }
+    ends.close().await;
+    assert!(ends.rest().await.closed().missed.is_empty());
+    assert!(begin.elapsed() < Duration::from_millis(GRACE_MS), "it took {:?}", begin.elapsed());
+    assert!(up.look().await.workers.iter().any(|one| one.pid.cast_signed() == victim), "it lives until then");
+    let error = stays.rest().await.error.unwrap();
+    assert_eq!((lost(&error).cause, lost(&error).pid), (DeathCause::Hang, victim));
+    up.until(SOON, |status| pid_in(status, "rust-1").is_some_and(|pid| pid != victim)).await;
     up.idle().await;
     drop(client);
     up.stop().await;

@@ -5,7 +5,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
+use remotemedia_cli::admin::LossStatus;
 use remotemedia_core::fault::{DeathCause, Fault, Poison, StreamFault, WorkerLost};
 use remotemedia_core::token::Token;
 use remotemedia_protos::v1::{
@@ -13,9 +15,9 @@ use remotemedia_protos::v1::{
 };
 use remotemedia_tests::Plant;
 use remotemedia_tests::client::{Answers, context, fault};
-use remotemedia_tests::deadline::until;
+use remotemedia_tests::deadline::{until, within};
 use remotemedia_tests::pipeline::{chain, text, words};
-use remotemedia_tests::plant::{Recipe, START, program};
+use remotemedia_tests::plant::{Recipe, START, program, python};
 use tempfile::TempDir;
 
 /// What the nodes of these tests do when they die.
@@ -199,6 +201,71 @@ fn own_processes(nodes: &[&str]) -> PipelineManifest {
     let mut manifest = chain(nodes);
     manifest.nodes.iter_mut().for_each(|node| node.own_process = true);
     manifest
+}
+
+/// Workers of which it is known late, and for a client's default deadline too late, of what they died.
+async fn plant_of_units(workers: usize) -> Plant {
+    let mut plant = Plant::of(Recipe { workers, units: true, ..Recipe::default() }).await;
+    plant.expect("worker_died");
+    plant
+}
+
+#[tokio::test]
+async fn work_goes_to_another_worker_at_the_death_and_not_when_its_cause_is_known() {
+    let (plant, graves) = (plant_of_units(3).await, Graves::new());
+    let manifest = chain(&[&graves.node("run", "Mortal", ", times: 1")]);
+    let outputs = plant.client().execute(&manifest, [("run", text("killer"))]).await.unwrap();
+    assert_eq!(words(&outputs.data_outputs["run"]), "killer 0");
+    let manifest = chain(&[&graves.node("stream", "Mortal", ", times: 1")]);
+    let answers = plant.client().stream(&manifest).await.0.run(pieces(2, 4)).await.closed();
+    assert!(answers.missed.is_empty(), "{answers:?}");
+    assert_eq!(texts(&answers, "stream").len(), 4);
+    let status = plant.status().await;
+    assert_eq!(status.losses.len(), 0, "it was not known of what they died");
+    assert_eq!((status.replays, graves.count("run", "grave"), graves.count("stream", "grave")), (2, 1, 1));
+    each_died_once(&plant, 2).await;
+    assert_eq!(plant.status().await.replays, 2);
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_tells_of_a_death_waits_until_its_cause_is_known_if_its_client_does() {
+    let (mut plant, graves) = (plant_of_units(6).await, Graves::new());
+    plant.expect("input_is_poison");
+    let patient = ResourceLimits { max_timeout_ms: 20_000, ..ResourceLimits::default() };
+    let request = |node: &str, limits| remotemedia_protos::v1::ExecuteRequest {
+        manifest: Some(chain(&[node])),
+        data_inputs: [("a".to_owned(), text("killer"))].into(),
+        resource_limits: Some(limits),
+        client_version: "v1".to_owned(),
+    };
+    let once = graves.node("a", "OnceMortal", "");
+    let run = plant.client().execute_request(request(&once, patient.clone()));
+    let error = run.await.unwrap().unwrap_err();
+    assert_eq!((lost(&error).cause, lost(&error).replays), (ABORT, 0));
+
+    let killer = graves.node("a", "Mortal", "");
+    let run = plant.client().execute_request(request(&killer, patient));
+    let poison = poison(&run.await.unwrap().unwrap_err());
+    assert_eq!((poison.deaths, poison.cause), (3, ABORT), "each death counts once");
+
+    let brief = ResourceLimits { max_timeout_ms: 1_000, ..ResourceLimits::default() };
+    let run = plant.client().execute_request(request(&once, brief));
+    let error = run.await.unwrap().unwrap_err();
+    assert_eq!(lost(&error).cause, DeathCause::Unknown, "that it died is known at its deadline");
+    assert_eq!(graves.count("a", "grave"), 5);
+    each_died_once(&plant, 5).await;
+    plant.finish().await;
+}
+
+/// Waits until so many deaths are told, of as many workers, and of what they were.
+async fn each_died_once(plant: &Plant, deaths: usize) {
+    until(START, async || {
+        let losses = plant.status().await.losses;
+        let is_right = |loss: &LossStatus| loss.deaths == 1 && loss.cause == ABORT.to_string();
+        if losses.len() == deaths && losses.iter().all(is_right) { Ok(()) } else { Err(losses) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -438,9 +505,15 @@ async fn the_death_of_a_worker_that_runs_two_parts_of_a_session_is_one_death() {
 
 /// What `remotemedia replay` says on standard error, and its exit code.
 async fn replay(path: &str) -> (i32, String) {
-    let worker = program("test-worker");
-    let words = ["replay", path, "--", worker.to_str().unwrap()];
-    let done = tokio::process::Command::new(program("remotemedia")).args(words).output().await.unwrap();
+    replay_with(&[path, "--", program("test-worker").to_str().unwrap()]).await
+}
+
+/// The same with these words, where the tests' modules of Python are found.
+async fn replay_with(words: &[&str]) -> (i32, String) {
+    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
+    let mut command = tokio::process::Command::new(program("remotemedia"));
+    command.arg("replay").args(words).env("PYTHONPATH", modules).env("PYTHONDONTWRITEBYTECODE", "1");
+    let done = within(START * 2, "the end of the replay", command.output()).await.unwrap();
     (done.status.code().unwrap(), String::from_utf8_lossy(&done.stderr).into_owned())
 }
 
@@ -472,8 +545,52 @@ async fn a_frame_that_killed_is_kept_and_run_once_more_in_the_foreground() {
     let (code, said) = replay(&path).await;
     assert!(said.contains("node 'a' gave text, 8 bytes") && said.contains("node 'a' lives"), "{said}");
     assert_eq!(code, 0);
+    // To be shown it is not run, and to be debugged it is run by another program.
+    let graves_before = graves.count("a", "grave");
+    let (code, said) = replay_with(&[&path, "--show"]).await;
+    assert!(said.contains("with this input") && said.contains("in gets text, 6 bytes"), "{said}");
+    assert!(!said.contains("lives"), "{said}");
+    assert_eq!((code, graves.count("a", "grave")), (0, graves_before));
+    let (debugger, seen) = (captures.path().join("debugger"), captures.path().join("seen"));
+    fs::write(&debugger, format!("echo \"$@\" > {} && exec \"$@\"\n", seen.display())).unwrap();
+    let under = format!("/bin/sh {}", debugger.display());
+    let worker = program("test-worker");
+    let (code, said) = replay_with(&["--under", &under, &path, "--", worker.to_str().unwrap()]).await;
+    assert!(code == 0 && said.contains("node 'a' lives"), "{said}");
+    let seen = fs::read_to_string(seen).unwrap();
+    assert!(seen.starts_with(worker.to_str().unwrap()) && seen.contains("--name replay"), "{seen}");
     let (code, said) = replay(captures.path().join("none").to_str().unwrap()).await;
     assert!(code == 2 && said.contains("cannot read"), "{said}");
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn a_frame_that_killed_a_python_node_is_run_once_more_where_it_is_said_how_its_worker_starts() {
+    let captures = tempfile::tempdir().unwrap();
+    let arguments = vec![format!("--captures={}", captures.path().join("kept").display())];
+    let python_workers = &["doom", "doom", "doom"];
+    let recipe = Recipe { workers: 1, python: python_workers, arguments, ..Recipe::default() };
+    let mut plant = Plant::of(recipe).await;
+    plant.expect("worker_died");
+    plant.expect("input_is_poison");
+    let manifest = chain(&[
+        "{ id: in, node_type: PyPass }",
+        "{ id: doom, node_type: PyRepeatableDoom, params: { fault: kill, when: input, at: 0 } }",
+    ]);
+    let error = plant.client().execute(&manifest, [("in", text("killer"))]).await.unwrap_err();
+    let (deaths, path) = (poison(&error).deaths, poison(&error).capture.unwrap());
+    assert_eq!(deaths, 3);
+    until(START, async || if fs::exists(&path).unwrap() { Ok(()) } else { Err("no file") }).await;
+
+    let (code, said) = replay_with(&[&path]).await;
+    assert!(said.contains("node 'doom' ran in a python worker: say how it is started"), "{said}");
+    assert_eq!(code, 2);
+    let python = python();
+    let worker = [python.to_str().unwrap(), "-m", "remotemedia.worker", "passing", "doom"];
+    let (code, said) = replay_with(&[&[path.as_str(), "--"], worker.as_slice()].concat()).await;
+    assert!(said.contains("in gets text, 6 bytes"), "{said}");
+    assert!(said.contains("node 'doom' has killed its worker once more: it was killed by SIGKILL"), "{said}");
+    assert_eq!(code, 1);
     plant.finish().await;
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use remotemedia_tests::Plant;
@@ -92,16 +93,21 @@ async fn up_that_is_killed_leaves_no_orphan_and_the_next_one_leaves_no_file() {
 }
 
 #[tokio::test]
-async fn what_up_and_a_gateway_killed_together_leave_is_removed_by_the_next() {
-    let up = Up::start().await;
+async fn what_up_leaves_that_was_killed_is_ended_also_if_it_hangs_and_is_removed_by_the_next() {
+    let up = Up::with_settings("drain_ms = 2000", "[[pool]]\nkind = 'rust'\nworkers = 2\n").await;
     let (pids, marks) = (up.pids().await, up.marks());
     let gateway = up.status().await["gateway"]["pid"].as_u64().unwrap();
-    // Stopped, it does not put anything away when it loses its launcher.
-    signal(gateway, Signal::SIGSTOP);
+    // A call that says nothing: the gateway, which is asked to go when it loses its launcher, waits for it.
+    let client = up.client().await;
+    let call = client.call().await;
     up.process.signal(Signal::SIGKILL);
     up.process.ended(START).await;
-    signal(gateway, Signal::SIGKILL);
+    // Not before: the kernel continues what is stopped when nobody is left who could.
+    signal(gateway, Signal::SIGSTOP);
+    let begin = Instant::now();
     gone(&pids).await;
+    println!("a gateway that hangs was ended {:?} after its launcher", begin.elapsed());
+    drop((call, client));
     let next = Up::start_in(up.home).await;
     let marks = marks.into_iter().chain(next.marks()).collect();
     next.stop_without(marks).await;

@@ -464,11 +464,12 @@ impl Supervisor {
         }
     }
 
-    fn guard(&mut self, process: &Child) {
+    /// A worker goes with the launcher. The gateway is asked to, and has that long for it.
+    fn guard(&mut self, process: &Child, grace: Duration) {
         let Some(warden) = &mut self.warden else { return };
-        warden.guard(Ward::Group(process.pid().as_raw()));
+        warden.guard(Ward::Group(process.pid().as_raw()), grace);
         if let Some(cell) = process.cell() {
-            warden.guard(Ward::Cell(cell.path().to_owned()));
+            warden.guard(Ward::Cell(cell.path().to_owned()), Duration::ZERO);
         }
     }
 
@@ -499,9 +500,7 @@ impl Supervisor {
         let fence = self.fence(place);
         match Child::spawn(&program, fence) {
             Ok((process, output)) => {
-                if place != GATEWAY {
-                    self.guard(&process);
-                }
+                self.guard(&process, if place == GATEWAY { GATEWAY_GRACE } else { Duration::ZERO });
                 let child = &mut self.children[place];
                 self.journal.line(SELF, &format!("{} started as pid {}", child.name, process.pid()));
                 self.herald.started(process.pid().as_raw());
@@ -563,6 +562,9 @@ impl Supervisor {
             if let Some(drain_ms) = serving.drain_ms {
                 let grace = Duration::from_millis(drain_ms).min(LONGEST_DRAIN) + LAST_ANSWERS;
                 self.children[GATEWAY].life.grant(grace);
+                if let Some(warden) = &mut self.warden {
+                    warden.guard(Ward::Group(serving.pid.cast_signed()), grace);
+                }
             }
             let workers = || self.children.iter().skip(1);
             let pids = workers().filter_map(|child| Some(child.process.as_ref()?.pid().as_raw()));

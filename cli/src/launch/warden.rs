@@ -1,10 +1,10 @@
 //! A small process that outlives the launcher, to kill what the launcher's death does not.
 //!
-//! The kernel kills the launcher's children with it, and not what these have started. The warden holds the reading end of
-//! a pipe on which it hears of every process group and cgroup of workers. When the pipe ends and some are left, the
-//! launcher was killed, and they are too.
+//! The kernel kills the launcher's workers with it, and not what these have started; the gateway it asks to stop. The warden
+//! holds the reading end of a pipe on which it hears of every process group and cgroup. When the pipe ends and some are
+//! left, the launcher was killed, and they are too: the gateway when it has had the time to do as it was asked.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use remotemedia_ipc::death::PidFd;
 
 use super::cell;
 
@@ -25,7 +26,8 @@ pub const COMMAND: &str = "warden";
 pub(super) struct Warden {
     program: PathBuf,
     process: Option<Child>,
-    wards: BTreeSet<Ward>,
+    /// How long each may live on.
+    wards: BTreeMap<Ward, Duration>,
 }
 
 /// What is to be killed when the launcher is dead.
@@ -50,19 +52,20 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 impl Warden {
     pub(super) const fn new(program: PathBuf) -> Self {
-        Self { program, process: None, wards: BTreeSet::new() }
+        Self { program, process: None, wards: BTreeMap::new() }
     }
 
-    /// Has it watch over one more.
-    pub(super) fn guard(&mut self, ward: Ward) {
-        let line = format!("+{ward}\n");
-        self.wards.insert(ward);
+    /// Has it watch over one more, or over the same with another grace. A process group may live on for that long when the
+    /// launcher is dead, if its leader does.
+    pub(super) fn guard(&mut self, ward: Ward, grace: Duration) {
+        let line = order(&ward, grace);
+        self.wards.insert(ward, grace);
         self.tell(&line);
     }
 
     /// This one needs it no more.
     pub(super) fn dismiss(&mut self, ward: &Ward) {
-        if self.wards.remove(ward) {
+        if self.wards.remove(ward).is_some() {
             self.tell(&format!("-{ward}\n"));
         }
     }
@@ -73,7 +76,7 @@ impl Warden {
         if !heard {
             self.bury();
             self.process = start(&self.program).ok();
-            let all: String = self.wards.iter().map(|ward| format!("+{ward}\n")).collect();
+            let all: String = self.wards.iter().map(|(ward, grace)| order(ward, *grace)).collect();
             if let Some(process) = &mut self.process {
                 // It has died at once: the next word finds out.
                 write(process, &all).unwrap_or_default();
@@ -108,30 +111,62 @@ fn start(program: &Path) -> io::Result<Child> {
     command.process_group(0).spawn()
 }
 
+fn order(ward: &Ward, grace: Duration) -> String {
+    format!("+{} {ward}\n", grace.as_millis())
+}
+
 fn write(process: &mut Child, text: &str) -> io::Result<()> {
     process.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write_all(text.as_bytes())
 }
 
 /// What the warden does: hears of wards on standard input to its end, and kills those that are left.
 pub fn watch() {
-    let mut wards = BTreeSet::new();
+    let mut wards = BTreeMap::new();
     for line in io::stdin().lines().map_while(Result::ok) {
         match line.split_at_checked(1) {
-            Some(("+", ward)) => drop(wards.insert(Ward::read(ward))),
+            Some(("+", order)) => wards.extend(Guarded::read(order)),
             Some(("-", ward)) => drop(wards.remove(&Ward::read(ward))),
             // Nobody says such a thing.
             Some(_) | None => {}
         }
     }
-    for ward in &wards {
-        if let Ward::Group(group) = ward {
-            // All of it may be dead already.
-            killpg(Pid::from_raw(*group), Signal::SIGKILL).unwrap_or_default();
+    let begin = Instant::now();
+    let (asked, killed): (Vec<_>, Vec<_>) = wards.into_iter().partition(|(_, guarded)| guarded.has_grace());
+    killed.iter().for_each(|(ward, _)| ward.kill());
+    while !killed.iter().all(|(ward, _)| ward.is_clear()) && begin.elapsed() < BURIAL {
+        thread::park_timeout(LOOK_EVERY);
+    }
+    for (ward, Guarded { grace, leader }) in asked {
+        let is_gone = leader.is_none_or(|leader| leader.wait(begin + grace).unwrap_or(true));
+        if !is_gone {
+            ward.kill();
         }
     }
-    let begin = Instant::now();
-    while !wards.iter().all(Ward::is_clear) && begin.elapsed() < BURIAL {
-        thread::park_timeout(LOOK_EVERY);
+}
+
+/// What the warden knows of a ward.
+struct Guarded {
+    grace: Duration,
+    /// Of a process group that has a grace: while this one is not dead, the group's number is its own.
+    leader: Option<PidFd>,
+}
+
+// === impl Guarded ===
+
+impl Guarded {
+    fn read(text: &str) -> Option<(Ward, Self)> {
+        let (grace, ward) = text.split_once(' ')?;
+        let (grace, ward) = (Duration::from_millis(grace.parse().ok()?), Ward::read(ward));
+        let leader = match &ward {
+            // One that is dead by now needs no guard.
+            Ward::Group(group) if !grace.is_zero() => Some(PidFd::open(*group).ok()?),
+            Ward::Group(_) | Ward::Cell(_) => None,
+        };
+        Some((ward, Self { grace, leader }))
+    }
+
+    const fn has_grace(&self) -> bool {
+        self.leader.is_some()
     }
 }
 
@@ -140,6 +175,15 @@ pub fn watch() {
 impl Ward {
     fn read(text: &str) -> Self {
         text.parse().map_or_else(|_| Self::Cell(text.into()), Self::Group)
+    }
+
+    fn kill(&self) {
+        match self {
+            // All of it may be dead already.
+            Self::Group(group) => killpg(Pid::from_raw(*group), Signal::SIGKILL).unwrap_or_default(),
+            // To kill what is in it is to clear it.
+            Self::Cell(_) => {}
+        }
     }
 
     fn is_clear(&self) -> bool {
@@ -167,6 +211,13 @@ mod tests {
     fn a_ward_is_read_as_it_is_written() {
         for ward in [Ward::Group(4_711), Ward::Cell("/sys/fs/cgroup/memory/remotemedia-7-rust-1".into())] {
             assert_eq!(Ward::read(&ward.to_string()), ward);
+            let order = order(&ward, Duration::ZERO);
+            let (read, guarded) = Guarded::read(order.trim_end().strip_prefix('+').unwrap()).unwrap();
+            assert_eq!((read, guarded.has_grace()), (ward, false));
         }
+        let ours = Ward::Group(std::process::id().cast_signed());
+        let order = order(&ours, Duration::from_millis(1_500));
+        let (read, guarded) = Guarded::read(order.trim_end().strip_prefix('+').unwrap()).unwrap();
+        assert_eq!((read, guarded.has_grace(), guarded.grace.as_millis()), (ours, true, 1_500));
     }
 }

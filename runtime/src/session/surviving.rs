@@ -1,7 +1,9 @@
 //! How a session goes on when a worker has died under it.
 //!
 //! ```text
-//! death ─▶ decide ─┬▶ end, with what died and why
+//! death ─▶ judge ──┬▶ somebody is to be told of it: wait until it is known how the worker ended
+//!          ▼ ◀─────┘
+//!          decide ─┬▶ end, with what died and why
 //!                  └▶ close the stages that depend on the dead, ask the hub for others
 //!                     ─▶ placed ─▶ they stand, and feed those that stay ─▶ what is not answered goes in again
 //!                     ─▶ senders go on
@@ -13,16 +15,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use remotemedia_core::fault::{Fault, Poison, StreamFault, Unavailability};
+use remotemedia_core::fault::{Fault, Poison, StreamFault, Unavailability, WorkerLost};
 use remotemedia_core::frame::StageId;
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::session::{End, Event};
 use remotemedia_ipc::plane::Prepared;
 use tokio::sync::oneshot;
 
-use super::{Attempt, Inbound, RunningSession, State};
+use super::{Attempt, Inbound, Placing, RunningSession, State};
 use crate::hub::{OpenOrder, unavailable};
-use crate::poison::Evidence;
+use crate::poison::{Content, Evidence};
 use crate::survival::{KeptInput, Loss, Pieces, Survival, may_run_again};
 use crate::wiring::{Remains, Wiring};
 
@@ -35,10 +37,25 @@ struct Course {
     given_up: Vec<(u64, usize)>,
 }
 
+/// What a death means, before anything is done about it.
+#[derive(Debug)]
+struct Judgement {
+    survival: Survival,
+    /// Stages that stay as they are.
+    staying: BTreeSet<StageId>,
+    /// What it is counted against.
+    content: Option<Content>,
+    /// Whether it is one of the deaths at which no input was to blame.
+    is_nobodys: bool,
+    /// That it is the end, and how often the work had been given to another worker before.
+    end: Option<u32>,
+}
+
 impl RunningSession {
     /// The death that ended the session, if one did.
     pub(crate) fn take_loss(&self) -> Option<Loss> {
-        self.lock().loss.take()
+        let mut state = self.lock();
+        state.loss.take().or_else(|| state.mourning.pop_front())
     }
 
     /// What is known of its nodes' types, by their order in the graph.
@@ -46,62 +63,114 @@ impl RunningSession {
         self.attempt().wiring.infos.clone()
     }
 
-    pub(super) fn on_loss(&self, stage: StageId, mut loss: Loss, inbound: &mut Inbound) {
+    /// A worker is dead. All its stages are gone with it: of the others nothing is heard.
+    pub(super) fn on_loss(&self, stage: StageId, loss: Loss, inbound: &mut Inbound) {
         let mut state = self.lock();
-        if state.end.is_some() {
-            return;
-        }
         let stages = Arc::clone(&state.attempt.wiring);
         let member = |stage: &StageId| stages.stages.get(stage).map(|wires| wires.member);
         let dead = member(&stage);
         state.current.retain(|other| *other != stage && member(other) != dead);
-        // What is behind the node has had something of it from the stages before, if not from these.
-        if let Some(call) = loss.call.as_mut().filter(|_| state.has_replayed) {
-            call.earlier = call.earlier.max(1);
+        state.mourning.push_back(loss);
+        self.look_after_mourned(&mut state, inbound);
+    }
+
+    /// It is known how a worker ended of whose death somebody is to be told.
+    pub(super) fn on_told_ending(&self, inbound: &mut Inbound) {
+        self.look_after_mourned(&mut self.lock(), inbound);
+    }
+
+    /// One death after the other. It stays where one is told of, until it is known how that worker ended.
+    fn look_after_mourned(&self, state: &mut State, inbound: &mut Inbound) {
+        while let Some(mut loss) = state.mourning.pop_front() {
+            if state.end.is_some() {
+                return;
+            }
+            // What is behind the node has had something of it from the stages before, if not from these.
+            if let Some(call) = loss.call.as_mut().filter(|_| state.has_replayed) {
+                call.earlier = call.earlier.max(1);
+            }
+            let is_known = loss.is_known();
+            loss.learn();
+            if !is_known && self.is_told(state, &loss) {
+                return state.mourning.push_front(loss);
+            }
+            self.survive(state, loss, inbound);
         }
-        let decided = self.decide(&mut state, &loss);
+    }
+
+    fn survive(&self, state: &mut State, mut loss: Loss, inbound: &mut Inbound) {
+        let decided = self.decide(state, &loss);
         loss.is_counted = decided.is_ok();
         state.has_replayed |= state.has_begun && decided.is_ok();
         let (worker, goes_on) = (&loss.lost.worker, decided.is_ok());
         tracing::info!(session = %self.id, worker, goes_on, "session_lost_a_worker");
         state.loss = Some(loss);
         match decided {
-            Ok(course) => self.reopen(&mut state, inbound, course),
-            Err(fault) => self.act(&mut state, Event::Failed(fault)),
+            Ok(course) => self.reopen(state, inbound, course),
+            Err(fault) => self.act(state, Event::Failed(fault)),
         }
     }
 
-    /// How it goes on; an error is the end.
-    fn decide(&self, state: &mut State, loss: &Loss) -> Result<Course, Fault> {
-        let wiring = Arc::clone(&state.attempt.wiring);
+    /// Whether the client, or who asks for the same later, hears of a death by what [`Self::decide`] makes of it. What ends
+    /// a run is not told here: its runner may begin it again, and else waits itself.
+    fn is_told(&self, state: &State, loss: &Loss) -> bool {
+        let Judgement { survival, staying, content, end, .. } = self.judge(state, loss);
+        let is_poison = content.is_some_and(|content| self.poisons.is_last(content));
+        let is_run = self.asked.is_none();
+        is_poison
+            || match survival {
+                _ if !state.has_begun => end.is_some(),
+                _ if is_run => false,
+                Survival::End | Survival::Restart => true,
+                Survival::Replay => {
+                    let is_last = |place: &(u64, usize)| {
+                        state.kept.get(*place).is_some_and(|input| input.replays >= self.granted.replays)
+                    };
+                    end.is_some() || self.struck(state, loss, &staying).iter().any(is_last)
+                }
+            }
+    }
+
+    fn judge(&self, state: &State, loss: &Loss) -> Judgement {
+        let wiring = &state.attempt.wiring;
         let stays = |stage| state.current.contains(&stage) && state.standing.contains(&stage);
         let staying = wiring.independent(&self.graph, stays);
         let survival = self.survival(state, &staying, loss);
-        let poison = self.strike(state, survival, loss);
+        let content = self.content_of(state, survival, loss);
         let making = loss.call.is_some_and(|call| call.sequence.is_none());
-        if making && !self.is_repeatable(state, loss) {
-            return Err(self.end_of(loss, poison, state.losses));
-        }
         let is_run = self.asked.is_none();
         let as_a_run = survival == Survival::Replay && is_run;
         let goes_again = |entry: usize| !staying.contains(&wiring.entries[entry].stage);
         let has_input = state.kept.places().into_iter().any(|(_, entry)| goes_again(entry));
         let of_no_input = !has_input && !state.machine.is_running();
-        if !state.has_begun || making || of_no_input || as_a_run {
-            state.losses += 1;
-            if state.losses > self.granted.replays || (state.has_begun && survival == Survival::End) {
-                return Err(self.end_of(loss, poison, state.losses - 1));
-            }
+        let is_lost = state.has_begun && survival == Survival::End;
+        let (is_nobodys, end) = if making && !self.is_repeatable(state, loss) {
+            (false, Some(state.losses))
+        } else if !state.has_begun || making || of_no_input || as_a_run {
+            (true, (state.losses >= self.granted.replays || is_lost).then_some(state.losses))
+        } else {
+            (false, is_lost.then_some(if is_run { state.losses } else { 0 }))
+        };
+        Judgement { survival, staying, content, is_nobodys, end }
+    }
+
+    /// How it goes on; an error is the end.
+    fn decide(&self, state: &mut State, loss: &Loss) -> Result<Course, Fault> {
+        let Judgement { survival, staying, content, is_nobodys, end } = self.judge(state, loss);
+        let poison = content.and_then(|content| self.strike(state, content, loss));
+        state.losses += u32::from(is_nobodys);
+        if let Some(replays) = end {
+            return Err(self.end_of(loss, poison, replays));
         }
         match survival {
             _ if !state.has_begun => Ok(Course::default()),
-            Survival::End => Err(self.end_of(loss, poison, if is_run { state.losses } else { 0 })),
-            Survival::Replay if is_run => match poison {
+            Survival::End => Err(self.end_of(loss, poison, state.losses)),
+            Survival::Replay if self.asked.is_none() => match poison {
                 Some(poison) => Err(poison.into()),
                 None => Ok(Course { staying, given_up: Vec::new() }),
             },
             Survival::Replay => {
-                let given_up = self.give_up_killers(state, loss, poison.as_ref(), goes_again);
+                let given_up = self.give_up_killers(state, loss, poison.as_ref(), &staying);
                 Ok(Course { staying, given_up })
             }
             Survival::Restart => Ok(Course { staying: BTreeSet::new(), given_up: give_up_all(state, loss) }),
@@ -134,8 +203,9 @@ impl RunningSession {
 
     /// How a session ends: one that was late because a worker had died ends of that.
     pub(super) fn cause_of(&self, state: &State, end: End) -> End {
-        match (end, &state.loss) {
-            (End::Failed(Fault::Deadline { .. }), Some(loss)) if !state.stands => {
+        let loss = state.mourning.front().or_else(|| state.loss.as_ref().filter(|_| !state.stands));
+        match (end, loss) {
+            (End::Failed(Fault::Deadline { .. }), Some(loss)) => {
                 End::Failed(self.end_of(loss, None, state.losses.saturating_sub(1)))
             }
             (end, _) => end,
@@ -146,27 +216,32 @@ impl RunningSession {
         match poison {
             Some(poison) => poison.into(),
             None => {
-                let mut lost = loss.lost.clone();
-                lost.replays = replays;
-                lost.into()
+                let mut loss = loss.clone();
+                loss.learn();
+                WorkerLost { replays, ..loss.lost }.into()
             }
         }
     }
 
-    /// Counts the death against the input that the worker was in a call with, if that is known.
-    fn strike(&self, state: &State, survival: Survival, loss: &Loss) -> Option<Poison> {
-        let call = loss.call?;
-        let content = match call.sequence {
-            None => self.poisons.content(&self.graph, std::iter::empty()),
-            Some(_) if survival != Survival::Replay => return None,
+    /// The input that the worker was in a call with, if that is known and may be given to another.
+    fn content_of(&self, state: &State, survival: Survival, loss: &Loss) -> Option<Content> {
+        match loss.call?.sequence {
+            None => Some(self.poisons.content(&self.graph, std::iter::empty())),
+            Some(_) if survival != Survival::Replay => None,
             Some(_) if self.asked.is_none() => {
-                self.poisons.content(&self.graph, state.run.iter().flat_map(|pieces| pieces.iter().flatten()))
+                let all = state.run.iter().flat_map(|pieces| pieces.iter().flatten());
+                Some(self.poisons.content(&self.graph, all))
             }
             Some(sequence) => {
                 state.kept.of_sequence(sequence).next()?;
-                self.poisons.content(&self.graph, state.kept.of_sequence(sequence))
+                Some(self.poisons.content(&self.graph, state.kept.of_sequence(sequence)))
             }
-        };
+        }
+    }
+
+    /// Counts the death against it.
+    fn strike(&self, state: &State, content: Content, loss: &Loss) -> Option<Poison> {
+        let call = loss.call?;
         let frames = || call.sequence.map_or_else(Vec::new, |sequence| self.frames_of(state, sequence));
         let evidence = || Evidence { manifest: Arc::clone(&self.manifest), frames: frames() };
         let kept = || (!self.private).then(evidence);
@@ -196,23 +271,30 @@ impl RunningSession {
         ports.filter_map(|((port, _), piece)| Some((id.clone(), port.clone(), piece.clone()?))).collect()
     }
 
-    /// What has killed its worker as often as it may goes in no more. Of a death without a call nobody knows whose fault
-    /// it was, so it counts for all.
+    /// The inputs that a death counts for: that of the call which the worker was in. Of a death without a call nobody knows
+    /// whose fault it was, so it counts for all that go in again.
+    fn struck(&self, state: &State, loss: &Loss, staying: &BTreeSet<StageId>) -> Vec<(u64, usize)> {
+        let entries = &state.attempt.wiring.entries;
+        let goes_again = |place: &(u64, usize)| !staying.contains(&entries[place.1].stage);
+        let is_meant = |place: &(u64, usize)| loss.call.is_none_or(|call| call.sequence == Some(place.0));
+        let is_wanted =
+            |place: &(u64, usize)| state.kept.get(*place).is_some_and(|input| input.missed.is_none());
+        let places = state.kept.places().into_iter();
+        places.filter(|place| goes_again(place) && is_meant(place) && is_wanted(place)).collect()
+    }
+
+    /// What has killed its worker as often as it may goes in no more.
     fn give_up_killers(
         &self,
         state: &mut State,
         loss: &Loss,
         poison: Option<&Poison>,
-        goes_again: impl Fn(usize) -> bool,
+        staying: &BTreeSet<StageId>,
     ) -> Vec<(u64, usize)> {
         let mut given_up = Vec::new();
-        let killer = loss.call.map(|call| call.sequence);
-        for place in state.kept.places().into_iter().filter(|(_, entry)| goes_again(*entry)) {
+        let is_killer = loss.call.is_some();
+        for place in self.struck(state, loss, staying) {
             let Some(input) = state.kept.get_mut(place) else { continue };
-            let is_killer = killer == Some(Some(place.0));
-            if input.missed.is_some() || !(is_killer || killer.is_none()) {
-                continue;
-            }
             input.replays += 1;
             if input.replays > self.granted.replays || (is_killer && poison.is_some()) {
                 let poison = poison.filter(|_| is_killer).cloned();
@@ -242,7 +324,7 @@ impl RunningSession {
         (state.stands, state.is_resending) = (false, false);
         let wiring = Arc::clone(&state.attempt.wiring);
         state.resend.retain(|(_, entry)| staying.contains(&wiring.entries[*entry].stage));
-        inbound.placing = Some(placing);
+        inbound.placing = Some(Placing { answer: placing, refusal: None });
         state.current.clone_from(&staying);
         state.standing.retain(|stage| staying.contains(stage));
         state.reported.retain(|stage| staying.contains(stage));

@@ -10,7 +10,7 @@ use remotemedia_protos::v1::StreamRequest;
 use remotemedia_tests::client::{PATIENCE, chunk, error_in, fault};
 use remotemedia_tests::deadline::{until, within};
 use remotemedia_tests::pipeline::{chain, text, words};
-use remotemedia_tests::plant::Recipe;
+use remotemedia_tests::plant::{Process, Recipe, START, program};
 use remotemedia_tests::{Client, Plant, audio};
 use tokio::sync::watch;
 use tokio_stream::StreamExt as _;
@@ -72,19 +72,31 @@ async fn large_messages_that_are_begun_and_not_ended_are_bounded_for_each_connec
     let part = prefixed(0, 8 << 20, &vec![7; 3 << 20]);
     let [(one, first_quiet), (other, second_quiet)] = [quiet(&part), quiet(&part)];
     let before = plant.gateway().private_bytes();
-    let (first, second) = (send_body(&greedy, STREAM, one), send_body(&greedy, STREAM, other));
-    let (status, _) = tokio::select! {
-        refused = first => refused,
-        refused = second => refused,
+    let call = |body| {
+        let greedy = greedy.clone();
+        tokio::spawn(async move { send_body(&greedy, STREAM, body).await })
     };
+    let (mut first, mut second) = (call(one), call(other));
+    let (refused, holder) = tokio::select! {
+        refused = &mut first => (refused, second),
+        refused = &mut second => (refused, first),
+    };
+    let (status, _) = refused.unwrap();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     let Fault::Limit(limit) = fault(&error_in(&status)) else { panic!("{status}") };
     assert_eq!((limit.limit, limit.unit.as_str()), (4 << 20, "bytes"));
     assert!(limit.what.contains("this connection") && !limit.advice.is_empty(), "{limit}");
     let held = plant.gateway().private_bytes().saturating_sub(before);
     assert!(held < 32 << 20, "{held} bytes are held for it");
-    let result = plant.client().execute(&chain(&[PASS]), [("pass", text("mine"))]).await.unwrap();
-    assert_eq!(words(&result.data_outputs["pass"]), "mine");
+    // The other one holds on to its part meanwhile.
+    let manifest = chain(&[PASS]);
+    for _ in 0..10 {
+        let run = plant.client().execute(&manifest, [("pass", large())]);
+        let result = within(PATIENCE, "another client's run", run).await.unwrap();
+        assert_eq!(result.data_outputs["pass"], large());
+    }
+    assert!(!holder.is_finished(), "it was let go meanwhile");
+    holder.abort();
     drop((greedy, first_quiet, second_quiet));
     plant.finish().await;
 }
@@ -146,7 +158,7 @@ async fn more_workers_than_the_budget_of_the_frame_pools_has_room_for_are_refuse
     let mut plant = plant(settings).await;
     plant.expect("worker_refused");
     let refused = plant.extra_worker();
-    refused.ended(remotemedia_tests::plant::START).await;
+    refused.ended(START).await;
     let said = refused.log().join("\n");
     assert!(
         said.contains("of the 150000000 bytes of their budget") && said.contains("raise budget_bytes"),
@@ -155,6 +167,41 @@ async fn more_workers_than_the_budget_of_the_frame_pools_has_room_for_are_refuse
     let result = plant.client().execute(&chain(&[PASS]), [("pass", text("mine"))]).await.unwrap();
     assert_eq!(words(&result.data_outputs["pass"]), "mine");
     plant.finish().await;
+}
+
+#[tokio::test]
+async fn frame_pools_that_the_budget_or_the_machine_cannot_give_are_told_at_the_start_with_what_to_change() {
+    let pools = "workers = 2\n[pools]\ngateway_bytes = 67108864\nworker_bytes = 67108864\n";
+    for (more, code, says) in [
+        // The settings contradict each other.
+        (
+            "budget_bytes = 150000000",
+            78,
+            [
+                "the frame pools' budget of 150000000 bytes is less than the",
+                "that the gateway and 2 workers take",
+                "raise budget_bytes, or lower gateway_bytes, worker_bytes or the number of workers",
+            ],
+        ),
+        // The machine, or a cgroup on the way up, has less.
+        (
+            "budget_bytes = 1125899906842624",
+            71,
+            ["the frame pools' budget is 1125899906842624 bytes, but", "leaves", "lower the budget, or"],
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = dir.path().join("gateway.toml");
+        std::fs::write(&settings, format!("{pools}{more}\n")).unwrap();
+        let config = format!("--config={}", settings.display());
+        let runtime_dir = format!("--runtime-dir={}/run", dir.path().display());
+        let words = ["--grpc=127.0.0.1:0", "--admin=127.0.0.1:0", &config, &runtime_dir];
+        let gateway = Process::start("gateway", &program("remotemedia-gateway"), &words);
+        assert_eq!(gateway.ended(START).await.status.code(), Some(code), "{:?}", gateway.log());
+        let said = gateway.log().join("\n");
+        assert!(says.iter().all(|part| said.contains(part)), "{said}");
+        assert_eq!(gateway.printed(), Vec::<String>::new(), "it never served");
+    }
 }
 
 /// The same, where a connection may have one of them.
