@@ -95,14 +95,16 @@ def far_boundaries(said: dict[str, Any], segments: list[Stretch]) -> list[str]:
 
 
 def speech_in_silence(said: dict[str, Any], segments: list[Stretch]) -> list[str]:
-    """Between two recordings there are two seconds of silence: no segment may reach across its middle."""
+    """Between two recordings there are two seconds of silence: no segment is within it, and none reaches across its middle."""
+    spoken = [Stretch(part["begin_s"] - NEAR_S, part["end_s"] + NEAR_S) for part in said["spoken"]]
+    lonely = [segment for segment in segments if not any(segment.overlap(part) > 0 for part in spoken)]
     ends = [0.0, *(part["end_s"] for part in said["spoken"])]
     begins = [*(part["begin_s"] for part in said["spoken"]), said["seconds"]]
     middles = [(end + begin) / 2 for end, begin in zip(ends, begins, strict=True)]
+    across = [segment for segment in segments if any(segment.begin < middle < segment.end for middle in middles)]
     return [
-        f"speech was found at {middle:.2f} s, where it is silent"
-        for middle in middles
-        if any(segment.begin < middle < segment.end for segment in segments)
+        *(f"speech was found from {segment.begin:.2f} s to {segment.end:.2f} s, where nobody speaks" for segment in lonely),
+        *(f"speech was found from {segment.begin:.2f} s to {segment.end:.2f} s, across a silence" for segment in across if segment not in lonely),
     ]
 
 
