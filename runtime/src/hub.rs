@@ -606,7 +606,9 @@ impl Loop {
         if late.is_empty() && self.registry.iter().all(|(_, worker)| worker.lateness.is_none()) {
             return;
         }
-        let members: Vec<Member> = self.registry.iter().map(|(member, _)| member).collect();
+        // The dead do not come back by having no sessions any more.
+        let living = self.registry.iter().map(|(member, _)| member);
+        let members: Vec<Member> = living.filter(|member| !self.mourned.contains_key(member)).collect();
         let mut changed = false;
         for member in members {
             let lateness = late.get(&member).copied();

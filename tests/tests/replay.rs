@@ -240,7 +240,7 @@ async fn an_answer_that_tells_of_a_death_waits_until_its_cause_is_known_if_its_c
         client_version: "v1".to_owned(),
     };
     let once = graves.node("a", "OnceMortal", "");
-    let run = plant.client().execute_request(request(&once, patient.clone()));
+    let run = plant.client().execute_request(request(&once, patient));
     let error = run.await.unwrap().unwrap_err();
     assert_eq!((lost(&error).cause, lost(&error).replays), (ABORT, 0));
 

@@ -4,6 +4,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
 use remotemedia_core::fault::DeathCause;
+use remotemedia_tests::declared::{OF_A_DEATH, OF_A_HANG};
 
 /// What goes wrong.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -352,8 +353,8 @@ impl Row {
     pub(crate) fn declared(self) -> Vec<&'static str> {
         let of_outcome: &[_] = match self.outcome() {
             Outcome::Lives | Outcome::Fails | Outcome::Unseen | Outcome::Disbelieved => &[],
-            Outcome::Dies(_) => &["worker_died"],
-            Outcome::Hangs => &["worker_stuck", "worker_died"],
+            Outcome::Dies(_) => OF_A_DEATH,
+            Outcome::Hangs => OF_A_HANG,
         };
         let of_fault: &[_] = match (self.fault, self.phase) {
             // Its interpreter writes where it was, over some lines.

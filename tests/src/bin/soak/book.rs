@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use remotemedia_core::Fault;
+use remotemedia_core::fault::DeathCause;
 use serde_json::{Value, json};
 
 use crate::asker::Trouble;
@@ -36,6 +37,16 @@ pub(crate) struct Page {
     pub(crate) gateway_kills: u64,
     /// Until when a call may break off.
     excused_until: Option<Instant>,
+    /// Since when nothing is done to anybody, and all of it is over.
+    calm_since: Option<Instant>,
+    /// The processes that were struck, and what each died of.
+    pub(crate) struck: Vec<(u32, DeathCause)>,
+    /// The workers that died at once, and when.
+    pub(crate) sudden: Vec<(String, Duration)>,
+    /// Deaths that clients were told of.
+    told: Vec<(u32, DeathCause)>,
+    /// From a death to when its work went to another worker.
+    pub(crate) dispatches: Vec<Duration>,
 }
 
 /// A call's client has its answer.
@@ -52,6 +63,9 @@ pub(crate) struct Answer {
 
 /// As many breaches as are told in words.
 const TOLD: usize = 20;
+/// So many make a 99th percentile, and below this it is to be.
+const ENOUGH: usize = 100;
+const PROMPT_MS: f64 = 50.0;
 
 // === impl Book ===
 
@@ -77,15 +91,48 @@ impl Book {
         }
     }
 
-    /// Keeps what came of a call. `who` asked.
-    pub(crate) fn keep(&self, who: &str, told: &Result<(), Trouble>) {
+    /// From now on nothing is done to anybody, or again.
+    pub(crate) fn is_calm(&self, is_calm: bool) {
+        self.page().calm_since = is_calm.then(Instant::now);
+    }
+
+    /// What has to agree when all is over: clients were told of deaths that were, with their causes, and the gateways
+    /// counted those that were done.
+    pub(crate) fn compare(&self, counted: &BTreeMap<String, u64>) {
+        let (told, struck) = {
+            let page = self.page();
+            (page.told.clone(), page.struck.clone())
+        };
+        let mut done: BTreeMap<String, u64> = BTreeMap::new();
+        for (_, cause) in &struck {
+            *done.entry(cause.label().to_owned()).or_default() += 1;
+        }
+        if done != *counted {
+            self.breach(format!("workers died of {done:?}, and the gateways counted {counted:?}"));
+        }
+        // Whose deadline comes first is told of the death, and not of what it was.
+        let is_true = |(pid, cause): &(u32, DeathCause)| {
+            struck.iter().any(|(who, of)| who == pid && (of == cause || *cause == DeathCause::Unknown))
+        };
+        for (pid, cause) in told.iter().filter(|one| !is_true(one)) {
+            self.breach(format!("a client was told that process {pid} {cause}, which nobody did to it"));
+        }
+    }
+
+    /// Keeps what came of a call that began then. `who` asked.
+    pub(crate) fn keep(&self, who: &str, begun: Instant, told: &Result<(), Trouble>) {
         let is_excused = self.page().excused_until.is_some_and(|until| Instant::now() < until);
+        let is_calm = self.page().calm_since.is_some_and(|since| since <= begun);
         match told {
             Ok(()) => self.page().served += 1,
             Err(Trouble::Fault(fault)) => {
                 let kind = kind_of(fault);
-                if !is_explained(fault) {
-                    self.breach(format!("{who}: {kind}: {fault}"));
+                if is_calm || !is_explained(fault) {
+                    let when = if is_calm { ", while nothing is done to anybody" } else { "" };
+                    self.breach(format!("{who}{when}: {kind}: {fault}"));
+                }
+                if let Fault::Worker(lost) = &**fault {
+                    self.page().told.push((lost.pid.cast_unsigned(), lost.cause));
                 }
                 *self.page().errors.entry(kind).or_default() += 1;
             }
@@ -105,17 +152,28 @@ impl Page {
     pub(crate) fn answered_ms(&self) -> BTreeMap<&'static str, (usize, [f64; 3])> {
         let errors = || self.answers.iter().filter(|answer| !answer.is_result);
         let results = || self.answers.iter().filter(|answer| answer.is_result);
-        let rows: [(&str, Vec<Duration>); 4] = [
+        let rows: [(&str, Vec<Duration>); 5] = [
             ("death to error", errors().filter_map(|answer| answer.since_death).collect()),
             (
                 "death to result by another worker",
                 results().filter_map(|answer| answer.since_death).collect(),
             ),
+            ("death to its work going to another worker", self.dispatches.clone()),
             ("last deed to error", errors().map(|answer| answer.since_mark).collect()),
             ("last deed to result by another worker", results().map(|answer| answer.since_mark).collect()),
         ];
         let rows = rows.into_iter();
         rows.filter_map(|(what, mut all)| Some((what, (all.len(), percentiles(&mut all)?)))).collect()
+    }
+
+    /// Whether a death's error, and its work, were on their way as soon as is promised; none where too few died to tell.
+    pub(crate) fn is_prompt(&self) -> BTreeMap<&'static str, Option<bool>> {
+        let answered = self.answered_ms();
+        let held = |what| {
+            let (count, [_, p99, _]) = answered.get(what)?;
+            (*count >= ENOUGH).then_some(*p99 < PROMPT_MS)
+        };
+        ["death to error", "death to its work going to another worker"].map(|what| (what, held(what))).into()
     }
 
     /// The same for errors, from the death on, by fault.
@@ -143,6 +201,7 @@ impl Page {
             "gateway_kills": self.gateway_kills,
             "deaths": deaths,
             "answers_n_p50_p99_max_ms": self.answered_ms(),
+            "p99_below_50_ms": self.is_prompt(),
             "death_to_error_p50_p99_max_ms_by_fault": self.answered_by_fault(),
             "slowest_recovery": slowest,
             "lost": self.breach_count,
@@ -162,12 +221,28 @@ fn kind_of(fault: &Fault) -> String {
     }
 }
 
-/// Whether deaths, hangs and restarts all around explain it.
+/// Whether deaths, hangs and restarts all around explain it. That a worker died as it is told is seen at the end.
 fn is_explained(fault: &Fault) -> bool {
-    matches!(
-        kind_of(fault).split(' ').next(),
-        Some("Worker" | "Deadline" | "Unavailable" | "Starting" | "Node" | "Poison")
-    )
+    match fault {
+        Fault::Worker(_) | Fault::Deadline { .. } | Fault::Unavailable { .. } | Fault::Starting { .. } => {
+            true
+        }
+        // No two inputs are the same, but all that make one pipeline are.
+        Fault::Poison(poison) => poison.made,
+        Fault::Parse(_)
+        | Fault::Graph(_)
+        | Fault::Placement(_)
+        | Fault::Params { .. }
+        | Fault::Input { .. }
+        | Fault::TypeMismatch { .. }
+        | Fault::Entry(_)
+        | Fault::Node(_)
+        | Fault::Limit(_)
+        | Fault::Stream(_)
+        | Fault::Version { .. }
+        | Fault::Quarantined { .. }
+        | Fault::Internal { .. } => false,
+    }
 }
 
 fn percentiles(all: &mut [Duration]) -> Option<[f64; 3]> {

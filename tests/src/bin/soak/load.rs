@@ -1,6 +1,6 @@
 //! Clients that work all the time, and look at every byte that comes back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use remotemedia_protos::v1::data_buffer::DataType;
 use remotemedia_protos::v1::{DataBuffer, PipelineManifest};
@@ -67,12 +67,13 @@ impl Lane {
         while !*enough.borrow() {
             number += 1;
             book.page().asked += 1;
+            let begun = Instant::now();
             let told = match self.how {
                 How::Unary => self.unary(&asker, &manifest, number).await,
                 How::Stream(chunks) => self.stream(&asker, &manifest, number, chunks).await,
             };
             let rest = if told.is_ok() { REST } else { LONG_REST };
-            book.keep(self.name, &told);
+            book.keep(self.name, begun, &told);
             sleep(rest).await;
         }
     }

@@ -12,6 +12,7 @@ mod book;
 mod cage;
 mod cell;
 mod load;
+mod log;
 mod recovery;
 mod service;
 mod strike;
@@ -21,7 +22,7 @@ mod vigil;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use remotemedia_tests::storm::Dice;
 use tokio::sync::watch;
@@ -32,6 +33,7 @@ use asker::Asker;
 use book::Book;
 use cell::Cell;
 use load::Lane;
+use log::{Death, Log};
 use recovery::Recoveries;
 use service::{Holdings, Service};
 use strike::Strike;
@@ -49,15 +51,18 @@ Clients call all the time: unary and streams, small and large, in Rust, and in P
 environment. Meanwhile one node after the other is killed, aborts, has a segmentation fault, exits, is stopped, hangs, or
 takes all memory, in one phase of its work after the other, and now and then the gateway is killed. What is held to:
 
-  lost 0      every call is answered once and in order, with its own data or with an error that says what happened
-  leaked 0    when all is quiet again no block is in use, the gateway holds no more file descriptors, files and processes
-              than before, and after SIGTERM nothing is left at all
-  told        who was struck is told so: the cause of the death, or the deadline
+  lost 0      every call is answered once and in order, with its own data or with an error that says what happened; while
+              nothing is done to anybody, with its own data
+  leaked 0    when all is quiet again no block is in use, the gateway has not a file descriptor more than before, nor the
+              service a process or a file, but exactly those of links that workers who live have made since; and after
+              SIGTERM nothing is left at all
+  told        who was struck is told so: the cause of the death, or the deadline; nobody is told of another death, and
+              the gateways count, by cause, those that were. They warn of nothing else
   recovered   every worker that died is there again, and works
 
 A death to its answer is measured twice, to the moment at which the client has it: from the death, which is when the kernel
 says that the process is gone, and from the moment that the node wrote down as its last deed. In between the kernel takes the
-process apart. From eight minutes on a cell of
+process apart. So is, by the gateway's log, a death to its work going to another worker. From eight minutes on a cell of
 faults and phases that stays empty is a failure too. Memory is taken only where each worker can be given a cgroup.
 
 The last line is JSON. Exit code: 0 if all held, 1 if not, 2 for a wrong command line.";
@@ -71,10 +76,18 @@ const EXCUSE: Duration = Duration::from_secs(6);
 /// Load alone, before the first strike and after the last.
 const CALM: Duration = Duration::from_secs(3);
 const PROGRESS: Duration = Duration::from_secs(10);
-/// A gateway that has served for a while may have grown by its buffers.
-const HEAP_NOISE_BYTES: u64 = 16 << 20;
+/// A gateway that has served for a while may have grown by its buffers: by a message of the largest lane in each direction.
+const HEAP_NOISE_BYTES: u64 = 8_000_000;
+/// What a link between two workers is to the gateway, which has made it: descriptors of its description and its shared part.
+const LINK_FDS: usize = 2;
+/// What it is in files: its description, its shared part, the sender's memory, the connection, a tag of each port, and one of
+/// each of the three processes that know it.
+const LINK_FILES: usize = 9;
 /// For one round of all.
 const IDLE: Duration = Duration::from_secs(10);
+/// For connections of those who only ask to be gone.
+const SETTLED: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 fn main() -> ExitCode {
     let order = match Order::read(std::env::args().skip(1)) {
@@ -137,13 +150,12 @@ async fn soak(order: Order) -> bool {
         println!("without want of memory: no memory cgroup can be made here");
     }
     let (book, asker) = (Book::open(), Asker::connect(&service.address).await);
-    let (enough, stop) = watch::channel(false);
-    let mut lanes = JoinSet::new();
-    for lane in Lane::all(service.has_python) {
-        lanes.spawn(lane.work(asker.clone(), book.clone(), stop.clone()));
-    }
-    sleep(CALM).await;
-    let mut before = service.holdings().await.unwrap_or_default();
+    book.is_calm(true);
+    // What is made when it is first used is made then, and what there is when it is over should be there at the end.
+    Load::on(&service, &asker, &book).end_after(CALM).await;
+    let mut before = quiet(&service, &book).await;
+    let load = Load::on(&service, &asker, &book);
+    book.is_calm(false);
     strike_until(&mut service, &asker, &book, &order, &cells, &mut before).await;
     let workers = service.workers();
     let is_whole = |status: &remotemedia_cli::admin::Status| {
@@ -152,13 +164,11 @@ async fn soak(order: Order) -> bool {
     if !service.until(Duration::from_secs(40), is_whole).await {
         book.breach("the pool is not whole again");
     }
-    sleep(CALM).await;
-    enough.send_replace(true);
-    while let Some(ended) = lanes.join_next().await {
-        if let Err(error) = ended {
-            book.breach(format!("a client did not end: {error}"));
-        }
-    }
+    book.is_calm(true);
+    load.end_after(CALM).await;
+    book.compare(&service.deaths().await);
+    let log = service.log();
+    read(&log, &book);
     let verdict = Verdict {
         seed: order.seed,
         time: order.time,
@@ -168,7 +178,6 @@ async fn soak(order: Order) -> bool {
         before,
         after: service.holdings().await.unwrap_or_default(),
     };
-    let log = service.log();
     service.stop().await;
     verdict.print(&book.page());
     let all_held = verdict.all_held(&book.page());
@@ -176,6 +185,63 @@ async fn soak(order: Order) -> bool {
         keep(&log);
     }
     all_held
+}
+
+/// Clients that work until it is enough.
+struct Load<'a> {
+    book: &'a Book,
+    lanes: JoinSet<()>,
+    enough: watch::Sender<bool>,
+}
+
+// === impl Load ===
+
+impl<'a> Load<'a> {
+    fn on(service: &Service, asker: &Asker, book: &'a Book) -> Self {
+        let (enough, stop) = watch::channel(false);
+        let mut lanes = JoinSet::new();
+        for lane in Lane::all(service.has_python) {
+            lanes.spawn(lane.work(asker.clone(), book.clone(), stop.clone()));
+        }
+        Self { book, lanes, enough }
+    }
+
+    async fn end_after(mut self, time: Duration) {
+        sleep(time).await;
+        self.enough.send_replace(true);
+        while let Some(ended) = self.lanes.join_next().await {
+            if let Err(error) = ended {
+                self.book.breach(format!("a client did not end: {error}"));
+            }
+        }
+    }
+}
+
+/// What is held when nothing runs.
+async fn quiet(service: &Service, book: &Book) -> Holdings {
+    if let Err(left) = service.is_idle(IDLE).await {
+        book.breach(format!("not idle after some calls: {left}"));
+    }
+    let mut least = service.holdings().await.unwrap_or_default();
+    let give_up = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < give_up {
+        sleep(LOOK_EVERY).await;
+        let fds = service.holdings().await.map_or(least.gateway_fds, |held| held.gateway_fds);
+        least.gateway_fds = least.gateway_fds.min(fds);
+    }
+    least
+}
+
+/// What the gateways have logged: that nobody declared, and when work of the dead went to others.
+fn read(log: &[String], book: &Book) {
+    let log = Log::of(log);
+    log.undeclared().into_iter().for_each(|line| book.breach(format!("logged and not declared: {line}")));
+    // The log has another clock than deaths.
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let offset = since_1970.saturating_sub(strike::now());
+    let sudden = book.page().sudden.clone().into_iter();
+    let deaths: Vec<Death> = sudden.map(|(worker, at)| Death { worker, at: at + offset }).collect();
+    book.page().dispatches = log.dispatches(&deaths);
 }
 
 /// For whoever looks into what did not hold.
@@ -269,26 +335,48 @@ async fn progress(service: &Service, book: &Book, begin: Instant) {
 async fn leaks(service: &Service, before: Holdings) -> Vec<String> {
     let mut leaks = Vec::new();
     leaks.extend(service.is_idle(IDLE).await.err().map(|left| format!("not idle: {left}")));
-    let Some(after) = service.holdings().await else { return vec!["the gateway does not answer".to_owned()] };
-    // Links are made when they are first used, and each is a descriptor of the gateway's and some files.
-    let members = service.workers() + 1;
-    let links = members * (members - 1);
-    if after.gateway_fds > before.gateway_fds + links {
-        leaks.push(format!(
-            "the gateway's file descriptors went from {} to {}",
-            before.gateway_fds, after.gateway_fds
-        ));
+    let give_up = Instant::now() + SETTLED;
+    loop {
+        let Some(after) = service.holdings().await else {
+            return vec!["the gateway does not answer".to_owned()];
+        };
+        let more = held_more(before, after, service.workers());
+        if more.is_empty() || Instant::now() >= give_up {
+            leaks.extend(more);
+            return leaks;
+        }
+        sleep(LOOK_EVERY).await;
     }
-    if after.files > before.files + links * 4 {
-        leaks.push(format!("files went from {} to {}", before.files, after.files));
-    }
-    if after.processes != before.processes {
-        leaks.push(format!("processes went from {} to {}", before.processes, after.processes));
-    }
-    if after.gateway_heap_bytes > before.gateway_heap_bytes + HEAP_NOISE_BYTES {
-        leaks.push("the gateway's heap has grown".to_owned());
-    }
-    leaks
+}
+
+fn held_more(before: Holdings, after: Holdings, workers: usize) -> Vec<String> {
+    // Between any two of them, in both directions.
+    let links = workers * (workers + 1);
+    let of_links = |each: usize| after.links.saturating_sub(before.links) * each;
+    let of_former = |each: usize| before.links.saturating_sub(after.links) * each;
+    let heap = before.gateway_heap_bytes + HEAP_NOISE_BYTES;
+    let mut more = Vec::new();
+    let mut judge = |what: &str, is_more: bool, before: u64, after: u64| {
+        if is_more {
+            more.push(format!("{what} went from {before} to {after}"));
+        }
+    };
+    // As if there were as many links as before.
+    let [fds, files, processes, made] = [
+        [before.gateway_fds + of_links(LINK_FDS), after.gateway_fds + of_former(LINK_FDS)],
+        [before.files + of_links(LINK_FILES), after.files + of_former(LINK_FILES)],
+        [before.processes, after.processes],
+        [before.links, after.links],
+    ]
+    .map(|counts| counts.map(|count| count as u64));
+    judge("the gateway's file descriptors", fds[1] > fds[0], fds[0], fds[1]);
+    judge("files", files[1] != files[0], files[0], files[1]);
+    judge("processes", processes[1] != processes[0], processes[0], processes[1]);
+    judge("links", after.links > links, made[0], made[1]);
+    judge("files of dead processes", after.files_of_dead > 0, 0, after.files_of_dead as u64);
+    let [small, large] = [before.gateway_heap_bytes, after.gateway_heap_bytes];
+    judge("the gateway's heap", large > heap, small, large);
+    more
 }
 
 fn empty_cells(book: &Book, cells: &[Cell]) -> Vec<String> {

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use remotemedia_cli::admin::{AdminDoor, Status};
 use remotemedia_tests::Up;
 use remotemedia_tests::plant::program;
+use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -31,6 +32,19 @@ pub(crate) struct Service {
     marks: Vec<String>,
     /// Of gateways that were killed.
     replays: u64,
+    deaths: BTreeMap<String, u64>,
+}
+
+/// The part of `/status` that [`remotemedia_cli`] does not show.
+#[derive(Debug, Deserialize)]
+struct Deaths {
+    deaths: Vec<OfCause>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OfCause {
+    cause: String,
+    count: u64,
 }
 
 /// What can leak, as far as it is seen from outside.
@@ -38,12 +52,18 @@ pub(crate) struct Service {
 pub(crate) struct Holdings {
     pub(crate) gateway_fds: usize,
     pub(crate) gateway_heap_bytes: u64,
+    /// In the runtime directory, and of the domain in shared memory.
     pub(crate) files: usize,
+    /// Made when they are first used.
+    pub(crate) links: usize,
+    /// Made by processes that do not live.
+    pub(crate) files_of_dead: usize,
     pub(crate) processes: usize,
 }
 
 /// Deadlines that are short enough to meet many of them in a minute.
 const SETTINGS: &str = "
+log_format = 'json'
 [limits]
 default_timeout_ms = 1000
 open_timeout_ms = 1500
@@ -55,6 +75,12 @@ const FORGIVING: &str = "[quarantine]\ndeaths = 1000000\n";
 
 const RUST_WORKERS: usize = 4;
 const PYTHON_WORKERS: usize = 2;
+
+/// POSIX shared memory.
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// How the name of a file ends of which there is one for each link.
+const LINK: &str = ".dynamic";
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -76,7 +102,18 @@ impl Service {
         let (address, admin) = (said("grpc"), said("admin"));
         let notes = TempDir::new().expect("a directory for notes");
         let (door, marks, has_python) = (AdminDoor::at(&admin), up.marks(), python.is_some());
-        Self { up, door, admin, address, has_python, cages, notes, marks, replays: 0 }
+        Self {
+            up,
+            door,
+            admin,
+            address,
+            has_python,
+            cages,
+            notes,
+            marks,
+            replays: 0,
+            deaths: BTreeMap::new(),
+        }
     }
 
     /// A path at which nothing is yet.
@@ -126,6 +163,7 @@ impl Service {
     pub(crate) async fn kill_gateway(&mut self) -> Option<Duration> {
         let before = self.status().await?;
         self.replays += self.counted("remotemedia_replays_total").await;
+        self.deaths = self.deaths().await;
         let workers: Vec<u32> = before.workers.iter().map(|worker| worker.pid).collect();
         signal(before.gateway.pid, Signal::SIGKILL);
         let begin = Instant::now();
@@ -143,16 +181,42 @@ impl Service {
         self.replays + self.counted("remotemedia_replays_total").await
     }
 
+    /// How many workers have died, by cause, as all gateways tell.
+    pub(crate) async fn deaths(&self) -> BTreeMap<String, u64> {
+        let mut all = self.deaths.clone();
+        let told = self.door.get_json::<Deaths>("/status").await.map(|told| told.deaths);
+        for OfCause { cause, count } in told.unwrap_or_default() {
+            *all.entry(cause).or_default() += count;
+        }
+        all
+    }
+
     pub(crate) async fn holdings(&self) -> Option<Holdings> {
-        let gateway = self.status().await?.gateway.pid;
-        let dir = self.up.ready["runtime_dir"].as_str()?;
-        let launcher = self.up.process.pid();
+        let status = self.status().await?;
+        let gateway = status.gateway.pid;
+        let living: Vec<u32> = status.workers.iter().map(|one| one.pid).chain([gateway]).collect();
+        let names = self.files();
+        let is_of_dead = |name: &&String| makers(name).any(|pid| !living.contains(&pid));
         Some(Holdings {
             gateway_fds: fs::read_dir(format!("/proc/{gateway}/fd")).ok()?.count(),
             gateway_heap_bytes: heap_bytes(gateway)?,
-            files: files_under(Path::new(dir)),
-            processes: children_of(launcher),
+            files: names.len(),
+            links: names.iter().filter(|name| name.ends_with(LINK)).count(),
+            files_of_dead: names.iter().filter(is_of_dead).count(),
+            processes: children_of(self.up.process.pid()),
         })
+    }
+
+    /// The names of all of its files.
+    fn files(&self) -> Vec<String> {
+        let dir = self.up.ready["runtime_dir"].as_str().unwrap_or_default();
+        let mut names = Vec::new();
+        names_under(Path::new(dir), &mut names);
+        let marks = self.up.marks();
+        let shared = fs::read_dir(SHARED_MEMORY).into_iter().flatten().flatten();
+        let shared = shared.filter_map(|entry| entry.file_name().into_string().ok());
+        names.extend(shared.filter(|name| marks.iter().any(|mark| name.starts_with(mark))));
+        names
     }
 
     /// Whether no session is there, and no block in use, in time; what is left if not.
@@ -221,9 +285,19 @@ fn heap_bytes(pid: u32) -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1_024)
 }
 
-fn files_under(dir: &Path) -> usize {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|entry| 1 + if entry.path().is_dir() { files_under(&entry.path()) } else { 0 }).sum()
+fn names_under(dir: &Path, names: &mut Vec<String>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        names.extend(entry.file_name().into_string());
+        names_under(&entry.path(), names);
+    }
+}
+
+/// The processes that a file's name says have made it: `[mark_hash_]id[_id][.suffix]`, where an id has the process in its
+/// third 32 bits.
+fn makers(name: &str) -> impl Iterator<Item = u32> {
+    let stem = name.split_once('.').map_or(name, |(stem, _suffix)| stem);
+    let ids = stem.rsplit('_').take(2).map_while(|part| part.parse::<u128>().ok());
+    ids.filter_map(|id| u32::try_from((id >> 64) & u128::from(u32::MAX)).ok())
 }
 
 /// Living processes with this parent.

@@ -63,15 +63,22 @@ impl Strike<'_> {
         let mark = self.service.note(&format!("mark-{}", self.number));
         let vigil = Vigil::over(names.keys().copied());
         self.book.page().asked += 1;
+        let begun = Instant::now();
         let (outcome, ()) = tokio::join!(self.play(), self.continue_paused(&mark));
         let (Outcome { told, at }, deaths) = (outcome, vigil.end());
-        self.book.keep("a strike's own client", &told);
+        self.book.keep("a strike's own client", begun, &told);
         // Without a mark it waited for a worker that did not come in time.
         let mark = Mark::read(&mark)?;
         self.judge(&told);
+        self.book.page().struck.extend(self.cell.fault.death().map(|cause| (mark.pid, cause)));
         // How long somebody takes to start who could do it again is another matter.
-        let is_like_it = |name: &&String| name.starts_with(self.cell.language.pool());
-        let is_repeated = self.cell.phase == Phase::Repeated && names.values().filter(is_like_it).count() > 1;
+        let alike = names.values().filter(|name| name.starts_with(self.cell.language.pool())).count();
+        let is_repeated = self.cell.phase == Phase::Repeated && alike > 1;
+        // With two others, also who must not share one with what is left has somewhere to go.
+        let sudden = deaths.get(&mark.pid).filter(|_| self.cell.fault.is_sudden() && alike > 2);
+        if let Some((died, worker)) = sudden.copied().zip(names.get(&mark.pid)) {
+            self.book.page().sudden.push((worker.clone(), died));
+        }
         if self.cell.fault.is_sudden() && (told.is_err() || is_repeated) {
             let answer = Answer {
                 fault: self.cell.fault.word(self.cell.language),
@@ -196,9 +203,10 @@ impl Strike<'_> {
                 return;
             }
             self.book.page().asked += 1;
+            let begun = Instant::now();
             let told =
                 self.asker.unary(chain(&[&sound]), "doom", self.input(0), self.limit_ms()).await.map(drop);
-            self.book.keep("one who looks for the stuck", &told);
+            self.book.keep("one who looks for the stuck", begun, &told);
         }
     }
 

@@ -43,14 +43,29 @@ impl Verdict {
         for (what, (count, [p50, p99, longest])) in page.answered_ms() {
             println!("{what}: p50 {p50} ms, p99 {p99} ms, longest {longest} ms of {count}");
         }
+        for (what, is_below) in page.is_prompt() {
+            let words = match is_below {
+                Some(true) => "held",
+                Some(false) => "NOT HELD",
+                None => "too few to tell",
+            };
+            println!("{what}, p99 below 50 ms: {words}");
+        }
         if let Some((of, took)) = page.slowest_recovery() {
             println!("slowest recovery: {:.0} ms, {of}", ms(*took));
         }
         let Self { leaks, empty, before, after, .. } = self;
         let heaps = [before, after].map(|held| megabytes(held.gateway_heap_bytes));
         println!(
-            "gateway: {:.1} MB to {:.1} MB, {} fds to {}",
-            heaps[0], heaps[1], before.gateway_fds, after.gateway_fds
+            "gateway: {:.1} MB to {:.1} MB, {} fds to {}; files {} to {}, links {} to {}",
+            heaps[0],
+            heaps[1],
+            before.gateway_fds,
+            after.gateway_fds,
+            before.files,
+            after.files,
+            before.links,
+            after.links
         );
         println!("lost {}, leaked {}, empty cells {}", page.breach_count, leaks.len(), empty.len());
         page.breaches.iter().chain(leaks).for_each(|what| println!("  {what}"));
