@@ -6,6 +6,8 @@ use std::process::Command;
 
 use remotemedia_tests::Machine;
 
+use crate::WORKERS;
+
 /// By unit: what the offline analysis may print at most.
 const SCORES: [(&str, f32); 3] = [
     ("remotemedia-gateway.service", 1.5),
@@ -40,6 +42,18 @@ fn the_units_are_exposed_as_little_as_the_specification_says() {
         let promise = format!("`{unit}` {score}");
         assert!(specification.contains(&promise), "SPECIFICATION.md does not say {promise}");
     }
+}
+
+#[test]
+fn the_gateway_looks_for_memory_for_as_many_workers_as_are_installed() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy/systemd");
+    let [settings, install] =
+        ["gateway.toml", "install"].map(|name| fs::read_to_string(units.join(name)).unwrap());
+    let enabled = install.lines().find(|line| line.contains(" enable ")).unwrap();
+    let enabled = enabled.matches("remotemedia-worker@").count();
+    assert_eq!(enabled, WORKERS.len());
+    let setting = format!("workers = {enabled}");
+    assert!(settings.lines().any(|line| line == setting), "there is no `{setting}`:\n{settings}");
 }
 
 #[tokio::test]
