@@ -29,7 +29,6 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::edges::Edges;
 use crate::line::Line;
-use crate::machine;
 use crate::placement::Wanted;
 use crate::registry::{Registry, Standing};
 use crate::session::FromHub;
@@ -155,7 +154,7 @@ impl Hub {
         is_successor: bool,
     ) -> std::io::Result<Self> {
         // Looked up here, so that the first session does not wait for it.
-        LazyLock::force(&machine::THIS);
+        LazyLock::force(&remotemedia_ipc::machine::THIS);
         let (orders, ordered) = channel();
         let shared = Arc::new(HubShared {
             waiting_orders: AtomicUsize::new(0),

@@ -256,7 +256,11 @@ fn params() -> Vec<Case> {
         case("cut off", "{\"target_sample_rate\": 160", &["node 'r'", "line 1, column 26"]),
         case("not a number", "{\n \"target_sample_rate\": NaN}", &["node 'r'", "line 2, column 24"]),
         case("an infinite number", "{\"target_sample_rate\": 1e999}", &["node 'r'", "line 1"]),
-        case("an unknown key", "{\"target_sample_rat\": 1}", &["target_sample_rat", "target_sample_rate"]),
+        case(
+            "an unknown key",
+            "{\"target_sample_rat\": 1}",
+            &["'target_sample_rat' = 1", "did you mean 'target_sample_rate'?"],
+        ),
         case(
             "another type",
             "{\"target_sample_rate\": \"16000\"}",
@@ -265,6 +269,11 @@ fn params() -> Vec<Case> {
         case("out of range", "{\"target_sample_rate\": 0}", &["target_sample_rate", "is 0", "1 to"]),
         case("a fraction", "{\"target_sample_rate\": 16000.5}", &["target_sample_rate", "16000.5"]),
         case("nothing", "", &["target_sample_rate"]),
+        case(
+            "a key twice",
+            "{\"target_sample_rate\": 8000,\n \"target_sample_rate\": 16000}",
+            &["node 'r'", "line 2, column 21", "key 'target_sample_rate' is written twice"],
+        ),
         case("data", &large, &["params of node 'r' take", "limit of 262144"]),
         case("much text", &format!("\"{}\"", "x".repeat(300_000)), &["node 'r'", "invalid type: string"]),
         case("depth", &"[".repeat(200_000), &["node 'r'", "line 1"]),
