@@ -7,6 +7,7 @@ use std::time::Duration;
 use remotemedia_core::manifest::{Draft, Parts, Problem};
 use remotemedia_core::node::NodeInfo;
 use remotemedia_core::token::Token;
+use remotemedia_ipc::machine::THIS;
 use serde::Serialize;
 
 use crate::admin::AdminDoor;
@@ -34,10 +35,13 @@ pub async fn validate(
     let mut draft = pipeline::draft(&args.pipeline)?;
     match offer(&args, token, home, programs).await? {
         Offer::Infos(infos) => {
+            draft.check_demands(Some(&THIS));
             draft.check_types(&infos);
             draft.check_params(&infos);
         }
         Offer::Names { names, endpoint } => {
+            // It may run on another machine.
+            draft.check_demands(None);
             draft.check_names(&names.iter().map(String::as_str).collect());
             crate::say(&format!(
                 "parameters, ports and kinds of data are not checked: {endpoint} tells only the names of its node types"

@@ -13,6 +13,7 @@ pub mod graph;
 pub mod joined;
 pub mod launching;
 pub mod limits;
+pub mod machine;
 pub mod manifest;
 pub mod nearest;
 pub mod node;

@@ -17,6 +17,7 @@ pub mod host;
 pub mod launcher;
 pub mod lease;
 pub mod link;
+pub mod machine;
 pub mod memory;
 pub mod plane;
 mod readiness;

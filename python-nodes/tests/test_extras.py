@@ -55,9 +55,10 @@ def test_the_page_of_a_node_says_what_the_node_says(node: type[Node]) -> None:
     spec = spec_of(node)
     name = importlib.import_module(node.__module__).__name__.rpartition(".")[2]
     page = (ROOT / "docs" / "nodes" / f"{name.replace('_', '-')}.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|", page, re.MULTILINE)
-    told = {name: default for name, _, default in rows}
-    absent = {parameter["name"]: parameter["absent"] for parameter in spec.parameters}
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (.*?) \| (.*?) \|", page, re.MULTILINE)
+    told = {names: default for names, _, default in rows}
+    names = [", ".join(f"`{name}`" for name in (parameter["name"], *parameter["aliases"])) for parameter in spec.parameters]
+    absent = dict(zip(names, (parameter["absent"] for parameter in spec.parameters), strict=True))
     for parameter, value in absent.items():
         expected = f"`{value['Default']}`" if isinstance(value, dict) else "none"
         assert told.get(parameter) == expected, parameter

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from remotemedia import Audio, Context, Data, Json, Node, Output, Range, Text
+from remotemedia import Alias, Audio, Context, Data, Json, Node, Output, Range, Text
 from remotemedia._spec import NodeDefinitionError, spec_of
 
 
@@ -67,6 +67,19 @@ def test_kinds_are_found_in_unions_iterators_and_coroutines() -> None:
 
     kinds = [(said["accepts"], said["produces"]) for said in map(told, (Many, Async, AsyncMany, Free))]
     assert kinds == [(["audio", "text"], ["json"]), (["text"], ["json", "text"]), ([], ["text"]), ([], [])]
+
+
+def test_a_parameter_has_the_other_names_that_its_annotation_says() -> None:
+    class Quiet(Node):
+        def __init__(
+            self,
+            *,
+            pad_ms: Annotated[int, Range(min=0, max=9), Alias("speech_pad_ms"), Alias("padding")] = 1,
+            rate: Annotated[int, Alias("sample_rate")] | None = None,
+        ) -> None: ...
+        def process(self, data: Audio) -> None: ...
+
+    assert [parameter["aliases"] for parameter in told(Quiet)["parameters"]] == [["speech_pad_ms", "padding"], ["sample_rate"]]
 
 
 def test_several_data_parameters_are_ports() -> None:

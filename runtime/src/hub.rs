@@ -24,11 +24,11 @@ use remotemedia_ipc::guest::Waker;
 use remotemedia_ipc::host::{Host, HostEvent, LauncherEvent};
 use remotemedia_ipc::plane::{Arrival, EdgeOut, Plane};
 use remotemedia_ipc::slot::Member;
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::edges::Edges;
 use crate::line::Line;
-use crate::machine;
 use crate::placement::Wanted;
 use crate::registry::{Registry, Standing};
 use crate::session::FromHub;
@@ -154,7 +154,7 @@ impl Hub {
         is_successor: bool,
     ) -> std::io::Result<Self> {
         // Looked up here, so that the first session does not wait for it.
-        LazyLock::force(&machine::THIS);
+        LazyLock::force(&remotemedia_ipc::machine::THIS);
         let (orders, ordered) = channel();
         let shared = Arc::new(HubShared {
             waiting_orders: AtomicUsize::new(0),
@@ -277,9 +277,14 @@ impl HubHandle {
         self.shared.poisons.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The hub has gone round once more, at most a tick later.
-    pub(crate) async fn turned(&self) {
-        self.shared.turned.notified().await;
+    /// The hub has gone round once more, at most a tick later; or somebody who waited for a block has one.
+    pub(crate) fn turned(&self) -> Notified<'_> {
+        self.shared.turned.notified()
+    }
+
+    /// Somebody who waited for a block has one: who is next may look.
+    pub(crate) fn wake_waiting(&self) {
+        self.shared.turned.notify_waiters();
     }
 
     /// Where inputs wait for free blocks.

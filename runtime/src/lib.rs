@@ -21,7 +21,6 @@ mod captures;
 mod edges;
 mod hub;
 mod line;
-mod machine;
 mod measures;
 mod placement;
 mod poison;

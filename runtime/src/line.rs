@@ -45,6 +45,13 @@ impl Line {
         Place { line: self, key }
     }
 
+    /// Whether somebody who does not wait yet may have what there is.
+    pub(crate) fn is_open(&self, class: u32, begins: bool) -> bool {
+        let first = Key { class, begins: false, number: 0 };
+        let waiting = self.lock();
+        !begins || waiting.places.range(first..).next().is_none_or(|place| place.class != class)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,7 +94,8 @@ mod tests {
         let [first, second, third] = [(); 3].map(|()| line.join(7, true));
         let is_next = |places: [&Place<'_>; 3]| places.map(Place::is_next);
         assert_eq!(is_next([&first, &second, &third]), [true, false, false]);
-        assert!(line.join(8, true).is_next(), "another size is another line");
+        assert!(line.join(8, true).is_next() && line.is_open(8, true), "another size is another line");
+        assert!(!line.is_open(7, true) && line.is_open(7, false), "who comes last is last");
         let (waited_for, another) = (line.join(7, false), line.join(7, false));
         assert!(waited_for.is_next() && another.is_next());
         assert_eq!(is_next([&first, &second, &third]), [false; 3]);
@@ -97,6 +105,7 @@ mod tests {
         first.served();
         assert!(third.is_next() && third.last_served().is_some());
         drop(third);
+        assert!(line.is_open(7, true));
         assert!(line.lock().places.is_empty());
     }
 }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use remotemedia_core::fault::PlacementError;
 use remotemedia_core::graph::{Graph, NodeIndex};
-use remotemedia_core::manifest::{Capabilities, CpuRequirement, GpuRequirement, NodeManifest, RuntimeHint};
+use remotemedia_core::machine;
+use remotemedia_core::manifest::{NodeManifest, RuntimeHint};
 use remotemedia_core::node::NodeInfo;
+use remotemedia_ipc::machine::THIS;
 use remotemedia_ipc::slot::Member;
 
-use crate::machine::{self, Machine};
 use crate::registry::{Registry, WorkerEntry};
 use crate::wiring::Remains;
 
@@ -73,7 +74,9 @@ fn place_one(
     registry: &Registry,
 ) -> Result<(Member, NodeInfo), Unplaced> {
     let node = graph.node(index);
-    check_machine(node, &machine::THIS)?;
+    if let Some(error) = machine::problems(node, Some(&THIS)).into_iter().next() {
+        return Err(error.into());
+    }
     let offering: Vec<(Member, &WorkerEntry, &NodeInfo)> = registry
         .ready()
         .filter_map(|(member, worker)| Some((member, worker, worker.offers(&node.node_type)?)))
@@ -99,7 +102,9 @@ fn place_one(
         let kinds: BTreeSet<&str> = others.iter().map(|(_, worker, _)| worker.hello.kind.as_str()).collect();
         let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
         let have = format!("'{}' is offered by pools of kind {kinds}", node.node_type);
-        let error = unsatisfied(node, "runtime_hint", node.runtime_hint.name().to_owned(), &have);
+        let (node_id, what, value) =
+            (node.id.clone(), "runtime_hint".to_owned(), node.runtime_hint.name().to_owned());
+        let error = PlacementError::Unsatisfied { node: node_id, what, value, have };
         return Err(Unplaced::for_want_of(node, error));
     }
     let apart = |neighbour: &NodeManifest| node.own_process || neighbour.own_process;
@@ -146,81 +151,13 @@ impl From<PlacementError> for Unplaced {
     }
 }
 
-/// What a node asks of the machine: all workers run on this one.
-fn check_machine(node: &NodeManifest, machine: &Machine) -> Result<(), PlacementError> {
-    if !machine.answers_to(&node.host) {
-        let have = format!("nodes run on this machine, '{}': leave it empty", machine.name);
-        return Err(unsatisfied(node, "host", node.host.clone(), &have));
-    }
-    let Some(Capabilities { gpu, cpu, memory_gb }) = &node.capabilities else { return Ok(()) };
-    if let Some(gpu) = gpu {
-        check_gpu(node, gpu)?;
-    }
-    if let Some(cpu) = cpu {
-        check_cpu(node, cpu, machine)?;
-    }
-    let Some(asked) = *memory_gb else { return Ok(()) };
-    check_memory(node, "capabilities.memory_gb", asked)?;
-    match machine.memory_bytes.map(gigabytes) {
-        Some(has) if asked > has => {
-            let have = format!("this machine has {has:.1}");
-            Err(unsatisfied(node, "capabilities.memory_gb", asked.to_string(), &have))
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// Workers announce no graphics processors, so one that is required cannot be had; one that is not is a wish.
-fn check_gpu(node: &NodeManifest, gpu: &GpuRequirement) -> Result<(), PlacementError> {
-    check_memory(node, "capabilities.gpu.min_memory_gb", gpu.min_memory_gb)?;
-    if !gpu.required {
-        return Ok(());
-    }
-    let kind = if gpu.kind.is_empty() { "any" } else { &gpu.kind };
-    Err(unsatisfied(node, "capabilities.gpu", kind.to_owned(), "no pool declares a gpu"))
-}
-
-fn check_cpu(node: &NodeManifest, cpu: &CpuRequirement, machine: &Machine) -> Result<(), PlacementError> {
-    const ARCH: &str = std::env::consts::ARCH;
-    if !cpu.arch.is_empty() && cpu.arch != ARCH {
-        let have = format!("this machine is {ARCH}");
-        return Err(unsatisfied(node, "capabilities.cpu.arch", cpu.arch.clone(), &have));
-    }
-    if usize::try_from(cpu.cores).is_ok_and(|asked| asked > machine.cores) {
-        let have = format!("this machine has {}", machine.cores);
-        return Err(unsatisfied(node, "capabilities.cpu.cores", cpu.cores.to_string(), &have));
-    }
-    Ok(())
-}
-
-fn check_memory(node: &NodeManifest, what: &str, gigabytes: f64) -> Result<(), PlacementError> {
-    if gigabytes.is_finite() && gigabytes >= 0.0 {
-        return Ok(());
-    }
-    Err(unsatisfied(node, what, gigabytes.to_string(), "a number of GB is 0 or more"))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "what is told of it has one digit behind the point")]
-fn gigabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e9
-}
-
 /// A pool says of what kind it is; the hint is the contract's word for the interpreter that a node is written for.
 fn suits(hint: RuntimeHint, kind: &str) -> bool {
     match hint {
         RuntimeHint::Unspecified | RuntimeHint::Auto => true,
         RuntimeHint::Cpython => matches!(kind, "python" | "cpython"),
-        RuntimeHint::Rustpython | RuntimeHint::CpythonWasm => kind == hint.name(),
+        RuntimeHint::Rustpython | RuntimeHint::CpythonWasm => false,
     }
-}
-
-/// Characters of a value that a message shows.
-const SHOWN: usize = 200;
-
-fn unsatisfied(node: &NodeManifest, what: &str, value: String, have: &str) -> PlacementError {
-    // What comes from outside is as long as it likes.
-    let value = value.chars().take(SHOWN).collect();
-    PlacementError::Unsatisfied { node: node.id.clone(), what: what.to_owned(), value, have: have.to_owned() }
 }
 
 #[cfg(test)]
@@ -345,8 +282,7 @@ mod tests {
             let said = ask(text).unwrap_err();
             assert!(said.starts_with(expect), "{said:?} for {text}");
         };
-        let name = &machine::THIS.name;
-        let cores = machine::THIS.cores;
+        let (name, cores) = (&THIS.name, THIS.cores);
         for fine in [
             "host: localhost".to_owned(),
             format!("host: '{name}'"),
@@ -359,11 +295,10 @@ mod tests {
         }
         refused("host: mars", "node 'a' asks for host = mars: nodes run on this machine, '");
         let offered = "'Any' is offered by pools of kind rust";
-        for hint in ["cpython", "rustpython", "cpython_wasm"] {
-            refused(
-                &format!("runtime_hint: {hint}"),
-                &format!("node 'a' asks for runtime_hint = {hint}: {offered}"),
-            );
+        let unknown = "no pool runs that: write auto, or cpython for nodes in Python";
+        for (hint, have) in [("cpython", offered), ("rustpython", unknown), ("cpython_wasm", unknown)] {
+            let expect = format!("node 'a' asks for runtime_hint = {hint}: {have}");
+            refused(&format!("runtime_hint: {hint}"), &expect);
         }
         let capability = |text: &str, expect: &str| {
             refused(
@@ -390,18 +325,5 @@ mod tests {
         let manifest = "version: v1\nnodes: [{ id: a, node_type: Any, runtime_hint: cpython }]";
         let graph = Graph::check(&Manifest::from_yaml(manifest).unwrap(), &Limits::default()).unwrap();
         assert_eq!(slots(&place(&graph, &registry, None).unwrap()), [9]);
-    }
-
-    #[test]
-    fn gigabytes_that_are_no_number_are_refused() {
-        let gpu = GpuRequirement { min_memory_gb: -1.0, ..GpuRequirement::default() };
-        for (gpu, memory_gb, field) in
-            [(None, Some(f64::NAN), "memory_gb"), (Some(gpu), None, "min_memory_gb")]
-        {
-            let capabilities = Some(Capabilities { gpu, cpu: None, memory_gb });
-            let node = NodeManifest { capabilities, ..NodeManifest::default() };
-            let said = check_machine(&node, &machine::THIS).unwrap_err().to_string();
-            assert!(said.contains(field) && said.ends_with("a number of GB is 0 or more"), "{said}");
-        }
     }
 }

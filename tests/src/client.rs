@@ -65,7 +65,7 @@ pub struct Answers {
 // === impl Client ===
 
 impl Client {
-    /// Connects to `HOST:PORT`.
+    /// Connects to `HOST:PORT`, or to `unix:PATH`.
     ///
     /// # Panics
     /// Nobody answers in time.
@@ -78,7 +78,9 @@ impl Client {
     /// # Panics
     /// Nobody answers in time.
     pub async fn connect_as(address: &str, token: Option<&Token>) -> Self {
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+        let is_path = address.starts_with("unix:");
+        let uri = if is_path { address.to_owned() } else { format!("http://{address}") };
+        let endpoint = Endpoint::from_shared(uri).expect("an address");
         let channel = within(PATIENCE, "the connection", endpoint.tcp_nodelay(true).connect()).await;
         let bearer = Bearer::of(token.cloned()).expect("a token can stand in a header");
         Self(InterceptedService::new(channel.expect("the gateway takes connections"), bearer))

@@ -1,6 +1,7 @@
 //! The system as it is deployed: a gateway process and worker processes, which tests talk to, kill, and then hold to
 //! having left nothing behind.
 
+mod footprint;
 mod journal;
 mod parent;
 mod process;
@@ -26,6 +27,7 @@ use crate::pipeline;
 
 use parent::Parent;
 
+pub use footprint::Footprint;
 pub use process::{Ending, Process};
 pub use program::{program, python};
 
@@ -535,14 +537,15 @@ impl Plant {
 
 /// A gateway in a directory, and what it says when it serves.
 async fn start_gateway(recipe: &Recipe, dir: &Path) -> (Process, Serving) {
+    let elsewhere = recipe.arguments.iter().any(|argument| argument.starts_with("--grpc="));
+    let grpc = (!elsewhere).then(|| "--grpc=127.0.0.1:0".to_owned());
     let mut arguments = vec![
-        "--grpc=127.0.0.1:0".to_owned(),
         "--admin=127.0.0.1:0".to_owned(),
         "--log-format=json".to_owned(),
         format!("--config={}", dir.join(SETTINGS).display()),
         format!("--runtime-dir={}", dir.display()),
     ];
-    arguments.extend(recipe.arguments.iter().cloned());
+    arguments.extend(grpc.into_iter().chain(recipe.arguments.iter().cloned()));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let gateway = Process::start("gateway", &program("remotemedia-gateway"), &arguments);
     let serving = gateway.first_line(START).await;

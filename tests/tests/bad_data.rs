@@ -7,15 +7,11 @@ use remotemedia_protos::v1::stream_request::Request;
 use remotemedia_protos::v1::{AudioBuffer, AudioFormat, DataBuffer, DataChunk, ErrorResponse, ErrorType};
 use remotemedia_tests::Plant;
 use remotemedia_tests::client::context;
-use remotemedia_tests::deadline::until;
 use remotemedia_tests::pipeline::{RESAMPLE, chain, document, json, text};
-use remotemedia_tests::plant::RELEASE;
 
 const CALCULATOR: &str = "{ id: calculator, node_type: Calculator }";
 /// Each of them this often, so that what one of them leaks becomes visible.
 const ROUNDS: usize = 10;
-/// What an allocator may keep of what was given back.
-const SLACK_BYTES: u64 = 16 << 20;
 
 /// A piece of data, and what it is answered with.
 struct Case {
@@ -31,10 +27,8 @@ struct Case {
 async fn data_that_is_wrong_has_its_typed_answer_by_both_calls_and_the_next_request_is_served() {
     let plant = Plant::start().await;
     works(&plant).await;
-    plant.idle_within(RELEASE).await;
-    let (gateway, open) = (plant.gateway().pid(), plant.gateway().fds());
-    let before = plant.gateway().private_bytes();
-    for round in 0..ROUNDS {
+    let before = plant.footprint().await;
+    for _ in 0..ROUNDS {
         for case in audio().into_iter().chain(documents()) {
             let Case { name, error, says, .. } = &case;
             for answer in [unary(&plant, &case).await, streamed(&plant, &case).await] {
@@ -45,16 +39,8 @@ async fn data_that_is_wrong_has_its_typed_answer_by_both_calls_and_the_next_requ
             }
             works(&plant).await;
         }
-        assert_eq!(plant.status().await.gateway.pid, gateway, "round {round}");
     }
-    plant.idle_within(RELEASE).await;
-    until(RELEASE, async || {
-        let files = plant.gateway().open_files();
-        if files.len() <= open { Ok(()) } else { Err(files) }
-    })
-    .await;
-    let after = plant.gateway().private_bytes();
-    assert!(after < before + SLACK_BYTES, "{before} bytes before, {after} after");
+    plant.is_as_before(&before).await;
     plant.finish().await;
 }
 

@@ -213,7 +213,9 @@ async fn pass_on_a_stream(plant: &Plant, sent: Vec<DataBuffer>) {
     let (stream, _session) = plant.client().stream(&chain(&[PASS])).await;
     let answers = stream.run(sent.clone()).await.closed();
     assert_eq!(answers.results.len(), sent.len());
-    for (came, sent) in answers.of("pass").zip(&sent) {
+    let came: Vec<&DataBuffer> = answers.of("pass").collect();
+    assert_eq!(came.len(), sent.len(), "a result has no output of the node");
+    for (came, sent) in came.into_iter().zip(&sent) {
         assert!(came == sent, "{} came back as {}", told(sent), told(came));
     }
 }

@@ -15,10 +15,12 @@ async fn names_of_existing_manifests_work_as_yaml_json_and_protobuf() {
     let resample = r#"{"source_rate": 44100, "target_rate": 16000, "quality": "Medium", "channels": 1}"#;
     let camel = r#"{"sourceRate": 44100, "targetRate": 16000, "quality": "high", "channels": 1}"#;
     let vad = r#"{"sample_rate": 16000, "frame_duration_ms": 30, "energy_threshold": 0.01}"#;
+    let durations = r#"{"min_speech_duration_ms": 250, "min_silence_duration_ms": 100, "speech_pad_ms": 30}"#;
     for (node_type, params, hz) in [
         ("RustResampleNode", resample, 44_100),
         ("FastResampleNode", camel, 44_100),
         ("RustVADNode", vad, 16_000),
+        ("RustVADNode", durations, 16_000),
     ] {
         for manifest in in_three_forms(node_type, params) {
             let second = audio::mono(hz, &audio::tone(hz, 16_000));

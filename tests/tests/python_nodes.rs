@@ -58,6 +58,27 @@ async fn speech_is_resampled_found_written_down_and_spoken_in_four_processes() {
     plant.finish().await;
 }
 
+/// As manifests of others write it.
+#[tokio::test]
+async fn a_manifest_that_names_silero_vad_node_with_its_own_parameters_runs() {
+    let mut plant = plant(&["remotemedia.nodes.silero_vad"]).await;
+    let vad = "{ id: vad, node_type: SileroVADNode, params: { threshold: 0.5, sample_rate: 16000, \
+               min_speech_duration_ms: 250, min_silence_duration_ms: 500, speech_pad_ms: 0 } }";
+    let manifest = chain(&[RESAMPLE, vad]);
+    plant.warm(&manifest, ("resample", audio::mono(48_000, &[0.0; RATE]))).await;
+    let input = [("resample", audio::mono(48_000, &spoken("Front_Center.wav")))];
+    let result = plant.client().execute(&manifest, input).await.unwrap();
+    let reports = document(&result.data_outputs["vad"]);
+    let last = reports.as_array().and_then(|reports| reports.last()).cloned().unwrap_or(reports);
+    assert_eq!(last["segments"].as_array().map(Vec::len), Some(1), "{last}");
+
+    let both = "{ id: vad, node_type: SileroVADNode, params: { pad_ms: 1, speech_pad_ms: 2 } }";
+    let error = plant.client().execute(&chain(&[both]), [("vad", audio::mono(16_000, &[0.0]))]).await;
+    let said = error.unwrap_err().message;
+    assert!(said.contains("'pad_ms' and 'speech_pad_ms' mean the same"), "{said}");
+    plant.finish().await;
+}
+
 #[tokio::test]
 async fn a_recording_is_understood_in_one_call_and_what_is_wrong_is_told_at_the_opening() {
     let plant = plant(&["remotemedia.nodes.speech_to_text"]).await;

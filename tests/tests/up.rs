@@ -228,6 +228,33 @@ connections:
     assert_eq!((&problem["path"], &problem["value"]), (&"nodes[0].node_type".into(), &"VDA".into()));
     assert_eq!(problem["nearest"], "VAD");
 
+    fs::write(
+        &yaml,
+        "version: v1
+nodes:
+  - { id: a, node_type: VAD, host: mars }
+  - { id: b, node_type: VAD, runtime_hint: rustpython }
+  - id: c
+    node_type: VAD
+    capabilities:
+      gpu: { type: cuda, required: true }
+      cpu: { cores: 100000 }
+",
+    )
+    .unwrap();
+    let done = home.run(&["validate", &yaml]).await;
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    let expected = [
+        ("broken.yaml:3:36: nodes[0].host: ", "host = mars: nodes run on this machine, '"),
+        ("broken.yaml:4:44: nodes[1].runtime_hint: ", "runtime_hint = rustpython: no pool runs that"),
+        ("broken.yaml:8:12: nodes[2].capabilities.gpu: ", "gpu = cuda: no pool declares a gpu"),
+        ("broken.yaml:9:21: nodes[2].capabilities.cpu.cores: ", "cores = 100000: this machine has "),
+    ];
+    assert_eq!(done.stdout.len(), expected.len(), "{:#?}", done.stdout);
+    for (line, (place, said)) in done.stdout.iter().zip(expected) {
+        assert!(line.contains(place) && line.contains(said), "{line}");
+    }
+
     for name in ["speech.yaml", "fanout.yaml", "passthrough.yaml"] {
         let done = home.run(&["validate", &example(name)]).await;
         assert_eq!(done.code, Some(0), "{name}: {}", done.stderr);

@@ -317,7 +317,7 @@ fn a_parameter_out_of_range_is_named_with_what_is_allowed() {
     );
     check(
         serde_json::json!({ "target_rat": 1 }),
-        "unknown parameter 'target_rat': there are target_sample_rate, source_rate, channels, quality, output_format; did you mean 'target_rate'?",
+        "unknown parameter 'target_rat' = 1: there are target_sample_rate, source_rate, channels, quality, output_format; did you mean 'target_rate'?",
     );
 }
 

@@ -209,7 +209,7 @@ fn a_parameter_out_of_range_is_named_with_what_is_allowed() {
     );
     check(
         serde_json::json!({ "treshold": 0.5 }),
-        "unknown parameter 'treshold': there are threshold, min_speech_ms, min_silence_ms, pad_ms, sample_rate, frame_duration_ms, energy_threshold; did you mean 'threshold'?",
+        "unknown parameter 'treshold' = 0.5: there are threshold, min_speech_ms, min_silence_ms, pad_ms, sample_rate, frame_duration_ms, energy_threshold; did you mean 'threshold'?",
     );
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::DataError;
+use super::listed::listed;
 
 /// Interleaved little-endian PCM: whole sample frames, each one sample of every channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,16 +18,18 @@ pub struct Audio {
     channels: ChannelCount,
 }
 
-/// How one sample is stored.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SampleFormat {
-    /// 32-bit float, full scale at ±1.0.
-    F32,
-    /// 16-bit signed integer.
-    I16,
-    /// 32-bit signed integer.
-    I32,
+listed! {
+    /// How one sample is stored.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum SampleFormat {
+        /// 32-bit float, full scale at ±1.0.
+        F32,
+        /// 16-bit signed integer.
+        I16,
+        /// 32-bit signed integer.
+        I32,
+    }
 }
 
 /// Sample frames per second.
@@ -139,9 +142,6 @@ impl Audio {
 // === impl SampleFormat ===
 
 impl SampleFormat {
-    /// Every format there is.
-    pub const ALL: [Self; 3] = [Self::F32, Self::I16, Self::I32];
-
     /// Bytes of one sample.
     #[must_use]
     pub const fn bytes(self) -> usize {

@@ -197,9 +197,9 @@ pub enum DataError {
         /// Strides declared, or those of the order.
         strides: Box<[i64]>,
     },
-    /// More elements than bytes: some are the same.
+    /// Elements that overlap, or could.
     #[error(
-        "the elements of an array of shape {shape} in {dtype} share bytes (strides {strides:?}): send a copy in which they do not"
+        "the elements of an array of shape {shape} in {dtype} share bytes or interleave (strides {strides:?}): send a copy without gaps"
     )]
     SharedElements {
         /// Shape declared.

@@ -8,6 +8,7 @@ mod control;
 mod error;
 mod file;
 mod json;
+mod listed;
 mod mime;
 mod numpy;
 mod shape;
@@ -19,6 +20,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use listed::listed;
 
 pub use audio::{Audio, ChannelCount, SampleFormat, SampleRate};
 pub use binary::Binary;
@@ -56,28 +59,30 @@ pub enum RuntimeData {
     File(FileReference),
 }
 
-/// The kinds of [`RuntimeData`], without the data.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// [`Audio`]
-    Audio,
-    /// [`Video`]
-    Video,
-    /// [`Tensor`]
-    Tensor,
-    /// [`Json`]
-    Json,
-    /// [`Text`]
-    Text,
-    /// [`Binary`]
-    Binary,
-    /// [`Control`]
-    Control,
-    /// [`NumpyArray`]
-    Numpy,
-    /// [`FileReference`]
-    File,
+listed! {
+    /// The kinds of [`RuntimeData`], without the data.
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Kind {
+        /// [`Audio`]
+        Audio,
+        /// [`Video`]
+        Video,
+        /// [`Tensor`]
+        Tensor,
+        /// [`Json`]
+        Json,
+        /// [`Text`]
+        Text,
+        /// [`Binary`]
+        Binary,
+        /// [`Control`]
+        Control,
+        /// [`NumpyArray`]
+        Numpy,
+        /// [`FileReference`]
+        File,
+    }
 }
 
 /// What kinds without a payload have for one.
@@ -191,19 +196,6 @@ impl From<FileReference> for RuntimeData {
 // === impl Kind ===
 
 impl Kind {
-    /// Every kind there is.
-    pub const ALL: [Self; 9] = [
-        Self::Audio,
-        Self::Video,
-        Self::Tensor,
-        Self::Json,
-        Self::Text,
-        Self::Binary,
-        Self::Control,
-        Self::Numpy,
-        Self::File,
-    ];
-
     /// The name in messages, manifests and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::DataError;
+use super::listed::listed;
 use super::shape::Shape;
 
 /// Little-endian elements of a NumPy array, where its strides put them.
@@ -21,25 +22,27 @@ pub struct NumpyArray {
     order: MemoryOrder,
 }
 
-/// The type of an array's elements.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "they are NumPy's names")]
-pub enum NumpyDtype {
-    Bool,
-    Int8,
-    Int16,
-    Int32,
-    Int64,
-    Uint8,
-    Uint16,
-    Uint32,
-    Uint64,
-    Float16,
-    Float32,
-    Float64,
-    Complex64,
-    Complex128,
+listed! {
+    /// The type of an array's elements.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    #[expect(missing_docs, reason = "they are NumPy's names")]
+    pub enum NumpyDtype {
+        Bool,
+        Int8,
+        Int16,
+        Int32,
+        Int64,
+        Uint8,
+        Uint16,
+        Uint32,
+        Uint64,
+        Float16,
+        Float32,
+        Float64,
+        Complex64,
+        Complex128,
+    }
 }
 
 /// In which orders the elements lie without gaps, as far as the sender said: both, one or neither.
@@ -130,8 +133,9 @@ impl NumpyArray {
         }
         let expected = span(&self.shape, &strides, self.dtype)
             .ok_or_else(|| DataError::Elements { shape: self.shape.dimensions().to_vec() })?;
+        let is_apart = are_apart(&self.shape, &strides, self.dtype);
         let (bytes, dtype, strides) = (self.bytes.len(), self.dtype, strides.into());
-        if self.shape.bytes_of(dtype.bytes() as u64) > expected {
+        if !is_apart {
             return Err(DataError::SharedElements { shape: shape(), dtype, strides });
         }
         if bytes as u64 != expected {
@@ -168,6 +172,23 @@ fn span(shape: &Shape, strides: &[i64], dtype: NumpyDtype) -> Option<u64> {
     reach.filter(|span| *span <= Shape::MAX_BYTES)
 }
 
+/// Whether each step along a dimension leads past all that lies within it. So it is in every slice of an array whose
+/// elements lie one after the other. Strides that interleave what lies within two steps are refused too, though
+/// elements might miss each other: nobody gets them by slicing, and to tell them apart can take as long as one likes.
+fn are_apart(shape: &Shape, strides: &[i64], dtype: NumpyDtype) -> bool {
+    let steps = shape.dimensions().iter().zip(strides).filter(|(length, _)| **length > 1);
+    let mut steps: Vec<(u64, u64)> = steps.map(|(length, step)| (step.unsigned_abs(), *length)).collect();
+    steps.sort_unstable();
+    // Within what can be addressed, as has been seen.
+    let mut within = dtype.bytes() as u64;
+    shape.elements() == 0
+        || steps.into_iter().all(|(step, length)| {
+            let is_apart = step >= within;
+            within = within.saturating_add((length - 1).saturating_mul(step));
+            is_apart
+        })
+}
+
 fn c_strides(shape: &Shape, dtype: NumpyDtype) -> Vec<i64> {
     let mut strides = gapless(shape.dimensions().iter().rev(), dtype);
     strides.reverse();
@@ -192,24 +213,6 @@ fn gapless<'a>(dimensions: impl Iterator<Item = &'a u64>, dtype: NumpyDtype) -> 
 // === impl NumpyDtype ===
 
 impl NumpyDtype {
-    /// Every type that is processed.
-    pub const ALL: [Self; 14] = [
-        Self::Bool,
-        Self::Int8,
-        Self::Int16,
-        Self::Int32,
-        Self::Int64,
-        Self::Uint8,
-        Self::Uint16,
-        Self::Uint32,
-        Self::Uint64,
-        Self::Float16,
-        Self::Float32,
-        Self::Float64,
-        Self::Complex64,
-        Self::Complex128,
-    ];
-
     /// # Errors
     /// Not one of the names in [`Self::ALL`].
     pub fn of_name(name: &str) -> Result<Self, DataError> {
@@ -292,6 +295,8 @@ mod tests {
         check(12, &[2, 3], &[2, 4], F, &[2, 4]);
         check(12, &[2, 3], &[], C, &[6, 2]);
         check(12, &[2, 3], &[], F, &[2, 4]);
+        // Every second element of every third row, the rows backwards.
+        check(54, &[2, 3], &[-36, 8], NEITHER, &[-36, 8]);
         // Every second element, backwards.
         check(10, &[3], &[-4], NEITHER, &[-4]);
         // A column, of which nobody takes a second step sideways.
@@ -337,7 +342,21 @@ mod tests {
             &[1_000_000],
             &[0],
             NEITHER,
-            "the elements of an array of shape [1000000] in int16 share bytes (strides [0]): send a copy in which they do not",
+            "the elements of an array of shape [1000000] in int16 share bytes or interleave (strides [0]): send a copy without gaps",
+        );
+        check(
+            10,
+            &[2, 2],
+            &[4, 4],
+            NEITHER,
+            "the elements of an array of shape [2, 2] in int16 share bytes or interleave (strides [4, 4]): send a copy without gaps",
+        );
+        check(
+            16,
+            &[3, 2],
+            &[4, -6],
+            NEITHER,
+            "the elements of an array of shape [3, 2] in int16 share bytes or interleave (strides [4, -6]): send a copy without gaps",
         );
         check(
             2,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::DataError;
+use super::listed::listed;
 use super::shape::Shape;
 
 /// Little-endian elements without gaps, the last dimension varying fastest.
@@ -17,20 +18,22 @@ pub struct Tensor {
     layout: String,
 }
 
-/// The type of a tensor's elements.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TensorDtype {
-    /// IEEE 754 single precision.
-    F32,
-    /// IEEE 754 half precision.
-    F16,
-    /// Signed 32 bits.
-    I32,
-    /// Signed 8 bits.
-    I8,
-    /// Unsigned 8 bits.
-    U8,
+listed! {
+    /// The type of a tensor's elements.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum TensorDtype {
+        /// IEEE 754 single precision.
+        F32,
+        /// IEEE 754 half precision.
+        F16,
+        /// Signed 32 bits.
+        I32,
+        /// Signed 8 bits.
+        I8,
+        /// Unsigned 8 bits.
+        U8,
+    }
 }
 
 // === impl Tensor ===
@@ -81,9 +84,6 @@ impl Tensor {
 // === impl TensorDtype ===
 
 impl TensorDtype {
-    /// Every type there is.
-    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::I32, Self::I8, Self::U8];
-
     /// Bytes of one element.
     #[must_use]
     pub const fn bytes(self) -> usize {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::DataError;
+use super::listed::listed;
 
 /// One picture. Raw: the planes of its pixel format without padding. Encoded: one access unit, which may be empty
 /// where an encoder dropped the picture.
@@ -27,34 +28,38 @@ pub enum PictureCoding {
     Encoded(VideoCodec),
 }
 
-/// How raw pixels lie in memory.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PixelFormat {
-    /// Packed R G B; 3 bytes a pixel.
-    Rgb24,
-    /// Packed R G B A; 4 bytes a pixel.
-    Rgba32,
-    /// Planes Y, U, V, the last two with one byte for each 2 x 2 pixels.
-    Yuv420p,
-    /// The same under the name that WebRTC uses.
-    I420,
-    /// Luma only; 1 byte a pixel.
-    Gray8,
-    /// Plane Y, then one of interleaved U and V, with one pair for each 2 x 2 pixels.
-    Nv12,
+listed! {
+    /// How raw pixels lie in memory.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum PixelFormat {
+        /// Packed R G B; 3 bytes a pixel.
+        Rgb24,
+        /// Packed R G B A; 4 bytes a pixel.
+        Rgba32,
+        /// Planes Y, U, V, the last two with one byte for each 2 x 2 pixels.
+        Yuv420p,
+        /// The same under the name that WebRTC uses.
+        I420,
+        /// Luma only; 1 byte a pixel.
+        Gray8,
+        /// Plane Y, then one of interleaved U and V, with one pair for each 2 x 2 pixels.
+        Nv12,
+    }
 }
 
-/// The compression of an encoded picture.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VideoCodec {
-    /// RFC 6386.
-    Vp8,
-    /// ITU-T H.264.
-    H264,
-    /// AOMedia Video 1.
-    Av1,
+listed! {
+    /// The compression of an encoded picture.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum VideoCodec {
+        /// RFC 6386.
+        Vp8,
+        /// ITU-T H.264.
+        H264,
+        /// AOMedia Video 1.
+        Av1,
+    }
 }
 
 /// Width and height in pixels.
@@ -136,10 +141,6 @@ impl Video {
 // === impl PixelFormat ===
 
 impl PixelFormat {
-    /// Every format there is.
-    pub const ALL: [Self; 6] =
-        [Self::Rgb24, Self::Rgba32, Self::Yuv420p, Self::I420, Self::Gray8, Self::Nv12];
-
     /// Bytes of a picture of this size. Where width or height are odd, the last chroma sample of a row or column
     /// stands for what there is.
     #[must_use]
@@ -169,11 +170,6 @@ impl fmt::Display for PixelFormat {
 }
 
 // === impl VideoCodec ===
-
-impl VideoCodec {
-    /// Every codec there is.
-    pub const ALL: [Self; 3] = [Self::Vp8, Self::H264, Self::Av1];
-}
 
 impl fmt::Display for VideoCodec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::fault::{Fault, PlacementError};
 use crate::graph::{Graph, GraphError};
 use crate::limits::Limits;
+use crate::machine::{self, Machine};
 use crate::node::NodeInfo;
 
 use super::document::{Content, Document, Field, Format, SyntaxError};
@@ -86,6 +87,13 @@ impl Draft {
         });
         let unfit: Vec<PlacementError> = unfit.collect();
         unfit.into_iter().for_each(|error| self.blame(&error.into()));
+    }
+
+    /// Holds what its nodes ask to what can be had: on this machine, if it is known on which they would run.
+    pub fn check_demands(&mut self, machine: Option<&Machine>) {
+        let asked = self.manifest.nodes.iter().flat_map(|node| machine::problems(node, machine));
+        let asked: Vec<PlacementError> = asked.collect();
+        asked.into_iter().for_each(|error| self.blame(&error.into()));
     }
 
     /// Holds the parameters to what the node types take.
@@ -533,9 +541,9 @@ nodes:
         assert_eq!(
             told(yaml, Format::Yaml),
             [
-                "4:40: nodes[0].params.loudnes: node 'a': unknown parameter 'loudnes': there are loudness; did you mean 'loudness'?",
+                "4:40: nodes[0].params.loudnes: node 'a': unknown parameter 'loudnes' = 1: there are loudness; did you mean 'loudness'?",
                 "7:25: nodes[1].params.loudness: node 'b': parameter 'loudness' is 1.5: allowed is number, 0 to 1",
-                "7:30: nodes[1].params.pitch: node 'b': unknown parameter 'pitch': there are loudness",
+                "7:30: nodes[1].params.pitch: node 'b': unknown parameter 'pitch' = 2: there are loudness",
             ]
         );
     }

@@ -187,8 +187,8 @@ fn of_placement(error: &PlacementError) -> Parts {
 fn of_params(error: &ParamError) -> Parts {
     match error {
         ParamError::Shape { .. } => Parts::default(),
-        ParamError::Unknown { name, nearest, known } => {
-            Parts { nearest: nearest.clone(), ..Parts::bound(name, known.join(", ")) }
+        ParamError::Unknown { name, nearest, known, .. } => {
+            Parts { nearest: nearest.as_deref().map(str::to_owned), ..Parts::bound(name, known.join(", ")) }
         }
         ParamError::Missing { allowed, .. } => Parts { allowed: Some(allowed.clone()), ..Parts::default() },
         ParamError::Twice { name, alias } => Parts::bound(format!("{name}, {alias}"), "one of them"),

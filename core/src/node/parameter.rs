@@ -81,14 +81,17 @@ pub enum ParamError {
         problem: String,
     },
     /// A key that the type does not have.
-    #[error("unknown parameter '{name}': {}", Remedy { nearest: nearest.as_deref(), known })]
+    #[error("unknown parameter '{name}' = {value}: {}", Remedy { nearest: nearest.as_deref(), known })]
     Unknown {
         /// As written.
         name: String,
+        /// As given, as JSON.
+        #[serde(default)]
+        value: Box<str>,
         /// What was probably meant.
-        nearest: Option<String>,
+        nearest: Option<Box<str>>,
         /// The keys there are.
-        known: Vec<String>,
+        known: Box<[String]>,
     },
     /// A key that must be there is not.
     #[error("parameter '{name}' is missing: allowed is {allowed}")]
@@ -130,9 +133,9 @@ pub fn read_params<T: DeserializeOwned>(params: &Params) -> Result<T, ParamError
 /// Checks what was given against what is declared. Gives every parameter under its own name: defaults are filled in, and
 /// what has none and was not given is not there.
 pub(super) fn check(declared: &[Parameter], given: &Params) -> Result<Params, ParamError> {
-    let of_none = |key: &&String| declared.iter().all(|parameter| !parameter.answers_to(key));
-    if let Some(key) = given.keys().find(of_none) {
-        return Err(unknown(key, declared));
+    let of_none = |key: &str| declared.iter().all(|parameter| !parameter.answers_to(key));
+    if let Some((key, value)) = given.iter().find(|(key, _)| of_none(key)) {
+        return Err(unknown_of(key, value, declared));
     }
     let mut checked = Params::new();
     for parameter in declared {
@@ -145,8 +148,9 @@ pub(super) fn check(declared: &[Parameter], given: &Params) -> Result<Params, Pa
 
 /// All for which [`check`] would refuse what was given.
 pub(super) fn problems(declared: &[Parameter], given: &Params) -> Vec<ParamError> {
-    let of_none = |key: &&String| declared.iter().all(|parameter| !parameter.answers_to(key));
-    let unknown = given.keys().filter(of_none).map(|key| unknown(key, declared));
+    let of_none = |key: &str| declared.iter().all(|parameter| !parameter.answers_to(key));
+    let unknown = given.iter().filter(|(key, _)| of_none(key));
+    let unknown = unknown.map(|(key, value)| unknown_of(key, value, declared));
     unknown.chain(declared.iter().filter_map(|parameter| parameter.find(given).err())).collect()
 }
 
@@ -372,10 +376,11 @@ impl fmt::Display for Remedy<'_> {
     }
 }
 
-fn unknown(key: &str, declared: &[Parameter]) -> ParamError {
+fn unknown_of(key: &str, value: &Value, declared: &[Parameter]) -> ParamError {
     ParamError::Unknown {
         name: shortened(key),
-        nearest: nearest(key, declared.iter().flat_map(Parameter::names)).map(str::to_owned),
+        value: shortened(&value.to_string()).into(),
+        nearest: nearest(key, declared.iter().flat_map(Parameter::names)).map(Into::into),
         known: declared.iter().map(|parameter| parameter.name.clone()).collect(),
     }
 }
@@ -470,11 +475,16 @@ mod tests {
         );
         check(
             json!({ "target_rat": 1 }),
-            "unknown parameter 'target_rat': there are target_sample_rate, source_rate, quality, gain, wide, label; did you mean 'target_rate'?",
+            "unknown parameter 'target_rat' = 1: there are target_sample_rate, source_rate, quality, gain, wide, label; did you mean 'target_rate'?",
         );
         check(
             json!({ "x": 1 }),
-            "unknown parameter 'x': there are target_sample_rate, source_rate, quality, gain, wide, label",
+            "unknown parameter 'x' = 1: there are target_sample_rate, source_rate, quality, gain, wide, label",
+        );
+        let long = checked(json!({ "x": "y".repeat(100_000) })).unwrap_err();
+        assert!(
+            long.contains("'x' = \"yyy") && long.contains("… (100002 bytes)") && long.len() < 300,
+            "{long}"
         );
     }
 

@@ -9,6 +9,7 @@ use remotemedia_core::manifest::{
 use remotemedia_core::node::ParamError;
 use serde_json::Value;
 
+use super::json::{Object, TWICE};
 use crate::v1::{self, DataTypeHint, PipelineManifest, WorkerLossPolicy};
 
 /// Takes the manifest over as written; `Graph::check` tells whether it is a pipeline.
@@ -110,16 +111,13 @@ fn params_from_wire(node: &str, text: &str) -> Result<Params, Fault> {
     if text.trim().is_empty() {
         return Ok(Params::new());
     }
-    serde_json::from_str(text).map_err(|error| {
+    serde_json::from_str(text).map(|Object(params)| params).map_err(|error| {
         let problem = error.to_string();
+        let (problem, _place) = problem.rsplit_once(" at line ").unwrap_or((&problem, ""));
+        let wanted = if problem.ends_with(TWICE) { "" } else { ", where a JSON object is wanted" };
         // It quotes what it got, however long that is.
-        let problem: String =
-            problem.split(" at line ").next().unwrap_or_default().chars().take(SHOWN).collect();
-        let problem = format!(
-            "line {}, column {}: {problem}, where a JSON object is wanted",
-            error.line(),
-            error.column()
-        );
+        let problem: String = problem.chars().take(SHOWN).collect();
+        let problem = format!("line {}, column {}: {problem}{wanted}", error.line(), error.column());
         Fault::Params { node: node.to_owned(), error: ParamError::Shape { problem } }
     })
 }

@@ -6,6 +6,7 @@
 
 pub mod data;
 pub mod fault;
+mod json;
 pub mod limits;
 pub mod manifest;
 pub mod metrics;

@@ -17,9 +17,10 @@ from .data import (
     Text,
     Video,
 )
-from .node import Context, Node, Output, Range
+from .node import Alias, Context, Node, Output, Range
 
 __all__ = [
+    "Alias",
     "Audio",
     "Binary",
     "Context",

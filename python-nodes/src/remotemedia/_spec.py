@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from .data import KINDS, Data
-from .node import Context, Node, Output, Range
+from .node import Alias, Context, Node, Output, Range
 
 _INTEGERS = (-(2**63), 2**63 - 1)
 _NUMBERS = (-1.7976931348623157e308, 1.7976931348623157e308)
@@ -172,7 +172,8 @@ def _parameter(node: type, found: tuple[inspect.Parameter, Any]) -> dict[str, An
     else:
         absent = {"Default": json.dumps(parameter.default)}
     values = _values(node, parameter.name, present[0])
-    return {"name": parameter.name, "aliases": [], "values": values, "absent": absent, "summary": ""}
+    aliases = [note.name for note in getattr(present[0], "__metadata__", ()) if isinstance(note, Alias)]
+    return {"name": parameter.name, "aliases": aliases, "values": values, "absent": absent, "summary": ""}
 
 
 def _values(node: type, name: str, hint: Any) -> Any:

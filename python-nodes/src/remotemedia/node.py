@@ -58,6 +58,13 @@ class Range:
     unit: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Another name of a parameter, in manifests that exist: the same value means the same."""
+
+    name: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
     """Data with what is said about it, where that differs from the input's."""

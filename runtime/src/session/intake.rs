@@ -15,7 +15,7 @@ use remotemedia_ipc::plane::{EdgeOut, Header, NoBlock, Plane, Prepared, Together
 use tokio::time::timeout_at;
 
 use super::{Attempt, RunningSession, State, exceeded};
-use crate::line::Place;
+use crate::line::{Line, Place};
 use crate::placement;
 use crate::survival::Pieces;
 use crate::wiring::Wiring;
@@ -256,30 +256,41 @@ impl RunningSession {
     async fn prepare(&self, frame: &Frame, together: Together) -> Result<Prepared, Fault> {
         let (plane, quota, bytes) = (self.hub.plane(), self.quota.as_deref(), frame.data.payload().len());
         let (class, begins) = (plane.size_class(bytes), together.begins());
-        let own = quota.map(|quota| quota.line().join(class, begins));
-        let mut common: Option<Place<'_>> = None;
+        let (mut own, mut common): (Option<Place<'_>>, Option<Place<'_>>) = (None, None);
+        let may_go = |line: &Line, place: &Option<Place<'_>>| match place {
+            Some(place) => place.is_next(),
+            // Who finds nobody waiting does not wait for those who are about to be served.
+            None => line.is_open(class, begins),
+        };
         let began = Instant::now();
         loop {
+            let turned = self.hub.turned();
             let checked = quota.map_or(Ok(()), |quota| quota.check(plane, bytes, together));
-            if checked.is_err() {
-                // It keeps nobody of another connection waiting.
-                common = None;
-            } else if own.as_ref().is_none_or(Place::is_next) {
-                let place = common.get_or_insert_with(|| self.hub.line().join(class, begins));
-                if place.is_next()
-                    && let Some(prepared) = self.prepare_now(frame, together)?
-                {
-                    common.into_iter().chain(own).for_each(Place::served);
-                    return Ok(prepared);
+            let is_first = checked.is_ok() && quota.is_none_or(|quota| may_go(quota.line(), &own));
+            if is_first
+                && may_go(self.hub.line(), &common)
+                && let Some(prepared) = self.prepare_now(frame, together)?
+            {
+                let waited = own.is_some() || common.is_some();
+                own.into_iter().chain(common).for_each(Place::served);
+                if waited {
+                    self.hub.wake_waiting();
                 }
+                return Ok(prepared);
             }
+            own = own.or_else(|| quota.map(|quota| quota.line().join(class, begins)));
+            // One that may not go keeps nobody of another connection waiting.
+            common = match common {
+                None if is_first => Some(self.hub.line().join(class, begins)),
+                place => place.filter(|_| is_first),
+            };
             self.check_open()?;
             self.lock().machine.hears(Instant::now());
             let patience =
                 if self.asked.is_some() { self.limits.idle_timeout() } else { self.granted.timeout };
             let served = own.iter().chain(&common).filter_map(Place::last_served);
             let deadline = served.fold(began, Instant::max) + patience;
-            if timeout_at(deadline.into(), self.hub.turned()).await.is_err() {
+            if timeout_at(deadline.into(), turned).await.is_err() {
                 checked?;
                 return Err(Fault::Deadline {
                     limit_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),

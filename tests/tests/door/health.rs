@@ -27,6 +27,8 @@ type Connection = InterceptedService<Channel, Bearer>;
 /// Within this much a death is told; longer only on a machine that is busy with other tests.
 const TOLD: Duration = Duration::from_secs(1);
 const BUSY: u32 = 5;
+/// Deaths of which the middle one is told in time, however busy the machine is at one of them.
+const DEATHS: usize = 5;
 
 #[tokio::test]
 async fn health_is_not_serving_with_the_reason_soon_after_the_pool_died_and_serving_when_it_is_back() {
@@ -50,9 +52,7 @@ async fn health_is_not_serving_with_the_reason_soon_after_the_pool_died_and_serv
     let killed = Instant::now();
     plant.workers()[0].signal(Signal::SIGKILL);
     assert_eq!(next().await, ServingStatus::NotServing);
-    let took = killed.elapsed();
-    println!("the pool's death is told after {took:?}");
-    assert!(took < TOLD * BUSY, "{took:?}");
+    let mut took = vec![killed.elapsed()];
     let reason = "no worker is left: the last to go was 'rust-1', which was killed by SIGKILL";
     let told = check(&mut health, "").await.unwrap();
     assert_eq!(told, (ServingStatus::NotServing, Some(reason.to_owned())));
@@ -72,6 +72,19 @@ async fn health_is_not_serving_with_the_reason_soon_after_the_pool_died_and_serv
     })
     .await;
     assert_eq!(check(&mut health, "").await.unwrap(), (ServingStatus::Serving, None));
+
+    for death in 1..DEATHS {
+        let killed = Instant::now();
+        plant.workers()[death].signal(Signal::SIGKILL);
+        assert_eq!(next().await, ServingStatus::NotServing);
+        took.push(killed.elapsed());
+        plant.workers()[death].ended(START).await;
+        plant.start_worker().await;
+        assert_eq!(next().await, ServingStatus::Serving);
+    }
+    took.sort();
+    println!("the pool's death is told after {took:?}");
+    assert!(took[DEATHS / 2] < TOLD, "{took:?}");
     drop((watched, health));
     plant.expect("worker_died");
     plant.finish().await;

@@ -19,6 +19,9 @@ const UP: &str = "{ id: up, node_type: AudioResample, params: { target_sample_ra
 const DOWN: &str = "{ id: down, node_type: AudioResample, params: { target_sample_rate: 8000 } }";
 const SLOW: &str = "{ id: slow, node_type: Slow, params: { ms: 600 } }";
 
+/// Each limit this often, so that what one of them leaks becomes visible.
+const ROUNDS: usize = 10;
+
 /// What goes too far, the limits asked for, the pipeline with its entry and input, and the words of the answer.
 type Row =
     (&'static str, ResourceLimits, (&'static [&'static str], &'static str, DataBuffer), [&'static str; 3]);
@@ -26,6 +29,17 @@ type Row =
 #[tokio::test]
 async fn each_limit_is_met_by_name_with_its_value_and_the_remedy_in_one_call_and_on_a_stream() {
     let plant = Plant::start().await;
+    // What is built once is built by the first.
+    all_are_met(&plant).await;
+    let before = plant.footprint().await;
+    for _ in 0..ROUNDS {
+        all_are_met(&plant).await;
+    }
+    plant.is_as_before(&before).await;
+    plant.finish().await;
+}
+
+async fn all_are_met(plant: &Plant) {
     let none = ResourceLimits::default();
     let rows: [Row; 7] = [
         (
@@ -74,17 +88,16 @@ async fn each_limit_is_met_by_name_with_its_value_and_the_remedy_in_one_call_and
     for (what, limits, (nodes, entry, data), words) in rows {
         let manifest = chain(nodes);
         let error = plant.client().execute_request(request(&manifest, entry, &data, limits)).await;
-        let error = error.unwrap().unwrap_err();
+        let error = error.expect("it is a reply").expect_err(what);
         assert_eq!(error.error_type(), ErrorType::ResourceLimit, "{what}: {}", error.message);
         words.iter().for_each(|word| assert!(error.message.contains(word), "{what}: {}", error.message));
 
-        let error = on_stream(&plant, &manifest, data, limits).await;
+        let error = on_stream(plant, &manifest, data, limits).await;
         assert_eq!(error.error_type(), ErrorType::ResourceLimit, "{what}: {}", error.message);
         words.iter().for_each(|word| assert!(error.message.contains(word), "{what}: {}", error.message));
         assert_eq!(context(&error)["stream_error_type"], "STREAM_ERROR_BUFFER_OVERFLOW", "{what}");
-        plant.client().execute(&chain(&[PASS]), [("pass", text("next"))]).await.unwrap();
+        plant.client().execute(&chain(&[PASS]), [("pass", text("next"))]).await.expect("the next call works");
     }
-    plant.finish().await;
 }
 
 #[tokio::test]

@@ -11,5 +11,6 @@ mod quotas;
 mod raw;
 mod room;
 mod tokens;
+mod unix;
 
 const PASS: &str = "{ id: pass, node_type: PassThrough }";

@@ -85,7 +85,7 @@ fn what_cannot_be_opened_says_why() {
         ),
         (
             with_type(chain("a"), "Temper", r#"{"mood": 1}"#),
-            "node 'a': unknown parameter 'mood': there are times, panic_at, hold, hold_too",
+            "node 'a': unknown parameter 'mood' = 1: there are times, panic_at, hold, hold_too",
         ),
         (with_type(chain("a"), "Temper", "[]"), "node 'a': params: invalid type: sequence"),
         (two_feeds, "numbers the feeds of node 'b' [0, 0]"),

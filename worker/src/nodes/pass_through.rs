@@ -56,6 +56,6 @@ mod tests {
     fn a_parameter_is_one_too_many() {
         let params = Params::from_iter([("gain".to_owned(), 1.into())]);
         let error = PassThrough::info().check(&params).unwrap_err();
-        assert_eq!(error.to_string(), "unknown parameter 'gain': the type has none");
+        assert_eq!(error.to_string(), "unknown parameter 'gain' = 1: the type has none");
     }
 }

@@ -232,14 +232,17 @@ fn parameters() -> Vec<Parameter> {
             0.6,
             "Score from which 16 ms begin speech: less misses less of it, more hears less in noise.",
         ),
-        Parameter::with_default("min_speech_ms", ms(), 100, "What is shorter is no speech."),
-        Parameter::with_default("min_silence_ms", ms(), 300, "A shorter pause does not end a segment."),
+        Parameter::with_default("min_speech_ms", ms(), 100, "What is shorter is no speech.")
+            .also_called(&["min_speech_duration_ms"]),
+        Parameter::with_default("min_silence_ms", ms(), 300, "A shorter pause does not end a segment.")
+            .also_called(&["min_silence_duration_ms"]),
         Parameter::with_default(
             "pad_ms",
             ms(),
             50,
             "What a segment gets before and after; at most min_silence_ms.",
-        ),
+        )
+        .also_called(&["speech_pad_ms"]),
         Parameter::optional(
             "sample_rate",
             Values::integer(SAMPLE_RATE..=SAMPLE_RATE, "Hz"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 import numpy as np
 
 from ..data import Audio, Json
-from ..node import Context, Node, Output, Range
+from ..node import Alias, Context, Node, Output, Range
 from .extras import MissingExtraError, load
 from .speech import SAMPLE_RATE, mono, refuse_other_rates
 from .utterances import Utterances
@@ -89,10 +89,13 @@ class SileroVAD(Node):
         *,
         output: Literal["report", "speech"] = "report",
         threshold: Annotated[float, Range(min=0, max=1)] = 0.5,
-        min_speech_ms: Annotated[int, Range(min=0, max=10_000, unit="ms")] = 100,
-        min_silence_ms: Annotated[int, Range(min=0, max=10_000, unit="ms")] = 300,
-        pad_ms: Annotated[int, Range(min=0, max=10_000, unit="ms")] = 30,
+        min_speech_ms: Annotated[int, Range(min=0, max=10_000, unit="ms"), Alias("min_speech_duration_ms")] = 100,
+        min_silence_ms: Annotated[int, Range(min=0, max=10_000, unit="ms"), Alias("min_silence_duration_ms")] = 300,
+        pad_ms: Annotated[int, Range(min=0, max=10_000, unit="ms"), Alias("speech_pad_ms")] = 30,
+        sample_rate: Annotated[int, Range(min=SAMPLE_RATE, max=SAMPLE_RATE, unit="Hz")] | None = None,
     ) -> None:
+        del sample_rate  # Manifests of SileroVADNode say it, and it can be no other.
+
         def samples(milliseconds: int) -> int:
             return milliseconds * SAMPLE_RATE // 1_000
 
