@@ -58,7 +58,7 @@ pub(crate) async fn run() -> Result<Vec<Row>, BenchError> {
         Program::python_worker("nodes:PyPass")?,
     ]);
     let library = Library::start(&programs).await?;
-    let rows = measure(&library).await;
+    let rows = Box::pin(measure(&library)).await;
     let stopped = library.stop().await;
     let rows = rows?;
     stopped?;
@@ -66,7 +66,7 @@ pub(crate) async fn run() -> Result<Vec<Row>, BenchError> {
 }
 
 async fn measure(library: &Library) -> Result<Vec<Row>, BenchError> {
-    Ok(vec![spread(library).await?, stuck(library).await?])
+    Ok(vec![spread(library).await?, Box::pin(stuck(library)).await?])
 }
 
 async fn spread(library: &Library) -> Result<Row, BenchError> {
