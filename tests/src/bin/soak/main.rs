@@ -54,8 +54,8 @@ takes all memory, in one phase of its work after the other, and now and then the
   lost 0      every call is answered once and in order, with its own data or with an error that says what happened; while
               nothing is done to anybody, with its own data
   leaked 0    when all is quiet again no block is in use, the gateway has not a file descriptor more than before, nor the
-              service a process or a file, but exactly those of links that workers who live have made since; and after
-              SIGTERM nothing is left at all
+              service a process or a file, but exactly those of links that workers who live have made since; the heap of
+              a gateway that lives for four minutes is what it was in the first two; and after SIGTERM nothing is left
   told        who was struck is told so: the cause of the death, or the deadline; nobody is told of another death, and
               the gateways count, by cause, those that were. They warn of nothing else
   recovered   every worker that died is there again, and works
@@ -76,7 +76,9 @@ const EXCUSE: Duration = Duration::from_secs(6);
 /// Load alone, before the first strike and after the last.
 const CALM: Duration = Duration::from_secs(3);
 const PROGRESS: Duration = Duration::from_secs(10);
-/// A gateway that has served for a while may have grown by its buffers: by a message of the largest lane in each direction.
+/// As long as a gateway gets to know its load: what it has had at once it keeps for the next time.
+const WARMING: Duration = Duration::from_secs(120);
+/// What it may have more after that: by a message of the largest lane in each direction.
 const HEAP_NOISE_BYTES: u64 = 8_000_000;
 /// What a link between two workers is to the gateway, which has made it: descriptors of its description and its shared part.
 const LINK_FDS: usize = 2;
@@ -154,9 +156,10 @@ async fn soak(order: Order) -> bool {
     // What is made when it is first used is made then, and what there is when it is over should be there at the end.
     Load::on(&service, &asker, &book).end_after(CALM).await;
     let mut before = quiet(&service, &book).await;
+    let mut heap = Heap::of(before);
     let load = Load::on(&service, &asker, &book);
     book.is_calm(false);
-    strike_until(&mut service, &asker, &book, &order, &cells, &mut before).await;
+    strike_until(&mut service, &asker, &book, &order, &cells, &mut heap).await;
     let workers = service.workers();
     let is_whole = |status: &remotemedia_cli::admin::Status| {
         status.workers.iter().filter(|one| one.state == "ready").count() == workers
@@ -169,10 +172,11 @@ async fn soak(order: Order) -> bool {
     book.compare(&service.deaths().await);
     let log = service.log();
     read(&log, &book);
+    before.gateway_heap_bytes = heap.most_at_first;
     let verdict = Verdict {
         seed: order.seed,
         time: order.time,
-        leaks: leaks(&service, before).await,
+        leaks: leaks(&service, before, heap.most_at_last()).await,
         empty: empty_cells(&book, &cells),
         replays: service.replays().await,
         before,
@@ -185,6 +189,31 @@ async fn soak(order: Order) -> bool {
         keep(&log);
     }
     all_held
+}
+
+/// How large the heap of the gateway that there is has been while that was young.
+struct Heap {
+    since: Instant,
+    most_at_first: u64,
+}
+
+// === impl Heap ===
+
+impl Heap {
+    fn of(first: Holdings) -> Self {
+        Self { since: Instant::now(), most_at_first: first.gateway_heap_bytes }
+    }
+
+    fn note(&mut self, now: Holdings) {
+        if self.since.elapsed() < WARMING {
+            self.most_at_first = self.most_at_first.max(now.gateway_heap_bytes);
+        }
+    }
+
+    /// What it may be at the end, if the gateway has lived long enough to tell.
+    fn most_at_last(&self) -> Option<u64> {
+        (self.since.elapsed() >= WARMING * 2).then_some(self.most_at_first + HEAP_NOISE_BYTES)
+    }
 }
 
 /// Clients that work until it is enough.
@@ -260,7 +289,7 @@ async fn strike_until(
     book: &Book,
     order: &Order,
     cells: &[Cell],
-    before: &mut Holdings,
+    heap: &mut Heap,
 ) {
     let mut dice = Dice::seeded(order.seed);
     let begin = Instant::now();
@@ -286,11 +315,11 @@ async fn strike_until(
             away.all().await;
             kill_gateway(service, book).await;
             sleep(CALM).await;
-            before.gateway_heap_bytes = service.holdings().await.unwrap_or_default().gateway_heap_bytes;
+            *heap = Heap::of(service.holdings().await.unwrap_or_default());
         }
         if told.elapsed() >= PROGRESS {
             told = Instant::now();
-            progress(service, book, begin).await;
+            heap.note(progress(service, book, begin).await);
         }
         sleep(STRIKE_EVERY).await;
         away.enough().await;
@@ -311,7 +340,7 @@ async fn kill_gateway(service: &mut Service, book: &Book) {
     book.excuse(EXCUSE);
 }
 
-async fn progress(service: &Service, book: &Book, begin: Instant) {
+async fn progress(service: &Service, book: &Book, begin: Instant) -> Holdings {
     let holdings = service.holdings().await.unwrap_or_default();
     let page = book.page();
     let strikes: u64 = page.strikes.values().sum();
@@ -329,10 +358,11 @@ async fn progress(service: &Service, book: &Book, begin: Instant) {
     );
     // Whoever waits for it through a pipe should see it come.
     let _read = std::io::stdout().flush();
+    holdings
 }
 
 /// What is held that was not held before, in words.
-async fn leaks(service: &Service, before: Holdings) -> Vec<String> {
+async fn leaks(service: &Service, before: Holdings, heap: Option<u64>) -> Vec<String> {
     let mut leaks = Vec::new();
     leaks.extend(service.is_idle(IDLE).await.err().map(|left| format!("not idle: {left}")));
     let give_up = Instant::now() + SETTLED;
@@ -340,7 +370,7 @@ async fn leaks(service: &Service, before: Holdings) -> Vec<String> {
         let Some(after) = service.holdings().await else {
             return vec!["the gateway does not answer".to_owned()];
         };
-        let more = held_more(before, after, service.workers());
+        let more = held_more(before, after, heap, service.workers());
         if more.is_empty() || Instant::now() >= give_up {
             leaks.extend(more);
             return leaks;
@@ -349,12 +379,11 @@ async fn leaks(service: &Service, before: Holdings) -> Vec<String> {
     }
 }
 
-fn held_more(before: Holdings, after: Holdings, workers: usize) -> Vec<String> {
+fn held_more(before: Holdings, after: Holdings, heap: Option<u64>, workers: usize) -> Vec<String> {
     // Between any two of them, in both directions.
     let links = workers * (workers + 1);
     let of_links = |each: usize| after.links.saturating_sub(before.links) * each;
     let of_former = |each: usize| before.links.saturating_sub(after.links) * each;
-    let heap = before.gateway_heap_bytes + HEAP_NOISE_BYTES;
     let mut more = Vec::new();
     let mut judge = |what: &str, is_more: bool, before: u64, after: u64| {
         if is_more {
@@ -375,7 +404,7 @@ fn held_more(before: Holdings, after: Holdings, workers: usize) -> Vec<String> {
     judge("links", after.links > links, made[0], made[1]);
     judge("files of dead processes", after.files_of_dead > 0, 0, after.files_of_dead as u64);
     let [small, large] = [before.gateway_heap_bytes, after.gateway_heap_bytes];
-    judge("the gateway's heap", large > heap, small, large);
+    judge("the gateway's heap", heap.is_some_and(|heap| large > heap), small, large);
     more
 }
 
