@@ -11,3 +11,6 @@ pub const OF_A_PAUSE: &[&str] = &["fence"];
 
 /// A worker died while it was told something: it hears it no more.
 pub const OF_A_DEATH_ON_THE_WAY: &[&str] = &["plan_not_sent", "rewiring_not_sent", "link_step_failed"];
+
+/// The same input was there when its worker died, as often as it may be.
+pub const OF_POISON: &[&str] = &["input_is_poison"];

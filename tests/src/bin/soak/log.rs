@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use remotemedia_tests::declared::{OF_A_DEATH, OF_A_DEATH_ON_THE_WAY, OF_A_HANG, OF_A_PAUSE};
+use remotemedia_tests::declared::{OF_A_DEATH, OF_A_DEATH_ON_THE_WAY, OF_A_HANG, OF_A_PAUSE, OF_POISON};
 use serde::Deserialize;
 
 /// The gateways' lines, in order.
@@ -65,7 +65,7 @@ impl Log {
     /// Warnings and errors that nothing explains that is done here, each event once, and what is no record.
     pub(crate) fn undeclared(&self) -> Vec<String> {
         let is_declared = |event: &str| {
-            let declared = [OF_A_DEATH, OF_A_HANG, OF_A_PAUSE, OF_A_DEATH_ON_THE_WAY];
+            let declared = [OF_A_DEATH, OF_A_HANG, OF_A_PAUSE, OF_A_DEATH_ON_THE_WAY, OF_POISON];
             declared.iter().any(|declared| declared.contains(&event))
         };
         let alarms = self.records.iter().filter(|record| matches!(record.level.as_str(), "WARN" | "ERROR"));
@@ -83,12 +83,19 @@ impl Log {
     pub(crate) fn dispatches(&self, deaths: &[Death]) -> Vec<Duration> {
         let mut dispatches = Vec::new();
         for Death { worker, at } in deaths {
+            let died: Vec<Duration> = self.died(worker).collect();
+            let Some(told) = died.iter().find(|when| *when >= at) else { continue };
+            // Others of its name may die soon after: a line is about the death that is told nearest to it.
+            let is_about_it = |record: &Record| {
+                let nearest = record.at().and_then(|when| died.iter().min_by_key(|one| one.abs_diff(when)));
+                nearest == Some(told)
+            };
             let since = |record: &Record| record.at().and_then(|when| when.checked_sub(*at));
             let is_of_it = |record: &&Record| since(record).is_some_and(|passed| passed < AT_MOST);
             let after: Vec<&Record> = self.records.iter().filter(is_of_it).collect();
             for (place, record) in after.iter().enumerate() {
                 let Fields { message, goes_on, session, .. } = &record.fields;
-                if record.fields.worker != *worker {
+                if record.fields.worker != *worker || !is_about_it(record) {
                     continue;
                 }
                 let is_next = |next: &&&Record| {
@@ -103,6 +110,13 @@ impl Log {
             }
         }
         dispatches
+    }
+
+    /// When workers of a name were told to have died.
+    fn died(&self, worker: &str) -> impl Iterator<Item = Duration> {
+        let is_death =
+            move |record: &&Record| record.fields.message == "worker_died" && record.fields.worker == worker;
+        self.records.iter().filter(is_death).filter_map(Record::at)
     }
 }
 
@@ -178,6 +192,7 @@ mod tests {
             )
         };
         let goes_on = |session: &str| format!("\"message\":\"session_goes_on\",\"session\":\"{session}\"");
+        let died = |worker: &str| format!("\"message\":\"worker_died\",\"worker\":\"{worker}\"");
         let log = Log::of(&[
             line("1970-01-01T00:00:01.001Z", "INFO", &lost("rust-1", "a", true)),
             line("1970-01-01T00:00:01.002Z", "INFO", &lost("rust-1", "b", false)),
@@ -188,6 +203,12 @@ mod tests {
             ),
             line("1970-01-01T00:00:01.004Z", "INFO", &goes_on("a")),
             line("1970-01-01T00:00:01.005Z", "INFO", &lost("rust-2", "c", true)),
+            line("1970-01-01T00:00:01.006Z", "WARN", &died("rust-2")),
+            line("1970-01-01T00:00:01.100Z", "WARN", &died("rust-1")),
+            // Another of that name, which nobody has struck down at once.
+            line("1970-01-01T00:00:03.001Z", "INFO", &lost("rust-1", "d", true)),
+            line("1970-01-01T00:00:03.002Z", "INFO", &goes_on("d")),
+            line("1970-01-01T00:00:03.003Z", "WARN", &died("rust-1")),
             line("1970-01-01T00:00:09.000Z", "INFO", &goes_on("c")),
         ]);
         let death = |worker: &str| Death { worker: worker.to_owned(), at: Duration::from_secs(1) };
