@@ -209,7 +209,8 @@ pub enum DeathCause {
     Exit(i32),
     /// The kernel killed it for want of memory, as the counter of its own cgroup says.
     OutOfMemory,
-    /// A call of a node did not come back, long after its deadline, and it was killed for that.
+    /// A call of a node did not come back, long after its deadline, or it did not do what the gateway told it to, such as
+    /// to map memory, for seconds: it was killed for that.
     Hang,
     /// It broke the control protocol, or left the connection, and was killed for that.
     Protocol,
@@ -593,7 +594,7 @@ impl fmt::Display for DeathCause {
             },
             Self::Exit(code) => write!(f, "exited with code {code}"),
             Self::OutOfMemory => f.write_str("was killed by the kernel for want of memory"),
-            Self::Hang => f.write_str("did not come back from a call, and was killed"),
+            Self::Hang => f.write_str("hung, and was killed"),
             Self::Protocol => f.write_str("broke the control protocol and was killed"),
             Self::Unknown => f.write_str("died of a cause that could not be read"),
         }

@@ -3,8 +3,8 @@
 /// One of its workers was killed, or ended by itself.
 pub const OF_A_DEATH: &[&str] = &["worker_died"];
 
-/// A call of a node did not come back, and its worker was killed for that.
-pub const OF_A_HANG: &[&str] = &["worker_stuck", "worker_died"];
+/// A call of a node did not come back, and its worker was killed for that, or for having mapped nothing meanwhile.
+pub const OF_A_HANG: &[&str] = &["worker_stuck", "worker_silent", "worker_died"];
 
 /// A worker that is stopped takes nothing that is sent to it: whether that was lost is asked.
 pub const OF_A_PAUSE: &[&str] = &["fence"];

@@ -7,6 +7,7 @@ pub mod audio;
 pub mod cage;
 pub mod client;
 pub mod deadline;
+pub mod deaths;
 pub mod declared;
 pub mod golden;
 pub mod http;

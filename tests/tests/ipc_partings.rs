@@ -24,22 +24,44 @@ fn guest_that_exits_is_reported_with_its_code() {
     check(&Role::Quit(7), DeathCause::Exit(7));
 }
 
+#[test]
+fn guest_that_does_not_run_and_so_does_not_map_its_end_of_a_link_is_killed_as_one_that_hangs() {
+    let (mut field, [leaver, other]) = field(&Role::Serve);
+    let [leaving, staying] = [leaver, other].map(|pid| member(&field, pid));
+    field.stop(leaver);
+    field.expect(leaver, DeathCause::Hang);
+    field.mesh();
+    check_end(&mut field, leaving, staying);
+}
+
 /// One guest ends when it is sent a parcel; another serves before and after.
 fn check(role: &Role, cause: DeathCause) {
-    let pool = Geometry::new(vec![SizeClass { block_bytes: 4 << 10, blocks: 64 }]).unwrap();
-    let mut field = Field::start(env!("CARGO_BIN_EXE_storm-guest"), pool.clone(), pool);
-    let (leaver, other) = (field.spawn(role), field.spawn(&Role::Serve));
-    field.until("both have joined", PATIENCE, &mut |_| {}, |field| field.joined().count() == 2);
-    let member =
-        |field: &Field, pid| field.joined().find(|member| field.pid_of(*member) == Some(pid)).unwrap();
-    let (leaving, staying) = (member(&field, leaver), member(&field, other));
-
+    let (mut field, [leaver, other]) = field(role);
+    let [leaving, staying] = [leaver, other].map(|pid| member(&field, pid));
     round_trip(&mut field, staying);
     field.expect(leaver, cause);
     parcel(&field, leaving).send(&field.plane(), Instant::now() + PATIENCE).unwrap();
+    check_end(&mut field, leaving, staying);
+}
+
+/// Two guests, the second of which serves.
+fn field(role: &Role) -> (Field, [i32; 2]) {
+    let pool = Geometry::new(vec![SizeClass { block_bytes: 4 << 10, blocks: 64 }]).unwrap();
+    let mut field = Field::start(env!("CARGO_BIN_EXE_storm-guest"), pool.clone(), pool);
+    let guests = [role, &Role::Serve].map(|role| field.spawn(role));
+    field.until("both have joined", PATIENCE, &mut |_| {}, |field| field.joined().count() == 2);
+    (field, guests)
+}
+
+fn member(field: &Field, pid: i32) -> Member {
+    field.joined().find(|member| field.pid_of(*member) == Some(pid)).unwrap()
+}
+
+/// One of them dies as is expected, and nothing is left of it.
+fn check_end(field: &mut Field, leaving: Member, staying: Member) {
     // The field checks that every death is reported once, and with the cause expected.
     field.until("its death is reported", PATIENCE, &mut |_| {}, |field| field.dead().contains(&leaving));
-    round_trip(&mut field, staying);
+    round_trip(field, staying);
     field.until("nothing is left of it", PATIENCE, &mut |_| {}, |field| {
         field.is_clean()
             && field.plane().pools().len() == 2

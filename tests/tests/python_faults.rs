@@ -165,10 +165,7 @@ async fn a_call_that_holds_the_interpreter_past_its_deadline_has_its_worker_kill
     up.until(SOON, |status| pid_in(status, &name).is_some_and(|pid| pid != victim)).await;
     println!("replaced {:?} after the call began", begin.elapsed());
     let loss = up.look().await.losses.into_iter().find(|loss| loss.worker == name).unwrap();
-    assert_eq!(
-        (loss.pid.cast_signed(), loss.cause.as_str()),
-        (victim, "did not come back from a call, and was killed")
-    );
+    assert_eq!((loss.pid.cast_signed(), loss.cause.as_str()), (victim, "hung, and was killed"));
     assert!(loss.last_lines.iter().any(|line| line == "counting"), "{loss:#?}");
     beside.half_close();
     let _untouched = beside.rest().await.closed();

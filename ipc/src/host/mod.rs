@@ -294,7 +294,7 @@ enum Standing {
     Condemned(DeathCause),
 }
 
-/// How long a worker may take for a step that costs milliseconds.
+/// How long a worker may take for a step that costs milliseconds: to map what it is told of, or an end of a link.
 const STEP: Duration = Duration::from_secs(5);
 
 /// How long a process may live on that has ended its connection. One that is being killed needs less than a
@@ -593,7 +593,7 @@ impl Host {
         }
         self.admit_candidates();
         self.admission.forget_the_silent(STEP);
-        self.condemn_the_slow();
+        self.condemn_the_slow(take);
         self.publish_obituaries(take);
         while let Some(grave) = self.graves.pop_front_if(|grave| grave.left().is_zero()) {
             self.bury(grave);

@@ -95,14 +95,18 @@ impl Host {
         }
     }
 
-    pub(super) fn condemn_the_slow(&mut self) {
+    /// Silence is no lie: who owes a step for so long hangs. Who has left and lives on breaks a rule.
+    pub(super) fn condemn_the_slow(&mut self, take: &mut impl FnMut(HostEvent)) {
         let slow_ends = self.links.overdue(STEP);
         for worker in self.workers.values_mut() {
+            let member = worker.member();
             let mapping_late = matches!(worker.phase, Phase::Mapping(since) if since.elapsed() > STEP);
-            let too_slow = mapping_late || slow_ends.contains(&worker.member());
-            let lives_on = matches!(worker.standing, Standing::Parted(since) if since.elapsed() > PARTING);
-            if (too_slow && worker.is_trusted()) || lives_on {
-                tracing::warn!(member = %worker.member(), too_slow, lives_on, "worker_condemned");
+            if (mapping_late || slow_ends.contains(&member)) && worker.is_trusted() {
+                tracing::warn!(%member, pid = worker.pid, mapping_late, "worker_silent");
+                worker.condemn(DeathCause::Hang);
+                take(HostEvent::Condemned { member });
+            } else if matches!(worker.standing, Standing::Parted(since) if since.elapsed() > PARTING) {
+                tracing::warn!(%member, problem = "it has left, and lives on", "worker_condemned");
                 worker.condemn(DeathCause::Protocol);
             }
         }

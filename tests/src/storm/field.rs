@@ -185,6 +185,16 @@ impl Field {
         }
     }
 
+    /// Has a guest stand still, if it is one of ours and lives.
+    ///
+    /// # Panics
+    /// The signal cannot be sent.
+    pub fn stop(&mut self, pid: i32) {
+        if self.children.contains_key(&pid) {
+            kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("our own child takes a signal");
+        }
+    }
+
     /// One turn of the host. Every death must be one that was ordered, and be reported once and for what it is.
     ///
     /// # Panics

@@ -10,8 +10,7 @@ use remotemedia_cli::admin::AdminDoor;
 use remotemedia_core::fault::DeathCause;
 use remotemedia_tests::deadline::until;
 use remotemedia_tests::plant::{Process, RELEASE, START};
-use remotemedia_tests::{Plant, Recipe, http};
-use serde::Deserialize;
+use remotemedia_tests::{Plant, Recipe, deaths, http};
 use tempfile::TempDir;
 
 use crate::bystander::{Bystander, Undisturbed};
@@ -39,18 +38,6 @@ struct Baseline {
     fds: BTreeMap<String, usize>,
     /// In the runtime directory, and of its domain in shared memory.
     files: usize,
-}
-
-/// The part of `/status` that [`remotemedia_cli`] does not show.
-#[derive(Debug, Deserialize)]
-struct Deaths {
-    deaths: Vec<OfCause>,
-}
-
-#[derive(Debug, Deserialize)]
-struct OfCause {
-    cause: String,
-    count: u64,
 }
 
 /// Hangs are seen soon, and nothing that is merely slow is taken for one.
@@ -127,8 +114,7 @@ impl Ground {
         let mut same = BTreeMap::new();
         // One may die between the two questions.
         until(RELEASE, async || {
-            let told: Deaths = door.get_json("/status").await.expect("the gateway tells its status");
-            let status: BTreeMap<_, _> = told.deaths.into_iter().map(|of| (of.cause, of.count)).collect();
+            let status = deaths::by_cause(&door).await.expect("the gateway tells its status");
             let metrics = deaths_in(&http::get(self.plant.admin_address(), "/metrics").await.1);
             same.clone_from(&status);
             if metrics == status { Ok(()) } else { Err(("metrics and status", metrics, status)) }

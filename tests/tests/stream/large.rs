@@ -8,6 +8,7 @@ use remotemedia_tests::client::PATIENCE;
 use remotemedia_tests::deadline::within;
 use remotemedia_tests::pipeline::{chain, of, text};
 use remotemedia_tests::{Client, Plant};
+use tokio::task::JoinHandle;
 
 use crate::PASS;
 
@@ -32,6 +33,22 @@ fn begin_of(buffer: &DataBuffer) -> String {
     words.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
+/// As many clients, each with a connection of its own.
+async fn connections(plant: &Plant, many: usize) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for _ in 0..many {
+        clients.push(Client::connect(plant.address()).await);
+    }
+    clients
+}
+
+/// All of them, which begin at once.
+async fn pass(sessions: impl Iterator<Item = JoinHandle<()>>) {
+    for session in sessions.collect::<Vec<_>>() {
+        session.await.expect("a session passes");
+    }
+}
+
 /// Every session sends its burst and reads all the while: all is answered once and in order.
 async fn bursts(clients: Vec<Client>) {
     let sessions = clients.into_iter().map(|client| {
@@ -42,9 +59,7 @@ async fn bursts(clients: Vec<Client>) {
             assert_eq!(begins, (0..CHUNKS).map(|sequence| format!("pass {sequence}")).collect::<Vec<_>>());
         })
     });
-    for session in sessions.collect::<Vec<_>>() {
-        session.await.expect("a session passes");
-    }
+    pass(sessions).await;
 }
 
 #[tokio::test]
@@ -57,11 +72,7 @@ async fn a_burst_of_large_frames_finishes_on_each_of_20_sessions_of_one_connecti
 #[tokio::test]
 async fn a_burst_of_large_frames_finishes_on_each_of_20_connections() {
     let plant = Plant::start().await;
-    let mut clients = Vec::new();
-    for _ in 0..SESSIONS {
-        clients.push(Client::connect(plant.address()).await);
-    }
-    bursts(clients).await;
+    bursts(connections(&plant, SESSIONS).await).await;
     plant.finish().await;
 }
 
@@ -121,9 +132,7 @@ async fn parts_that_meet(clients: Vec<Client>) {
             assert_eq!(by_sequence, expected.collect());
         })
     });
-    for session in sessions.collect::<Vec<_>>() {
-        session.await.expect("a session passes");
-    }
+    pass(sessions).await;
 }
 
 #[tokio::test]
@@ -136,11 +145,7 @@ async fn large_parts_that_meet_finish_on_each_of_12_sessions_of_one_connection()
 #[tokio::test]
 async fn large_parts_that_meet_finish_on_each_of_12_connections() {
     let plant = Plant::start().await;
-    let mut clients = Vec::new();
-    for _ in 0..JOINED {
-        clients.push(Client::connect(plant.address()).await);
-    }
-    parts_that_meet(clients).await;
+    parts_that_meet(connections(&plant, JOINED).await).await;
     plant.finish().await;
 }
 

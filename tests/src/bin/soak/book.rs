@@ -1,6 +1,6 @@
 //! All that was asked, and what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::asker::Trouble;
 use crate::cell::Cell;
+use crate::log::{Death, Told};
 
 /// Shared by everybody who asks or strikes.
 #[derive(Clone, Debug)]
@@ -41,8 +42,8 @@ pub(crate) struct Page {
     calm_since: Option<Instant>,
     /// The processes that were struck, and what each died of.
     pub(crate) struck: Vec<(u32, DeathCause)>,
-    /// The workers that died at once, and when.
-    pub(crate) sudden: Vec<(String, Duration)>,
+    /// The workers that died at once, and when, by the clock that logs have.
+    pub(crate) sudden: Vec<Death>,
     /// Deaths that clients were told of.
     told: Vec<(u32, DeathCause)>,
     /// From a death to when its work went to another worker.
@@ -96,16 +97,33 @@ impl Book {
         self.page().calm_since = is_calm.then(Instant::now);
     }
 
-    /// What has to agree when all is over: clients were told of deaths that were, with their causes, and the gateways
-    /// counted those that were done.
-    pub(crate) fn compare(&self, counted: &BTreeMap<String, u64>) {
+    /// What has to agree when all is over: the gateways have told once of each process that was struck, as what was done
+    /// to it, and counted the same; clients were told of deaths that were, with their causes.
+    pub(crate) fn compare(&self, deaths: &[Told], counted: &BTreeMap<String, u64>) {
         let (told, struck) = {
             let page = self.page();
             (page.told.clone(), page.struck.clone())
         };
+        // One that hangs may be struck again before it is found to hang, and has one death.
+        let done_to = |pid: u32| struck.iter().filter(move |(who, _)| *who == pid).map(|(_, cause)| *cause);
         let mut done: BTreeMap<String, u64> = BTreeMap::new();
-        for (_, cause) in &struck {
-            *done.entry(cause.label().to_owned()).or_default() += 1;
+        for Told { pid, cause: told } in deaths {
+            match done_to(*pid).find(|cause| cause.to_string() == *told) {
+                Some(cause) => *done.entry(cause.label().to_owned()).or_default() += 1,
+                None => {
+                    let was: Vec<String> = done_to(*pid).map(|cause| cause.to_string()).collect();
+                    self.breach(format!("process {pid} is told to have died: it {told}; but it {was:?}"));
+                }
+            }
+        }
+        let pids: BTreeSet<u32> = struck.iter().map(|(pid, _)| *pid).collect();
+        for pid in pids {
+            let told = deaths.iter().filter(|told| told.pid == pid).count();
+            let most = done_to(pid).count();
+            if !(1..=most).contains(&told) {
+                let was: Vec<String> = done_to(pid).map(|cause| cause.to_string()).collect();
+                self.breach(format!("process {pid} {was:?}, and {told} deaths of it are told"));
+            }
         }
         if done != *counted {
             self.breach(format!("workers died of {done:?}, and the gateways counted {counted:?}"));

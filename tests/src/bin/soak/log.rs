@@ -15,10 +15,18 @@ pub(crate) struct Log {
 }
 
 /// A worker that died at once, and when, by the clock that the log has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Death {
-    pub(crate) worker: String,
+    pub(crate) pid: u32,
     pub(crate) at: Duration,
+}
+
+/// A death as it is told of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Told {
+    pub(crate) pid: u32,
+    /// In words.
+    pub(crate) cause: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -37,6 +45,10 @@ struct Fields {
     session: String,
     #[serde(default)]
     goes_on: bool,
+    #[serde(default)]
+    pid: Option<u32>,
+    #[serde(default)]
+    cause: String,
     #[serde(flatten)]
     more: BTreeMap<String, serde_json::Value>,
 }
@@ -82,13 +94,15 @@ impl Log {
     /// place.
     pub(crate) fn dispatches(&self, deaths: &[Death]) -> Vec<Duration> {
         let mut dispatches = Vec::new();
-        for Death { worker, at } in deaths {
-            let died: Vec<Duration> = self.died(worker).collect();
-            let Some(told) = died.iter().find(|when| *when >= at) else { continue };
+        for Death { pid, at } in deaths {
+            let Some(told) = self.died().find(|record| record.fields.pid == Some(*pid)) else { continue };
+            let (worker, told) = (&told.fields.worker, told.at());
+            let of_its_name = self.died().filter(|record| record.fields.worker == *worker);
+            let died: Vec<Duration> = of_its_name.filter_map(Record::at).collect();
             // Others of its name may die soon after: a line is about the death that is told nearest to it.
             let is_about_it = |record: &Record| {
                 let nearest = record.at().and_then(|when| died.iter().min_by_key(|one| one.abs_diff(when)));
-                nearest == Some(told)
+                nearest.copied() == told
             };
             let since = |record: &Record| record.at().and_then(|when| when.checked_sub(*at));
             let is_of_it = |record: &&Record| since(record).is_some_and(|passed| passed < AT_MOST);
@@ -112,11 +126,16 @@ impl Log {
         dispatches
     }
 
-    /// When workers of a name were told to have died.
-    fn died(&self, worker: &str) -> impl Iterator<Item = Duration> {
-        let is_death =
-            move |record: &&Record| record.fields.message == "worker_died" && record.fields.worker == worker;
-        self.records.iter().filter(is_death).filter_map(Record::at)
+    /// The deaths that are told of, in order.
+    pub(crate) fn deaths(&self) -> Vec<Told> {
+        let told =
+            |record: &Record| Some(Told { pid: record.fields.pid?, cause: record.fields.cause.clone() });
+        self.died().filter_map(told).collect()
+    }
+
+    fn died(&self) -> impl Iterator<Item = &Record> {
+        let is_death = |event: &str| matches!(event, "worker_died" | "worker_died_before_it_joined");
+        self.records.iter().filter(move |record| is_death(&record.fields.message))
     }
 }
 
@@ -192,7 +211,11 @@ mod tests {
             )
         };
         let goes_on = |session: &str| format!("\"message\":\"session_goes_on\",\"session\":\"{session}\"");
-        let died = |worker: &str| format!("\"message\":\"worker_died\",\"worker\":\"{worker}\"");
+        let died = |worker: &str, pid: u32| {
+            format!(
+                "\"message\":\"worker_died\",\"worker\":\"{worker}\",\"pid\":{pid},\"cause\":\"exited with code 3\""
+            )
+        };
         let log = Log::of(&[
             line("1970-01-01T00:00:01.001Z", "INFO", &lost("rust-1", "a", true)),
             line("1970-01-01T00:00:01.002Z", "INFO", &lost("rust-1", "b", false)),
@@ -203,16 +226,18 @@ mod tests {
             ),
             line("1970-01-01T00:00:01.004Z", "INFO", &goes_on("a")),
             line("1970-01-01T00:00:01.005Z", "INFO", &lost("rust-2", "c", true)),
-            line("1970-01-01T00:00:01.006Z", "WARN", &died("rust-2")),
-            line("1970-01-01T00:00:01.100Z", "WARN", &died("rust-1")),
-            // Another of that name, which nobody has struck down at once.
+            line("1970-01-01T00:00:01.006Z", "WARN", &died("rust-2", 12)),
+            line("1970-01-01T00:00:01.100Z", "WARN", &died("rust-1", 11)),
+            // Another of that name, soon after: where its own death is told, not that of the first.
             line("1970-01-01T00:00:03.001Z", "INFO", &lost("rust-1", "d", true)),
             line("1970-01-01T00:00:03.002Z", "INFO", &goes_on("d")),
-            line("1970-01-01T00:00:03.003Z", "WARN", &died("rust-1")),
+            line("1970-01-01T00:00:03.003Z", "WARN", &died("rust-1", 13)),
             line("1970-01-01T00:00:09.000Z", "INFO", &goes_on("c")),
         ]);
-        let death = |worker: &str| Death { worker: worker.to_owned(), at: Duration::from_secs(1) };
-        assert_eq!(log.dispatches(&[death("rust-1")]), [4, 3].map(Duration::from_millis));
-        assert_eq!(log.dispatches(&[death("rust-2")]), [Duration::ZERO; 0], "it waited for a worker");
+        let death = |pid| Death { pid, at: Duration::from_secs(1) };
+        assert_eq!(log.dispatches(&[death(11)]), [4, 3].map(Duration::from_millis));
+        assert_eq!(log.dispatches(&[death(12)]), [Duration::ZERO; 0], "it waited for a worker");
+        let told: Vec<u32> = log.deaths().into_iter().map(|told| told.pid).collect();
+        assert_eq!(told, [12, 11, 13]);
     }
 }

@@ -19,10 +19,10 @@ mod strike;
 mod verdict;
 mod vigil;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use remotemedia_tests::storm::Dice;
 use tokio::sync::watch;
@@ -33,7 +33,7 @@ use asker::Asker;
 use book::Book;
 use cell::Cell;
 use load::Lane;
-use log::{Death, Log};
+use log::Log;
 use recovery::Recoveries;
 use service::{Holdings, Service};
 use strike::Strike;
@@ -169,9 +169,8 @@ async fn soak(order: Order) -> bool {
     }
     book.is_calm(true);
     load.end_after(CALM).await;
-    book.compare(&service.deaths().await);
     let log = service.log();
-    read(&log, &book);
+    read(&log, &service.deaths().await, &book);
     before.gateway_heap_bytes = heap.most_at_first;
     let verdict = Verdict {
         seed: order.seed,
@@ -261,16 +260,14 @@ async fn quiet(service: &Service, book: &Book) -> Holdings {
     least
 }
 
-/// What the gateways have logged: that nobody declared, and when work of the dead went to others.
-fn read(log: &[String], book: &Book) {
+/// What the gateways have logged and counted: that nobody declared, of what workers died, and when work of the dead went
+/// to others.
+fn read(log: &[String], counted: &BTreeMap<String, u64>, book: &Book) {
     let log = Log::of(log);
     log.undeclared().into_iter().for_each(|line| book.breach(format!("logged and not declared: {line}")));
-    // The log has another clock than deaths.
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let offset = since_1970.saturating_sub(strike::now());
-    let sudden = book.page().sudden.clone().into_iter();
-    let deaths: Vec<Death> = sudden.map(|(worker, at)| Death { worker, at: at + offset }).collect();
-    book.page().dispatches = log.dispatches(&deaths);
+    book.compare(&log.deaths(), counted);
+    let sudden = book.page().sudden.clone();
+    book.page().dispatches = log.dispatches(&sudden);
 }
 
 /// For whoever looks into what did not hold.

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use remotemedia_cli::admin::{AdminDoor, Status};
-use remotemedia_tests::Up;
 use remotemedia_tests::plant::program;
-use serde::Deserialize;
+use remotemedia_tests::{Up, deaths};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -33,18 +32,6 @@ pub(crate) struct Service {
     /// Of gateways that were killed.
     replays: u64,
     deaths: BTreeMap<String, u64>,
-}
-
-/// The part of `/status` that [`remotemedia_cli`] does not show.
-#[derive(Debug, Deserialize)]
-struct Deaths {
-    deaths: Vec<OfCause>,
-}
-
-#[derive(Debug, Deserialize)]
-struct OfCause {
-    cause: String,
-    count: u64,
 }
 
 /// What can leak, as far as it is seen from outside.
@@ -184,8 +171,7 @@ impl Service {
     /// How many workers have died, by cause, as all gateways tell.
     pub(crate) async fn deaths(&self) -> BTreeMap<String, u64> {
         let mut all = self.deaths.clone();
-        let told = self.door.get_json::<Deaths>("/status").await.map(|told| told.deaths);
-        for OfCause { cause, count } in told.unwrap_or_default() {
+        for (cause, count) in deaths::by_cause(&self.door).await.unwrap_or_default() {
             *all.entry(cause).or_default() += count;
         }
         all

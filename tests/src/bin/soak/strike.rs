@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use crate::asker::{Asker, Stream, Trouble};
 use crate::book::{Answer, Book};
 use crate::cell::{Cell, Fault, Phase};
+use crate::log::Death;
 use crate::recovery::Awaited;
 use crate::service::{Service, signal};
 use crate::vigil::Vigil;
@@ -76,8 +77,8 @@ impl Strike<'_> {
         let is_repeated = self.cell.phase == Phase::Repeated && alike > 1;
         // With two others, also who must not share one with what is left has somewhere to go.
         let sudden = deaths.get(&mark.pid).filter(|_| self.cell.fault.is_sudden() && alike > 2);
-        if let Some((died, worker)) = sudden.copied().zip(names.get(&mark.pid)) {
-            self.book.page().sudden.push((worker.clone(), died));
+        if let Some(died) = sudden {
+            self.book.page().sudden.push(Death { pid: mark.pid, at: since_1970(*died) });
         }
         if self.cell.fault.is_sudden() && (told.is_err() || is_repeated) {
             let answer = Answer {
@@ -247,6 +248,13 @@ impl Mark {
 /// Of the clock that all processes have.
 pub(crate) fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
+}
+
+/// What was `then` by the clock that all processes have, by the one that logs have. Asked soon after, as the one is set
+/// right now and then and the other is not.
+fn since_1970(then: Duration) -> Duration {
+    let by_the_log = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    by_the_log.saturating_sub(now().saturating_sub(then))
 }
 
 /// Takes the answer to a sequence, or the first of several; what is left of them comes before the next one's.
