@@ -74,13 +74,13 @@ impl Launcher {
         self.say(&FromLauncher::Buried(burial))
     }
 
-    /// Says that a worker has served and died, and will be started again: to a gateway that began after that. Never
-    /// waits.
+    /// Says that a worker has served and will come, by itself or started again: to a gateway that began after that.
+    /// Never waits.
     ///
     /// # Errors
     /// As [`Self::started`].
-    pub fn absent(&mut self, worker: String) -> Result<(), LauncherError> {
-        self.say(&FromLauncher::Absent { worker })
+    pub fn awaited(&mut self, worker: String) -> Result<(), LauncherError> {
+        self.say(&FromLauncher::Awaited { worker })
     }
 
     /// Says that a worker is not started for a while. Never waits.

@@ -383,12 +383,12 @@ impl Loop {
                 self.registry.quarantines_mut().end(&worker);
                 self.on_workers();
             }
-            LauncherEvent::Absent { worker } => {
+            LauncherEvent::Awaited { worker } => {
                 tracing::info!(worker, "worker_awaited");
                 self.registry.expect(worker);
             }
-            LauncherEvent::Parted { absent } => {
-                self.registry.expect_no_longer(&absent);
+            LauncherEvent::Parted { awaited } => {
+                self.registry.expect_no_longer(&awaited);
                 self.on_workers();
             }
             LauncherEvent::Restarting(rollout) => {

@@ -104,6 +104,9 @@ const MOST_NAMES: usize = 128;
 /// What a worker does that has died and is not there again.
 const RESTARTING: &str = "starting again";
 
+/// What a worker does, as its launcher says, that has served the gateway before.
+const COMING: &str = "on its way, or starting again";
+
 /// What a worker does that was asked to go, and is to be started again.
 const LEAVING: &str = "ending its sessions, to be started again";
 
@@ -129,9 +132,12 @@ impl Registry {
         self.workers.insert(member, entry);
     }
 
-    /// Takes note that a worker will be started again of which nothing else is known. A launcher tells of as many as it
-    /// may have children.
+    /// Takes note that a worker will come of which nothing else is known, if it has not come already. A launcher tells of
+    /// as many as it may have children.
     pub(crate) fn expect(&mut self, worker: String) {
+        if self.workers.values().any(|here| here.hello.name == worker) {
+            return;
+        }
         self.expected.entry(worker).or_insert_with(Instant::now);
     }
 
@@ -300,8 +306,8 @@ impl Registry {
     }
 
     /// Those that may come to offer a node type: they offer it and are loading still, or do not know yet what they
-    /// will offer; they are stuck and may come back; or they are leaving, have left or have died, some before this
-    /// gateway began, and their launcher starts them again soon.
+    /// will offer; they are stuck and may come back; they are leaving, have left or have died, and their launcher starts
+    /// them again soon; or it has told that they come, who served before this gateway began.
     pub(crate) fn loading(&self, node_type: &str) -> Vec<LoadingWorker> {
         let loading = self.workers.values().filter_map(|worker| match &worker.standing {
             Standing::Loading(step)
@@ -327,15 +333,15 @@ impl Registry {
         });
         let missed =
             self.absent().filter(|(name, loss)| loss.misses(node_type) && !self.expected.contains_key(*name));
-        let missed = missed.map(|(name, loss)| (name, loss.at));
-        let expected = self.expected.iter().map(|(name, since)| (name.as_str(), *since));
+        let missed = missed.map(|(name, loss)| (name, loss.at, RESTARTING));
+        let expected = self.expected.iter().map(|(name, since)| (name.as_str(), *since, COMING));
         let away =
             self.away.iter().filter(|(_, away)| away.offered.iter().any(|one| one.answers_to(node_type)));
-        let away = away.map(|(name, away)| (name.as_str(), away.since));
-        let soon = missed.chain(expected).chain(away).filter(|(name, _)| !self.quarantines.has(name));
-        let absent = soon.map(|(name, since)| LoadingWorker {
+        let away = away.map(|(name, away)| (name.as_str(), away.since, RESTARTING));
+        let soon = missed.chain(expected).chain(away).filter(|(name, ..)| !self.quarantines.has(name));
+        let absent = soon.map(|(name, since, step)| LoadingWorker {
             name: name.to_owned(),
-            step: RESTARTING.to_owned(),
+            step: step.to_owned(),
             elapsed: since.elapsed(),
         });
         loading.chain(absent).collect()
@@ -479,6 +485,8 @@ mod tests {
         assert_eq!(awaited(&registry), 1);
         registry.expect_no_longer(&BTreeSet::from(["w2".to_owned()]));
         assert_eq!(awaited(&registry), 0);
+        registry.expect("w1".to_owned());
+        assert_eq!(awaited(&registry), 0, "it was here before its launcher spoke");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use remotemedia_core::fault::{DeathCause, PlacementError, Unavailability};
 use remotemedia_core::limits::LimitRequest;
 use remotemedia_core::transport::{Caller, PipelineTransport as _, StreamRequest, StreamSession as _};
 use remotemedia_protos::convert;
-use remotemedia_protos::v1::{ExecuteRequest, ResourceLimits};
+use remotemedia_protos::v1::{ExecuteRequest, PipelineManifest, ResourceLimits};
 use remotemedia_tests::client::{error_in, fault};
 use remotemedia_tests::deadline::{until, within};
 use remotemedia_tests::pipeline::{chain, text, words};
@@ -113,9 +113,12 @@ async fn a_worker_that_does_not_join_the_next_gateway_is_killed_for_that_and_rep
     let [stopped, other] = before.workers.as_slice() else { panic!("{before:?}") };
     signal(stopped.pid, Signal::SIGSTOP);
     signal(before.gateway.pid, Signal::SIGKILL);
-    let mut after = None;
+    let (mut after, mut waits) = (None, 0);
+    let apart = "{ id: apart, node_type: PassThrough, own_process: true }";
     until(REJOINING + SOON, async || {
         let status = door.status().await.map_err(|error| error.to_string())?;
+        // It needs both of them.
+        waits += usize::from(is_awaited(&client, &chain(&[PASS, apart])).await);
         let is_new = |worker: &WorkerStatus| worker.name == stopped.name && worker.pid != stopped.pid;
         let is_replaced = status.workers.iter().any(|worker| is_new(worker) && worker.state == "ready");
         let said = format!("{status:?}");
@@ -129,13 +132,38 @@ async fn a_worker_that_does_not_join_the_next_gateway_is_killed_for_that_and_rep
     assert!(after.workers.iter().any(|worker| worker.pid == other.pid), "who had joined was killed too");
     let log = up.process.log().join("\n");
     assert!(log.contains(&format!("(pid {}) has not joined the gateway in 10 s", stopped.pid)), "{log}");
+    assert!(waits > 0, "nobody had to wait");
     // Both serve.
-    let apart = "{ id: apart, node_type: PassThrough, own_process: true }";
     let served = client.execute(&chain(&[PASS, apart]), [("pass", text("after"))]).await.unwrap();
     assert_eq!(words(&served.data_outputs["apart"]), "after");
     up.idle().await;
     drop(client);
     up.stop().await;
+}
+
+/// Whether who asks would have to wait for a worker; else it is served.
+async fn is_awaited(client: &Client, manifest: &PipelineManifest) -> bool {
+    match client.execute_request(impatient(manifest)).await {
+        Ok(Ok(_served)) => false,
+        Ok(Err(error)) => panic!("who asks is told: {error:?}"),
+        // The connection is to the gateway before.
+        Err(status) if status.details().is_empty() && status.code() == Code::Unavailable => false,
+        Err(status) => {
+            let told = fault(&error_in(&status));
+            assert!(matches!(told, Fault::Starting { .. }), "who asks is told: {told}");
+            true
+        }
+    }
+}
+
+/// A call that would rather be told than wait for a worker.
+fn impatient(manifest: &PipelineManifest) -> ExecuteRequest {
+    ExecuteRequest {
+        manifest: Some(manifest.clone()),
+        data_inputs: [("pass".to_owned(), text("x"))].into(),
+        resource_limits: Some(ResourceLimits { max_start_ms: Some(0), ..ResourceLimits::default() }),
+        ..ExecuteRequest::default()
+    }
 }
 
 #[tokio::test]
@@ -147,14 +175,8 @@ async fn whom_a_launcher_starts_again_is_waited_for_also_by_a_gateway_that_has_n
     let error = plant.client().execute(&manifest, [("pass", text("x"))]).await.unwrap_err();
     assert!(matches!(fault(&error), Fault::Placement(PlacementError::NoOwnProcess { .. })), "{error:?}");
     plant.will_start("late");
-    let request = ExecuteRequest {
-        manifest: Some(manifest.clone()),
-        data_inputs: [("pass".to_owned(), text("x"))].into(),
-        resource_limits: Some(ResourceLimits { max_start_ms: Some(0), ..ResourceLimits::default() }),
-        ..ExecuteRequest::default()
-    };
     until(SOON, async || {
-        let outcome = plant.client().execute_request(request.clone()).await;
+        let outcome = plant.client().execute_request(impatient(&manifest)).await;
         let Err(status) = outcome else { return Err(format!("{outcome:?}")) };
         let Fault::Starting { starting, .. } = fault(&error_in(&status)) else {
             return Err(status.to_string());

@@ -30,8 +30,8 @@ const CONNECT: Duration = Duration::from_millis(100);
 // === impl Herald ===
 
 impl Herald {
-    /// Tells a gateway that has begun to serve whose parent we are, whom we start again soon, and whom we leave alone.
-    /// Must be called on a runtime.
+    /// Tells a gateway that has begun to serve whose parent we are, who has served and will come, by itself or started
+    /// again, and whom we leave alone. Must be called on a runtime.
     ///
     /// # Errors
     /// It does not listen.
@@ -39,7 +39,7 @@ impl Herald {
         &mut self,
         runtime_dir: &Path,
         children: impl IntoIterator<Item = i32>,
-        absent: impl IntoIterator<Item = String>,
+        awaited: impl IntoIterator<Item = String>,
         quarantines: impl IntoIterator<Item = Quarantine>,
     ) -> Result<(), LauncherError> {
         self.0 = None;
@@ -47,8 +47,8 @@ impl Herald {
         for pid in children {
             launcher.started(pid)?;
         }
-        for worker in absent {
-            launcher.absent(worker)?;
+        for worker in awaited {
+            launcher.awaited(worker)?;
         }
         for quarantine in quarantines {
             launcher.quarantined(quarantine)?;
@@ -63,11 +63,6 @@ impl Herald {
     /// Whether there is a line: what the gateway says comes.
     pub(super) const fn is_heard(&self) -> bool {
         self.0.is_some()
-    }
-
-    /// A worker that the gateway has never seen is started again.
-    pub(super) fn absent(&mut self, worker: String) {
-        self.say(|launcher| launcher.absent(worker));
     }
 
     pub(super) fn started(&mut self, pid: i32) {

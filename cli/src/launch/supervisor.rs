@@ -568,9 +568,10 @@ impl Supervisor {
             }
             let workers = || self.children.iter().skip(1);
             let pids = workers().filter_map(|child| Some(child.process.as_ref()?.pid().as_raw()));
-            let absent = workers().filter(|child| child.is_absent()).map(|child| child.name.clone());
+            let on_the_way = workers().filter(|child| child.is_absent() || child.has_been_ready());
+            let awaited = on_the_way.map(|child| child.name.clone());
             let quarantines = workers().filter_map(Supervised::quarantine);
-            match self.herald.greet(&self.runtime_dir, pids, absent, quarantines) {
+            match self.herald.greet(&self.runtime_dir, pids, awaited, quarantines) {
                 Ok(()) => self.expect_all_again(),
                 Err(error) => {
                     self.journal.line(SELF, &format!("cannot tell the gateway of its workers: {error}"));

@@ -73,8 +73,9 @@ pub enum FromLauncher {
     },
     /// A process that it has started is dead and reaped.
     Buried(Burial),
-    /// A worker that has served and died will be started again: told to a gateway that has seen neither.
-    Absent {
+    /// A worker that has served will come, if it lives by itself, and else started again: told to a gateway that has not
+    /// seen it.
+    Awaited {
         /// Its name.
         worker: String,
     },

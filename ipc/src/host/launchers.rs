@@ -33,7 +33,7 @@ struct Launcher {
     /// The names of workers that it does not start for a while.
     quarantined: BTreeSet<String>,
     /// The names of workers that it starts again, as it said when it came.
-    absent: BTreeSet<String>,
+    awaited: BTreeSet<String>,
     /// How far it is in replacing workers, if it does.
     rollout: Option<Rollout>,
     /// Orders that it has not answered.
@@ -150,8 +150,8 @@ impl Launchers {
     fn part(&mut self, place: usize, breach: &Breach, take: &mut impl FnMut(HostEvent)) {
         let Some(launcher) = self.connected.remove(&place) else { return };
         tracing::info!(%breach, "launcher_parted");
-        if !launcher.absent.is_empty() {
-            take(HostEvent::Launcher(LauncherEvent::Parted { absent: launcher.absent }));
+        if !launcher.awaited.is_empty() {
+            take(HostEvent::Launcher(LauncherEvent::Parted { awaited: launcher.awaited }));
         }
         for worker in launcher.quarantined {
             take(HostEvent::Launcher(LauncherEvent::Released { worker }));
@@ -200,8 +200,8 @@ impl Launchers {
 impl Launcher {
     fn new(channel: Channel) -> Self {
         let (children, burials) = (BTreeMap::new(), BTreeMap::new());
-        let (quarantined, absent, orders) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Self { channel, children, burials, quarantined, absent, rollout: None, orders }
+        let (quarantined, awaited, orders) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Self { channel, children, burials, quarantined, awaited, rollout: None, orders }
     }
 
     fn hear(&mut self, take: &mut impl FnMut(HostEvent)) -> Result<(), Breach> {
@@ -217,7 +217,7 @@ impl Launcher {
                     tracing::debug!(pid = burial.pid, "burial_told_late");
                 }
                 FromLauncher::Buried(burial) => drop(self.burials.insert(burial.pid, burial)),
-                FromLauncher::Absent { worker } => take(self.absent(worker)?),
+                FromLauncher::Awaited { worker } => take(self.awaited(worker)?),
                 FromLauncher::Quarantined(quarantine) => take(self.quarantine(quarantine)?),
                 FromLauncher::Released { worker } => {
                     if self.quarantined.remove(&worker) {
@@ -236,12 +236,12 @@ impl Launcher {
         Ok(())
     }
 
-    fn absent(&mut self, worker: String) -> Result<HostEvent, Breach> {
-        if worker.len() > NAME_BYTES || self.absent.len() >= CHILDREN {
+    fn awaited(&mut self, worker: String) -> Result<HostEvent, Breach> {
+        if worker.len() > NAME_BYTES || self.awaited.len() >= CHILDREN {
             return Err(Breach::Unbounded);
         }
-        self.absent.insert(worker.clone());
-        Ok(HostEvent::Launcher(LauncherEvent::Absent { worker }))
+        self.awaited.insert(worker.clone());
+        Ok(HostEvent::Launcher(LauncherEvent::Awaited { worker }))
     }
 
     fn quarantine(&mut self, quarantine: Quarantine) -> Result<HostEvent, Breach> {
@@ -381,16 +381,16 @@ mod tests {
         let (mut theirs, ours) = Channel::pair().unwrap();
         let mut launchers = Launchers::default();
         assert!(launchers.admit(ours));
-        let absent =
-            |worker: &str| codec::encode(&FromLauncher::Absent { worker: worker.to_owned() }).unwrap();
-        theirs.send(&absent("a"), &[]).unwrap();
+        let awaited =
+            |worker: &str| codec::encode(&FromLauncher::Awaited { worker: worker.to_owned() }).unwrap();
+        theirs.send(&awaited("a"), &[]).unwrap();
         assert!(
-            matches!(hear(&mut launchers).as_slice(), [HostEvent::Launcher(LauncherEvent::Absent { worker })] if worker == "a")
+            matches!(hear(&mut launchers).as_slice(), [HostEvent::Launcher(LauncherEvent::Awaited { worker })] if worker == "a")
         );
-        theirs.send(&absent(&"a".repeat(NAME_BYTES + 1)), &[]).unwrap();
+        theirs.send(&awaited(&"a".repeat(NAME_BYTES + 1)), &[]).unwrap();
         let events = hear(&mut launchers);
         assert!(
-            matches!(events.as_slice(), [HostEvent::Launcher(LauncherEvent::Parted { absent })] if absent.len() == 1),
+            matches!(events.as_slice(), [HostEvent::Launcher(LauncherEvent::Parted { awaited })] if awaited.len() == 1),
             "{events:?}"
         );
     }

@@ -189,15 +189,15 @@ pub enum LauncherEvent {
         /// Its name.
         worker: String,
     },
-    /// A launcher will start a worker again that has served and died before the gateway began.
-    Absent {
+    /// A worker of a launcher's has served a gateway before, and will come: by itself, or started again.
+    Awaited {
         /// Its name.
         worker: String,
     },
     /// A launcher is gone.
     Parted {
-        /// The names of those that it would have started again, some of which may be here.
-        absent: BTreeSet<String>,
+        /// The names of those that it has told to come, some of which may be here.
+        awaited: BTreeSet<String>,
     },
     /// How far a launcher is in replacing workers.
     Restarting(Rollout),

@@ -55,7 +55,7 @@ impl Parent {
 
     /// Says that a worker has served and died, and will be started again.
     pub(super) fn will_start(&self, name: &str) {
-        self.say(|line| line.absent(name.to_owned()).is_ok());
+        self.say(|line| line.awaited(name.to_owned()).is_ok());
     }
 
     /// Starts a child, and will tell how it died.

@@ -46,8 +46,6 @@ impl Supervisor {
                 REJOINING.as_secs()
             );
             self.journal.line(SELF, &line);
-            // The gateway has never heard of its node types: who asks for one meanwhile waits.
-            self.herald.absent(name.clone());
             child.condemned = Some(DeathCause::Hang);
             process.signal(Signal::SIGKILL);
         }
@@ -58,7 +56,7 @@ impl Supervisor {
 
 impl Supervised {
     /// Whether the process that runs has served a gateway, and is not asked to go.
-    fn has_been_ready(&self) -> bool {
+    pub(super) fn has_been_ready(&self) -> bool {
         self.life.running() == Some(true)
     }
 }
