@@ -92,7 +92,7 @@ async fn measure(library: &Library, baselines: [Baseline; 2]) -> Result<Vec<Row>
             cost.burst().await?;
         }
     }
-    Ok(vec![hop, cost_row(costs).await?])
+    Ok(vec![hop, Box::pin(cost_row(costs)).await?])
 }
 
 /// Durations of round trips: by way, in Python and in Rust, and by size.

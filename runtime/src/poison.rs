@@ -1,4 +1,8 @@
 //! Content that kills whoever works on it: counted, and refused for a while when it has killed too many.
+//!
+//! A worker that dies takes along what others had in it at that moment, too, and that may be the same each time: what a
+//! silent room sounds like, or the pipeline that everybody opens. So a death counts once for a content, however many
+//! sessions had it there, and content that is served meanwhile is no killer: what is poison has killed so many in a row.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
@@ -22,8 +26,8 @@ pub(crate) struct Poisons {
     /// Entries of `strikes`: while there are none, which is nearly always, nothing is hashed.
     known: AtomicUsize,
     memory: Duration,
-    /// Deaths of the same content after which it is refused.
-    limit: u32,
+    /// Deaths in a row of the same content after which it is refused.
+    limit: usize,
     /// Where it is kept then.
     captures: Option<Captures>,
 }
@@ -34,7 +38,8 @@ pub(crate) struct Content(u64);
 
 #[derive(Debug)]
 struct Strikes {
-    deaths: u32,
+    /// The processes that died of it.
+    dead: Vec<i32>,
     latest: Instant,
     /// How it is refused, once it is.
     poison: Option<Poison>,
@@ -61,7 +66,7 @@ impl Poisons {
             strikes: Mutex::default(),
             known: AtomicUsize::new(0),
             memory,
-            limit: replays.saturating_add(1),
+            limit: usize::try_from(replays).unwrap_or(usize::MAX).saturating_add(1),
             captures,
         }
     }
@@ -88,10 +93,25 @@ impl Poisons {
         self.known.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether one more death is once too often.
-    pub(crate) fn is_last(&self, content: Content) -> bool {
-        let deaths = self.fresh(Instant::now()).get(&content).map_or(0, |entry| entry.deaths);
-        !self.memory.is_zero() && deaths.saturating_add(1) >= self.limit
+    /// Whether this death is once too often.
+    pub(crate) fn is_last(&self, content: Content, loss: &Loss) -> bool {
+        let strikes = self.fresh(Instant::now());
+        let dead = strikes.get(&content).map_or(&[][..], |entry| &entry.dead);
+        let deaths = dead.len() + usize::from(!dead.contains(&loss.lost.pid));
+        !self.memory.is_zero() && deaths >= self.limit
+    }
+
+    /// Whether workers have died of it lately.
+    pub(crate) fn is_suspect(&self, content: Content) -> bool {
+        !self.is_empty() && self.fresh(Instant::now()).contains_key(&content)
+    }
+
+    /// It was served: it does not kill whoever works on it.
+    pub(crate) fn absolve(&self, content: Content) {
+        let mut strikes = self.fresh(Instant::now());
+        if strikes.remove(&content).is_some() {
+            self.known.store(strikes.len(), Ordering::Relaxed);
+        }
     }
 
     /// A worker has died of it. If that was once too often, says how it is refused from here on; with the place where it
@@ -103,14 +123,18 @@ impl Poisons {
         sequence: Option<u64>,
         evidence: impl FnOnce() -> Option<Evidence>,
     ) -> Option<Poison> {
-        let poison = self.strike(content, loss, sequence)?;
+        let (poison, is_new) = self.strike(content, loss, sequence)?;
+        if !is_new {
+            return Some(poison);
+        }
         tracing::warn!(node = poison.node, deaths = poison.deaths, "input_is_poison");
         let Some(Evidence { manifest, frames }) = evidence() else { return Some(poison) };
         let worker_kind = loss.kind.clone();
         Some(self.capture(content, Kill { manifest, poison, worker_kind, frames }))
     }
 
-    fn strike(&self, content: Content, loss: &Loss, sequence: Option<u64>) -> Option<Poison> {
+    /// How it is refused, if it is, and whether that is new.
+    fn strike(&self, content: Content, loss: &Loss, sequence: Option<u64>) -> Option<(Poison, bool)> {
         if self.memory.is_zero() {
             return None;
         }
@@ -120,15 +144,20 @@ impl Poisons {
             let oldest = strikes.iter().min_by_key(|(_, entry)| entry.latest).map(|(content, _)| *content);
             oldest.and_then(|oldest| strikes.remove(&oldest));
         }
-        let entry = strikes.entry(content).or_insert(Strikes { deaths: 0, latest: now, poison: None });
-        entry.deaths = entry.deaths.saturating_add(1);
-        entry.latest = now;
-        if entry.deaths >= self.limit {
+        let entry = strikes.entry(content).or_insert(Strikes { dead: Vec::new(), latest: now, poison: None });
+        if !entry.dead.contains(&loss.lost.pid) {
+            entry.latest = now;
+            if entry.dead.len() < self.limit {
+                entry.dead.push(loss.lost.pid);
+            }
+        }
+        let is_new = entry.poison.is_none();
+        if is_new && entry.dead.len() >= self.limit {
             entry.poison = Some(Poison {
                 node: loss.lost.node.clone(),
                 sequence,
                 made: loss.call.is_some_and(|call| call.sequence.is_none()),
-                deaths: entry.deaths,
+                deaths: u32::try_from(entry.dead.len()).unwrap_or(u32::MAX),
                 worker: loss.lost.worker.clone(),
                 pid: loss.lost.pid,
                 cause: loss.lost.cause,
@@ -136,7 +165,7 @@ impl Poisons {
                 capture: None,
             });
         }
-        let poison = entry.poison.clone();
+        let poison = entry.poison.clone().map(|poison| (Poison { sequence, ..poison }, is_new));
         self.known.store(strikes.len(), Ordering::Relaxed);
         poison
     }
@@ -178,11 +207,12 @@ mod tests {
 
     use super::*;
 
-    fn loss() -> Loss {
+    /// Of this process.
+    fn loss(pid: i32) -> Loss {
         let lost = WorkerLost {
             node: "a".to_owned(),
             worker: "w".to_owned(),
-            pid: 7,
+            pid,
             cause: DeathCause::Signal(11),
             restarts: 0,
             last_lines: Vec::new(),
@@ -197,13 +227,15 @@ mod tests {
         let poisons = Poisons::new(2, Duration::from_secs(60), None);
         assert!(poisons.is_empty());
         let (killer, other) = (Content(1), Content(2));
-        assert_eq!(poisons.strike(killer, &loss(), Some(4)), None);
-        assert_eq!(poisons.strike(other, &loss(), None), None);
-        assert_eq!(poisons.strike(killer, &loss(), Some(4)), None);
+        assert_eq!(poisons.strike(killer, &loss(7), Some(4)), None);
+        assert_eq!(poisons.strike(other, &loss(7), None), None);
+        assert_eq!(poisons.strike(killer, &loss(8), Some(4)), None);
         assert!(!poisons.is_empty() && poisons.refusal(killer, None).is_none());
-        assert!(poisons.is_last(killer) && !poisons.is_last(other));
-        let poison = poisons.strike(killer, &loss(), Some(4)).unwrap();
-        assert_eq!((poison.deaths, poison.sequence, poison.refused_ms), (3, Some(4), 60_000));
+        assert!(poisons.is_last(killer, &loss(9)) && !poisons.is_last(other, &loss(9)));
+        let (poison, is_new) = poisons.strike(killer, &loss(9), Some(4)).unwrap();
+        assert_eq!((poison.deaths, poison.sequence, poison.refused_ms, is_new), (3, Some(4), 60_000, true));
+        let (again, is_new) = poisons.strike(killer, &loss(10), Some(5)).unwrap();
+        assert_eq!((again.deaths, again.pid, again.sequence, is_new), (3, 9, Some(5), false));
         let refused = poisons.refusal(killer, Some(9)).unwrap();
         assert_eq!((refused.sequence, refused.capture), (Some(9), None));
         assert!(refused.refused_ms <= 60_000);
@@ -211,19 +243,42 @@ mod tests {
     }
 
     #[test]
+    fn one_death_counts_once_however_many_sessions_had_the_same_content_there() {
+        let poisons = Poisons::new(2, Duration::from_secs(60), None);
+        for _session in 0..9 {
+            assert_eq!(poisons.strike(Content(1), &loss(7), None), None);
+            assert_eq!(poisons.strike(Content(1), &loss(8), None), None);
+            assert!(!poisons.is_last(Content(1), &loss(8)) && poisons.is_last(Content(1), &loss(9)));
+        }
+        assert_eq!(poisons.strike(Content(1), &loss(9), None).unwrap().0.deaths, 3);
+    }
+
+    #[test]
+    fn content_that_is_served_is_no_killer_whatever_died_beside_it() {
+        let poisons = Poisons::new(2, Duration::from_secs(60), None);
+        assert!(!poisons.is_suspect(Content(1)));
+        for pid in 0..9 {
+            assert_eq!(poisons.strike(Content(1), &loss(pid), None), None, "after {pid} deaths");
+            assert!(poisons.is_suspect(Content(1)) && !poisons.is_suspect(Content(2)));
+            poisons.absolve(Content(1));
+            assert!(poisons.is_empty());
+        }
+    }
+
+    #[test]
     fn it_is_forgotten_after_a_while_and_the_oldest_makes_room() {
         let brief = Poisons::new(0, Duration::from_millis(1), None);
-        assert!(brief.strike(Content(1), &loss(), None).is_some());
+        assert!(brief.strike(Content(1), &loss(7), None).is_some());
         std::thread::park_timeout(Duration::from_millis(2));
         assert!(brief.refusal(Content(1), None).is_none());
         assert!(brief.is_empty());
         let poisons = Poisons::new(0, Duration::from_secs(60), None);
         for number in 0..=MOST as u64 {
-            poisons.strike(Content(number), &loss(), None);
+            poisons.strike(Content(number), &loss(7), None);
         }
         assert!(poisons.refusal(Content(0), None).is_none());
         assert!(poisons.refusal(Content(MOST as u64), None).is_some());
         let never = Poisons::new(0, Duration::ZERO, None);
-        assert!(never.strike(Content(1), &loss(), None).is_none(), "it was switched off");
+        assert!(never.strike(Content(1), &loss(7), None).is_none(), "it was switched off");
     }
 }

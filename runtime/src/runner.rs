@@ -80,7 +80,7 @@ impl PipelineRunner {
     ) -> Result<Execution, Fault> {
         let graph = Arc::new(Graph::check(&request.manifest, &self.limits)?);
         let granted = self.limits.grant(&request.limits)?;
-        let mut run = Run { inputs: request.inputs, pieces: BTreeMap::new() };
+        let mut run = Run { inputs: request.inputs, pieces: BTreeMap::new(), suspect: None };
         let room = Arc::new(room);
         let quota = request.caller.connection.map(|connection| self.quotas.of(connection));
         loop {
@@ -111,6 +111,9 @@ impl PipelineRunner {
             // Filled in where the caller's span has a field for it.
             Span::current().record("session_id", display(session.id()));
             let outcome = run.through(&session, |run| self.refuse_poison(&graph, run)).await;
+            if let Some(content) = run.suspect.filter(|_| outcome.is_ok()) {
+                self.poisons.absolve(content);
+            }
             let Err(Fault::Worker(lost)) = outcome else { return outcome };
             let lost = WorkerLost { replays: replays + lost.replays, ..lost };
             let Some(mut loss) = session.take_loss().filter(|loss| loss.lost.pid == lost.pid) else {
@@ -122,7 +125,7 @@ impl PipelineRunner {
             let content = Self::struck(&loss).then(|| self.poisons.content(session.graph(), run.pieces()));
             // Whoever is told of it hears how the worker ended; who is not needs not wait for that.
             lock(course).died = Some(loss.clone());
-            if !again || content.is_some_and(|content| self.poisons.is_last(content)) {
+            if !again || content.is_some_and(|content| self.poisons.is_last(content, &loss)) {
                 loss.told().await;
             }
             if let Some(content) = content {
@@ -166,14 +169,15 @@ impl PipelineRunner {
         }
     }
 
-    /// What has killed too many workers is not given to another.
-    fn refuse_poison(&self, graph: &Graph, run: &Run) -> Result<(), Fault> {
+    /// What has killed too many workers is not given to another. Gives what stands for it, if it has killed any lately.
+    fn refuse_poison(&self, graph: &Graph, run: &Run) -> Result<Option<Content>, Fault> {
         if self.poisons.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        match self.poisons.refusal(self.poisons.content(graph, run.pieces()), None) {
+        let content = self.poisons.content(graph, run.pieces());
+        match self.poisons.refusal(content, None) {
             Some(poison) => Err(poison.into()),
-            None => Ok(()),
+            None => Ok(Some(content).filter(|content| self.poisons.is_suspect(*content))),
         }
     }
 }
@@ -248,6 +252,8 @@ struct Run {
     inputs: BTreeMap<String, Frame>,
     /// By entry: what its input was sent as.
     pieces: BTreeMap<String, Pieces>,
+    /// What stands for all of it, if workers have died of that lately.
+    suspect: Option<Content>,
 }
 
 // === impl Course ===
@@ -278,11 +284,11 @@ fn lock(course: &Mutex<Course>) -> MutexGuard<'_, Course> {
 // === impl Run ===
 
 impl Run {
-    /// Runs it through a session; before anything goes in, `check` sees what will.
+    /// Runs it through a session; before anything goes in, `check` sees what will, and says whether it is suspect.
     async fn through(
         &mut self,
         session: &RunningSession,
-        check: impl Fn(&Self) -> Result<(), Fault>,
+        check: impl Fn(&Self) -> Result<Option<Content>, Fault>,
     ) -> Result<Execution, Fault> {
         let mut held = Held::of(&self.inputs, session.granted().memory_bytes)?;
         let inputs = by_entry(session, self.inputs.clone())?;
@@ -296,7 +302,7 @@ impl Run {
             let pieces = session.prepare_input(input, all, to_follow).await?;
             self.pieces.insert(input.node.clone(), pieces);
         }
-        check(self)?;
+        self.suspect = check(self)?;
         let pieces = &self.pieces;
         let send = async {
             for input in inputs {

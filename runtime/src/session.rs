@@ -25,7 +25,7 @@ use tokio::time::sleep_until;
 
 use crate::hub::{HubHandle, OpenOrder, unavailable};
 use crate::measures::Measures;
-use crate::poison::Poisons;
+use crate::poison::{self, Poisons};
 use crate::quotas::Quota;
 use crate::stragglers::Due;
 use crate::survival::{Ending, Kept, Loss, Pieces};
@@ -174,6 +174,8 @@ struct State {
     /// Whether any input has gone in.
     has_begun: bool,
     kept: Kept,
+    /// By sequence: what other workers have died of lately, and this one may not.
+    suspects: BTreeMap<u64, poison::Content>,
     /// All inputs of a run: together they are its content.
     run: Vec<Pieces>,
     /// Entries of which something is answered.
@@ -449,11 +451,15 @@ impl RunningSession {
         let now = Instant::now();
         for action in state.machine.on(now, event) {
             match action {
-                Action::Open => state.stands = true,
+                Action::Open => {
+                    state.stands = true;
+                    self.absolve_pipeline();
+                }
                 Action::Answered { sequence, entries, missed, arrived } => {
                     // A run's may still be wanted: its nodes may have a state that a flush tells of.
                     let forgotten = entries.iter().chain(&missed).filter(|_| self.asked.is_some());
                     forgotten.for_each(|entry| drop(state.kept.forget(sequence, *entry)));
+                    self.absolve(state, sequence, missed.is_empty() && !entries.is_empty());
                     state.answered.extend(&entries);
                     if !entries.is_empty() {
                         state.answer(sequence, entries.len(), now.saturating_duration_since(arrived));
@@ -630,6 +636,7 @@ impl State {
             stands: false,
             has_begun: false,
             kept: Kept::default(),
+            suspects: BTreeMap::new(),
             run: Vec::new(),
             answered: BTreeSet::new(),
             resend: VecDeque::new(),

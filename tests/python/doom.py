@@ -122,7 +122,8 @@ class PyDoom(Node):
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "stop":
-                os.kill(os.getpid(), signal.SIGSTOP)
+                # To this thread: one that is sent to the process may be taken by another, some time later.
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
             case "spin":
                 while True:
                     pass

@@ -50,6 +50,12 @@ impl Graves {
         let files = fs::read_dir(self.0.path().join(id)).unwrap();
         files.filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with(what)).count()
     }
+
+    /// As if nobody had been called or had died.
+    fn clear(&self, id: &str) {
+        let files = fs::read_dir(self.0.path().join(id)).unwrap();
+        files.for_each(|file| fs::remove_file(file.unwrap().path()).unwrap());
+    }
 }
 
 async fn plant(workers: usize) -> Plant {
@@ -150,6 +156,31 @@ async fn a_pipeline_that_kills_as_it_is_made_is_refused_before_it_is_made_again(
         words(&plant.client().execute(&fine, [("a", text("x"))]).await.unwrap().data_outputs["a"]),
         "x"
     );
+    plant.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_served_in_between_is_no_poison_however_many_workers_die_under_it() {
+    let (plant, graves) = (plant(10).await, Graves::new());
+    let [run, stream] = ["run", "stream"].map(|id| chain(&[&graves.node(id, "Mortal", ", times: 1")]));
+    let once = graves.0.path().join("once");
+    let made = chain(&[&format!(
+        "{{ id: made, node_type: RepeatableDoom, params: {{ fault: abort, when: made, once: '{}' }} }}",
+        once.display()
+    )]);
+    for _round in 0..3 {
+        // Each dies under one worker, and is served by the next.
+        let outputs = plant.client().execute(&run, [("run", text("killer"))]).await.unwrap();
+        assert_eq!(words(&outputs.data_outputs["run"]), "killer 0");
+        let answers = plant.client().stream(&stream).await.0.run(pieces(0, 1)).await.closed();
+        assert_eq!(texts(&answers, "stream"), ["killer 0"]);
+        let outputs = plant.client().execute(&made, [("made", text("x"))]).await.unwrap();
+        assert_eq!(words(&outputs.data_outputs["made"]), "x");
+        ["run", "stream"].iter().for_each(|id| graves.clear(id));
+        fs::remove_file(&once).unwrap();
+    }
+    let status = plant.status().await;
+    assert_eq!((status.workers.len(), status.poisons), (1, 0));
     plant.finish().await;
 }
 

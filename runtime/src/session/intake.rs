@@ -17,6 +17,7 @@ use tokio::time::timeout_at;
 use super::{Attempt, RunningSession, State, exceeded};
 use crate::line::{Line, Place};
 use crate::placement;
+use crate::poison::Content;
 use crate::survival::Pieces;
 use crate::wiring::Wiring;
 
@@ -327,7 +328,8 @@ impl RunningSession {
         if !state.stands || state.attempt.number != attempt.number {
             return Ok(false);
         }
-        let missed = match self.why_not(&state, attempt, input, &pieces) {
+        let content = self.content_if_suspect(&state, input, &pieces);
+        let missed = match self.why_not(attempt, input, content) {
             Some(Fault::Poison(poison)) if !self.is_kept(attempt, entry) => return Err(poison.into()),
             missed => missed,
         };
@@ -345,6 +347,7 @@ impl RunningSession {
             state.kept.put(sequence, entry, held, missed);
         }
         if goes_in {
+            state.suspects.extend(content.map(|content| (sequence, content)));
             let places = frames.iter().zip(pieces.iter()).filter_map(|(frame, piece)| {
                 Some((&frame.as_ref()?.data, piece.as_ref()?.payload_in_pool()))
             });
@@ -374,17 +377,22 @@ impl RunningSession {
     }
 
     /// Why an input does not go in but for a mark: its sender dropped it, or it has killed too many workers.
-    fn why_not(&self, state: &State, attempt: &Attempt, input: &Input, pieces: &Pieces) -> Option<Fault> {
+    fn why_not(&self, attempt: &Attempt, input: &Input, content: Option<Content>) -> Option<Fault> {
         if input.frames.iter().all(Option::is_none) {
             return Some(self.dropped(attempt, input.sequence, input.entry));
         }
+        self.poisons.refusal(content?, Some(input.sequence)).map(Fault::from)
+    }
+
+    /// What stands for an input of a stream that workers have died of lately.
+    fn content_if_suspect(&self, state: &State, input: &Input, pieces: &Pieces) -> Option<Content> {
         if self.poisons.is_empty() || self.asked.is_none() {
             return None;
         }
         // It may be the last of several that meet.
         let together = state.kept.of_sequence(input.sequence).chain(pieces.iter().flatten());
         let content = self.poisons.content(&self.graph, together);
-        self.poisons.refusal(content, Some(input.sequence)).map(Fault::from)
+        self.poisons.is_suspect(content).then_some(content)
     }
 
     /// Sends what an input has for each edge of its entry, all of which have credit.

@@ -115,7 +115,7 @@ impl RunningSession {
     /// a run is not told here: its runner may begin it again, and else waits itself.
     fn is_told(&self, state: &State, loss: &Loss) -> bool {
         let Judgement { survival, staying, content, end, .. } = self.judge(state, loss);
-        let is_poison = content.is_some_and(|content| self.poisons.is_last(content));
+        let is_poison = content.is_some_and(|content| self.poisons.is_last(content, loss));
         let is_run = self.asked.is_none();
         is_poison
             || match survival {
@@ -249,6 +249,22 @@ impl RunningSession {
         let poison = self.poisons.blame(content, loss, sequence, kept)?;
         self.hub.count_poison();
         Some(poison)
+    }
+
+    /// All its stages stand, so each of its nodes was made, now or before: making them does not kill.
+    pub(super) fn absolve_pipeline(&self) {
+        if !self.poisons.is_empty() {
+            self.poisons.absolve(self.poisons.content(&self.graph, std::iter::empty()));
+        }
+    }
+
+    /// Something of a sequence of a stream is over, and is served if all of it was answered.
+    pub(super) fn absolve(&self, state: &mut State, sequence: u64, is_answered: bool) {
+        let is_over = state.kept.of_sequence(sequence).next().is_none();
+        let suspect = if is_over { state.suspects.remove(&sequence) } else { None };
+        if let Some(content) = suspect.filter(|_| is_answered) {
+            self.poisons.absolve(content);
+        }
     }
 
     /// The frames of a sequence, by entry and port.

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, raise};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use remotemedia_core::data::Binary;
@@ -247,7 +247,7 @@ const MOMENTS: &[&str] = &["made", "input", "holding", "output", "flush", "drop"
 
 /// To this process.
 fn signal(signal: Signal) {
-    kill(Pid::this(), signal).expect("a process may signal itself");
+    raise(signal).expect("a thread may signal itself");
 }
 
 /// Twice and more: the first is taken by the handler of Rust's own runtime, which looks whether a stack has overflowed,
