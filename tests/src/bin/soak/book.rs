@@ -88,7 +88,9 @@ impl Book {
         let mut page = self.page();
         page.breach_count += 1;
         if page.breaches.len() < TOLD {
-            page.breaches.push(what.into());
+            let what = what.into();
+            println!("  breach: {what}");
+            page.breaches.push(what);
         }
     }
 

@@ -73,6 +73,8 @@ const STRIKE_EVERY: Duration = Duration::from_millis(400);
 const GATEWAY_EVERY: u64 = 40;
 /// While a gateway is away and comes back.
 const EXCUSE: Duration = Duration::from_secs(6);
+/// For a pool of which some keep dying: the longest pause between two starts, and the start.
+const WHOLE: Duration = Duration::from_secs(40);
 /// Load alone, before the first strike and after the last.
 const CALM: Duration = Duration::from_secs(3);
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -160,13 +162,7 @@ async fn soak(order: Order) -> bool {
     let load = Load::on(&service, &asker, &book);
     book.is_calm(false);
     strike_until(&mut service, &asker, &book, &order, &cells, &mut heap).await;
-    let workers = service.workers();
-    let is_whole = |status: &remotemedia_cli::admin::Status| {
-        status.workers.iter().filter(|one| one.state == "ready").count() == workers
-    };
-    if !service.until(Duration::from_secs(40), is_whole).await {
-        book.breach("the pool is not whole again");
-    }
+    await_whole(&service, &book).await;
     book.is_calm(true);
     load.end_after(CALM).await;
     let log = service.log();
@@ -310,6 +306,7 @@ async fn strike_until(
         // In the first two thirds, so that the last gateway lives long enough to be seen growing.
         if number % GATEWAY_EVERY == GATEWAY_EVERY / 2 && begin.elapsed() * 3 < order.time * 2 {
             away.all().await;
+            await_whole(service, book).await;
             kill_gateway(service, book).await;
             sleep(CALM).await;
             *heap = Heap::of(service.holdings().await.unwrap_or_default());
@@ -322,6 +319,13 @@ async fn strike_until(
         away.enough().await;
     }
     away.all().await;
+}
+
+/// Also for those who died so soon after they had begun that nobody knew them when they were struck.
+async fn await_whole(service: &Service, book: &Book) {
+    if !service.is_whole(WHOLE).await {
+        book.breach("the pool is not whole again");
+    }
 }
 
 async fn kill_gateway(service: &mut Service, book: &Book) {

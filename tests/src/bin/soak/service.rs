@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use remotemedia_cli::admin::{AdminDoor, Status};
+use remotemedia_cli::admin::{AdminDoor, Status, WorkerStatus};
+use remotemedia_ipc::death::PidFd;
 use remotemedia_tests::plant::program;
 use remotemedia_tests::{Up, deaths};
 use tempfile::TempDir;
@@ -139,6 +140,14 @@ impl Service {
     pub(crate) async fn ready(&self) -> BTreeMap<u32, String> {
         let workers = self.status().await.map(|status| status.workers).unwrap_or_default();
         workers.into_iter().filter(|one| one.state == "ready").map(|one| (one.pid, one.name)).collect()
+    }
+
+    /// Whether all workers are ready, and live: one that has just died is listed until it is known of what.
+    pub(crate) async fn is_whole(&self, limit: Duration) -> bool {
+        let is_alive =
+            |pid: u32| PidFd::open(pid.cast_signed()).and_then(|one| one.is_dead()).is_ok_and(|dead| !dead);
+        let serves = |one: &&WorkerStatus| one.state == "ready" && is_alive(one.pid);
+        self.until(limit, |status| status.workers.iter().filter(serves).count() == self.workers()).await
     }
 
     /// All of them.
