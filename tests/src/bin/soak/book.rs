@@ -247,9 +247,9 @@ fn is_explained(fault: &Fault) -> bool {
         Fault::Worker(_) | Fault::Deadline { .. } | Fault::Unavailable { .. } | Fault::Starting { .. } => {
             true
         }
-        // No two inputs are the same, but all that make one pipeline are.
-        Fault::Poison(poison) => poison.made,
-        Fault::Parse(_)
+        // No two inputs are the same, and pipelines that are made again and again are served in between.
+        Fault::Poison(_)
+        | Fault::Parse(_)
         | Fault::Graph(_)
         | Fault::Placement(_)
         | Fault::Params { .. }
